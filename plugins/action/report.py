@@ -1,0 +1,45 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Shows a report on the controller and keeps its data in a file. Nothing goes to a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ..module_utils import _files
+
+
+class ActionModule(ActionBase):
+    """Prints a text as it is, which no task of Ansible's own does, and writes JSON beside it."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _requires_connection = False
+    _VALID_ARGS = frozenset({"text", "data", "dest"})
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        result = super().run(tmp, task_vars)
+        _ignored, arguments = self.validate_argument_spec(
+            {
+                "text": {"type": "str", "required": True},
+                "data": {"type": "raw"},
+                "dest": {"type": "path"},
+            },
+            required_by={"dest": ["data"]},
+        )
+        Display().display(f"\n{arguments['text']}\n")
+        result["changed"] = False
+        dest = arguments["dest"] and os.path.expanduser(arguments["dest"])
+        if dest and not self._task.check_mode:
+            os.makedirs(os.path.dirname(dest) or ".", exist_ok=True)
+            text = json.dumps(arguments["data"], indent=2, sort_keys=True) + "\n"
+            _files.write_durably(dest, text.encode(), mode=0o640)
+            result["dest"] = dest
+        return result

@@ -1,0 +1,61 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this doc fragment is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Options that all modules of the collection share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Where the state is, and for which run a module acts."""
+
+    DOCUMENTATION = r"""
+options:
+  state_dir:
+    description:
+      - Directory on the host for the record of upgrades, the lock, restore points and candidates.
+      - It is created with mode C(0700), for root.
+    type: path
+    default: /var/lib/observability-upgrades
+  run:
+    description:
+      - The run that this module acts for, as the P(observability.stack.upgrade_run#lookup) lookup gives it.
+      - A module of a run takes or renews the run's lease on the host. Another run is refused meanwhile.
+      - Without it no lease is taken, and that of another run is respected.
+    type: dict
+    suboptions:
+      upgrade_id:
+        description: Name of the upgrade, the same on all its hosts.
+        type: str
+        required: true
+      user:
+        description: Who started the run.
+        type: str
+      controller:
+        description: Name of the machine that runs it.
+        type: str
+      job:
+        description: Number of the job in AWX or another scheduler.
+        type: str
+      origin:
+        description: The machine and process namespace that O(run.pid) belongs to.
+        type: str
+      pid:
+        description: Process on the controller.
+        type: int
+      started:
+        description: When that process started, in seconds since the epoch. With O(run.pid) it is known to live or not.
+        type: float
+      dead:
+        description: Upgrades that are known to be dead. Their lease doesn't stand in the way.
+        type: list
+        elements: str
+        default: []
+requirements:
+  - systemd
+  - root
+"""

@@ -1,0 +1,91 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filters: from what was read on hosts to a plan, and to what people read."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ..module_utils._errors import UpgradeError
+from ..plugin_utils import _planner, _report
+
+if t.TYPE_CHECKING:
+    Data = dict[str, t.Any]
+
+
+def _explained(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    """An error in the operator's data ends as one line, not as a traceback."""
+
+    def wrapped(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        try:
+            return function(*args, **kwargs)
+        except UpgradeError as exc:
+            raise AnsibleFilterError(str(exc)) from exc
+
+    return wrapped
+
+
+def _intent(versions: dict[str, str], phases: list[str] | None, only: list[str] | None) -> _planner.Intent:
+    return _planner.Intent(dict(versions), list(phases or _planner.PHASES), list(only or []))
+
+
+def plan_host(
+    survey: Data,
+    host: str,
+    catalog: Data,
+    versions: dict[str, str],
+    phases: list[str] | None = None,
+    only: list[str] | None = None,
+) -> Data:
+    return _planner.plan_host(host, survey, catalog, _intent(versions, phases, only))
+
+
+def plan_rollback(
+    survey: Data,
+    host: str,
+    catalog: Data,
+    to: str,
+    kinds: list[str] | None = None,
+    phases: list[str] | None = None,
+    only: list[str] | None = None,
+) -> Data:
+    intent = _intent({}, phases, only)
+    return _planner.plan_rollback(host, survey, catalog, intent, to=to, kinds=list(kinds or ["binary"]))
+
+
+def plan_fleet(plans: list[Data], phases: list[str] | None = None, kind: str = "upgrade") -> Data:
+    return _planner.plan_fleet(list(plans), phases=list(phases or _planner.PHASES), kind=kind)
+
+
+def probe_targets(survey: Data, catalog: Data, only: list[str] | None = None) -> list[Data]:
+    return [
+        _planner.probe_target(name, facts, catalog[name], version=facts["version"])
+        for name, facts in survey["components"].items()
+        if facts["installed"] and facts["unit"] and (not only or name in only)
+    ]
+
+
+class FilterModule:
+    """The filters of the collection."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {
+            "plan_host": _explained(plan_host),
+            "plan_rollback": _explained(plan_rollback),
+            "plan_fleet": _explained(plan_fleet),
+            "plan_blockers": _planner.blockers,
+            "plan_groups": _planner.groups,
+            "swap_files": _planner.swap_files,
+            "plan_table": _report.plan,
+            "probe_targets": probe_targets,
+            "restore_points": _planner.restore_points,
+            "restore_point_table": _report.restore_points,
+            "status_table": _report.status,
+            "outcome_table": _report.outcome,
+            "failure": _report.failure,
+            "failure_text": _report.failures,
+        }

@@ -1,0 +1,129 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Pure ring. A unit's command line: splitting, environment, flags, and the address it listens on."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import typing as t
+
+_REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_SECRET_NAME = re.compile(r"pass(?:word|wd)?\b|secret|token|credential|api[-_.]?key|private[-_.]?key", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
+_DSN_PASSWORD = re.compile(r"^([^:/\s@]+):[^@\s]+@(?=\(|tcp\(|unix\()")
+HIDDEN = "********"
+
+
+class ListenAddress(t.NamedTuple):
+    """Where a service answers, seen from its own host."""
+
+    host: str
+    port: int
+
+
+def exec_start_argv(shown: str) -> list[str]:
+    """The argument vector in C(systemctl show -p ExecStart).
+
+    The form is ``{ path=/bin/x ; argv[]=/bin/x --a --b ; ignore_errors=no ; ... }``; systemd has dropped the quotes, so an
+    argument with a space in it comes back as two. Whoever needs it exactly asks the process.
+    """
+    found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", shown, re.DOTALL)
+    return found.group(1).split() if found else []
+
+
+def parse_environment(text: str) -> dict[str, str]:
+    """The assignments of an environment file, as systemd reads it: one a line, quotes allowed, # and ; comment."""
+    environment = {}
+    for line in text.replace("\\\n", "").splitlines():
+        line = line.strip()
+        name, equals, value = line.partition("=")
+        if line[:1] in "#;" or not equals or not re.fullmatch(r"\w+", name.strip()):
+            continue
+        value = value.strip()
+        if value[:1] in "\"'" and value[-1:] == value[:1] and len(value) > 1:
+            value = value[1:-1]
+        environment[name.strip()] = value
+    return environment
+
+
+def expand(argv: list[str], environment: dict[str, str]) -> list[str]:
+    """Replace C($NAME) (a word of its own: split into words) and C(${NAME}) (kept together), as systemd does."""
+    expanded: list[str] = []
+    for word in argv:
+        alone = _REFERENCE.fullmatch(word)
+        if alone and alone.group(2):
+            expanded.extend(split_words(environment.get(alone.group(2), "")))
+        else:
+            expanded.append(_REFERENCE.sub(lambda m: environment.get(m.group(1) or m.group(2), ""), word))
+    return expanded
+
+
+def split_words(text: str) -> list[str]:
+    """Words of a text in which quotes hold words together."""
+    try:
+        return shlex.split(text)
+    except ValueError:  # an unbalanced quote: systemd takes it as it is
+        return text.split()
+
+
+def flag_values(argv: list[str], name: str) -> list[str]:
+    """All values given to a flag, written C(--name=value), C(-name=value), C(--name value) or C(-name value)."""
+    values = []
+    for position, word in enumerate(argv):
+        flag, equals, value = word.partition("=")
+        if flag not in (f"--{name}", f"-{name}"):
+            continue
+        if equals:
+            values.append(value)
+        elif position + 1 < len(argv) and not argv[position + 1].startswith("-"):
+            values.append(argv[position + 1])
+        else:
+            values.append("")
+    return values
+
+
+def flag_names(argv: list[str]) -> list[str]:
+    """Names of all flags on the command line, without dashes and values, in order, each once."""
+    names = (word.lstrip("-").partition("=")[0] for word in argv if re.match(r"--?\w", word))
+    return list(dict.fromkeys(names))
+
+
+def listen_address(text: str, *, port: int) -> ListenAddress:
+    """C(:9090), C(0.0.0.0:9090), C([::]:9090), C(localhost:9090) or C(9090) as an address one can connect to.
+
+    :param port: what to take when the text names none, or a name instead of a number.
+    """
+    host, _colon, port_text = text.rpartition(":")
+    number = int(port_text) if port_text.isdigit() else port
+    host = host.strip("[]")
+    if host in ("", "0.0.0.0", "*"):
+        return ListenAddress("127.0.0.1", number)
+    return ListenAddress("::1" if host == "::" else host, number)
+
+
+def redact(words: list[str]) -> list[str]:
+    """The command line without secrets: values of flags that are named like one, and passwords in URLs and DSNs."""
+    shown: list[str] = []
+    hide_next = False
+    for word in words:
+        flag, equals, _value = word.partition("=")
+        secret_flag = word.startswith("-") and bool(_SECRET_NAME.search(flag)) and not flag.endswith(("file", "path"))
+        if hide_next and not word.startswith("-"):
+            shown.append(HIDDEN)
+        elif secret_flag and equals:
+            shown.append(f"{flag}={HIDDEN}")
+        else:
+            shown.append(redact_text(word))
+        hide_next = secret_flag and not equals
+    return shown
+
+
+def redact_text(text: str) -> str:
+    """A text without the passwords in its URLs and DSNs; all else stays readable."""
+    return _DSN_PASSWORD.sub(rf"\1:{HIDDEN}@", _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text))

@@ -1,0 +1,75 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. What a process is, read from /proc: the only witness of which file really runs."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+PROC = "/proc"
+
+
+class FileId(t.NamedTuple):
+    """A file's identity, whatever name it has now, or none."""
+
+    device: int
+    inode: int
+
+
+def file_id(path: str) -> FileId | None:
+    """Identity of the file that a path leads to; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return FileId(status.st_dev, status.st_ino)
+
+
+def executable(pid: int) -> str:
+    """A path that leads to the very file a process runs, even if it has been replaced or deleted since."""
+    return f"{PROC}/{pid}/exe"
+
+
+def runs_file(pid: int, path: str) -> bool:
+    """Whether a process runs the file that is at the path now.
+
+    A script's process runs its interpreter: then the path must stand on the command line, and the process must be
+    younger than the file.
+    """
+    running = file_id(executable(pid))
+    if running is None:
+        return False
+    if running == file_id(path):
+        return True
+    return path in command_line(pid)[1:3] and started(pid) >= os.stat(path).st_ctime
+
+
+def command_line(pid: int) -> list[str]:
+    """The process's arguments, exactly; empty if it is gone."""
+    try:
+        with open(f"{PROC}/{pid}/cmdline", "rb") as source:
+            return source.read().decode("utf-8", "surrogateescape").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    return os.path.isdir(f"{PROC}/{pid}")
+
+
+def started(pid: int) -> float:
+    """When a process started, in seconds since the epoch; 0 if it is gone. With the pid it names a process for ever."""
+    try:
+        with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
+            ticks = int(source.read().rpartition(")")[2].split()[19])
+        with open(f"{PROC}/stat", encoding="utf-8") as source:
+            boot = next(int(line.split()[1]) for line in source if line.startswith("btime "))
+    except (OSError, ValueError, StopIteration, IndexError):
+        return 0.0
+    return boot + ticks / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,99 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. Bringing a release onto a host and proving it there, before anything of the host is touched.
+
+    staging/<component>-<version>/candidate.json   which archive it came from, and the sha256 of each file
+    staging/<component>-<version>/<file>           the files, executable by root only
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from . import _archive, _elf, _files, _version
+from ._command import Run
+from ._errors import ReleaseError
+
+
+class Release(t.NamedTuple):
+    """An archive of a release, and what it must prove to be."""
+
+    component: str
+    version: str
+    archive: str | None
+    archive_name: str
+    archive_sha256: str
+    members: dict[str, str]
+    version_args: list[list[str]]
+    architecture: str
+
+
+def read_candidate(directory: str, release: Release) -> dict[str, str] | None:
+    """Names and sha256 of the files of a candidate that is there, and is what it was when it was proven."""
+    try:
+        with open(os.path.join(directory, "candidate.json"), encoding="utf-8") as source:
+            data = json.load(source)
+        files = dict(data["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if data.get("archive_sha256") != release.archive_sha256 or set(files) != set(release.members):
+        return None
+    whole = all(_files.sha256_or_none(os.path.join(directory, name)) == sha256 for name, sha256 in files.items())
+    return files if whole else None
+
+
+def unpack(run: Run, release: Release, directory: str) -> dict[str, str]:
+    """Take a release's files out of its archive into an empty directory, and prove them. Their sha256, by name.
+
+    :raises ReleaseError: with what the release isn't.
+    """
+    archive = t.cast("str", release.archive)
+    arrived = _files.sha256_file(archive)
+    if arrived != release.archive_sha256:
+        raise ReleaseError(
+            f"{release.archive_name} arrived on the host with sha256 {arrived}, but {release.archive_sha256} was sent: "
+            "the transfer damaged it; run again",
+            key="release.transfer",
+        )
+    paths = _archive.extract(archive, name=release.archive_name, members=release.members, directory=directory)
+    for path in paths.values():
+        os.chmod(path, 0o700)
+        _prove_architecture(path, release)
+    _prove_version(run, next(iter(paths.values())), release)
+    files = {name: _files.sha256_file(path) for name, path in paths.items()}
+    text = json.dumps({"archive_sha256": release.archive_sha256, "files": files}, indent=2, sort_keys=True) + "\n"
+    _files.write_durably(os.path.join(directory, "candidate.json"), text.encode())
+    return files
+
+
+def _prove_architecture(path: str, release: Release) -> None:
+    with open(path, "rb") as source:
+        elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
+    if elf and _elf.architecture(elf, os.uname().machine) != release.architecture:
+        raise ReleaseError(
+            f"{os.path.basename(path)} in {release.archive_name} is made for {elf.describe()}, "
+            f"this host runs {release.architecture}: the release is mislabelled; don't use it",
+            key="release.architecture",
+        )
+
+
+def _prove_version(run: Run, path: str, release: Release) -> None:
+    answers = []
+    for arguments in release.version_args:
+        done = run([path, *arguments], timeout=20)
+        found = _version.find_version(done.text)
+        if _version.same_version(found, release.version):
+            return
+        answers.append(f"{' '.join(arguments)}: {found if done.rc is not None else done.err}")
+    raise ReleaseError(
+        f"{os.path.basename(path)} in {release.archive_name} doesn't say that it is version {release.version} "
+        f"({'; '.join(answers)}): the release is mislabelled, or can't run on this host; don't use it",
+        key="release.version",
+    )

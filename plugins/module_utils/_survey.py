@@ -1,0 +1,217 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. Reading a host: which components it has, what is on disk, what runs, and how it is set up.
+
+Nothing is assumed that can be read: the catalog only says under which names to look and which flag means what.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import re
+import typing as t
+import urllib.parse
+
+from . import _argv, _elf, _files, _http, _metrics, _packages, _process, _systemd, _version
+from ._command import Run
+
+if t.TYPE_CHECKING:
+    Spec = dict[str, t.Any]
+
+_USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
+_INTERPRETERS = re.compile(r"^(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)$")
+_TEXT_LIMIT = 4 << 20
+_TLS = re.compile(r"^tls_server_config:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\w)", re.MULTILINE)
+_BASIC_AUTH = re.compile(r"^basic_auth_users:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\S+[ \t]*:)", re.MULTILINE)
+
+
+class Reader:
+    """Reads one host. What it runs has a time limit; what it can't read is unknown."""
+
+    def __init__(self, run: Run, *, timeout: float, checksum: bool) -> None:
+        self._run = run
+        self._timeout = timeout
+        self._checksum = checksum
+
+    def survey(self, components: dict[str, Spec]) -> dict[str, dict[str, t.Any]]:
+        """All components of the host, by name."""
+        units = self._units(components)
+        found = {name: self._locate(spec, units[name]) for name, spec in components.items()}
+        with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+            versions = dict(zip(found, pool.map(self._versions, components.values(), found.values())))
+        owners = _packages.owners(self._run, [path for facts in found.values() for path in _paths(facts)])
+        for name, facts in found.items():
+            facts.update(versions[name])
+            facts["package"] = next((owners[path] for path in _paths(facts) if path in owners), None)
+            facts.pop("main_pid", None)
+        return found
+
+    def _units(self, components: dict[str, Spec]) -> dict[str, _systemd.Unit | None]:
+        """For each component the unit that runs it: of its candidates the running one, else the first that is there."""
+        names = list(dict.fromkeys(unit for spec in components.values() for unit in spec["units"]))
+        shown = dict(zip(names, _systemd.show(self._run, names))) if names else {}
+        chosen = {}
+        for name, spec in components.items():
+            loaded = [shown[unit] for unit in spec["units"] if shown[unit].is_loaded]
+            running = [unit for unit in loaded if unit.is_running]
+            chosen[name] = (running or loaded or [None])[0]
+        return chosen
+
+    def _locate(self, spec: Spec, unit: _systemd.Unit | None) -> dict[str, t.Any]:
+        """Where a component is, and how its unit runs it."""
+        argv = _systemd.command_line(unit, _read) if unit else []
+        binary = _binary(spec, unit, argv)
+        if binary is None:
+            return {"installed": False, "unit": unit.name if unit else None, "files": []}
+        facts: dict[str, t.Any] = {
+            "installed": True,
+            "unit": unit.name if unit else None,
+            "binary": binary,
+            "files": self._files(spec, binary),
+            "architecture": _architecture(binary),
+        }
+        return {**facts, **(_set_up(spec, unit, argv) if unit else {})}
+
+    def _files(self, spec: Spec, binary: str) -> list[dict[str, t.Any]]:
+        """The component's files: its program, and those of its companions that are beside it."""
+        files = [{"name": spec["files"][0]["name"], "path": binary}]
+        for companion in spec["files"][1:]:
+            path = os.path.join(os.path.dirname(binary), companion["name"])
+            if os.path.isfile(path):
+                files.append({"name": companion["name"], "path": path})
+        for file in files:
+            file["size"] = os.path.getsize(file["path"])
+            if self._checksum:
+                file["sha256"] = _files.sha256_file(file["path"])
+        return files
+
+    def _versions(self, spec: Spec, facts: dict[str, t.Any]) -> dict[str, t.Any]:
+        """The version on disk, the version that runs, and whether they are the same file."""
+        if not facts["installed"]:
+            return {"version": None, "running": None, "restart_pending": False}
+        version, pid = self._version_of(facts["binary"], spec), facts.get("main_pid", 0)
+        if not pid:
+            return {"version": version, "running": None, "restart_pending": False}
+        if _process.runs_file(pid, facts["binary"]):
+            return {"version": version, "running": version, "restart_pending": False}
+        running = self._version_of(_process.executable(pid), spec)
+        if running == _version.UNKNOWN:
+            running = self._told_by(spec, facts)
+        return {"version": version, "running": running, "restart_pending": True}
+
+    def _version_of(self, program: str, spec: Spec) -> str:
+        for arguments in spec["version_args"]:
+            version = _version.find_version(self._run([program, *arguments], timeout=self._timeout).text)
+            if version != _version.UNKNOWN:
+                return version
+        return _version.UNKNOWN
+
+    def _told_by(self, spec: Spec, facts: dict[str, t.Any]) -> str:
+        """The version that the service tells of itself."""
+        if not spec.get("build_info"):
+            return _version.UNKNOWN
+        answer = _http.get(facts["url"] + facts["metrics_path"], timeout=self._timeout)
+        told = _metrics.version_in(answer.body, spec["build_info"]) if answer.status == 200 else None
+        return _version.normalize(told) if told else _version.UNKNOWN
+
+
+def _paths(facts: dict[str, t.Any]) -> list[str]:
+    return [file["path"] for file in facts["files"]]
+
+
+def _binary(spec: Spec, unit: _systemd.Unit | None, argv: list[str]) -> str | None:
+    """The program: what the unit starts, what its process runs if it starts a wrapper, or what lies in a usual place."""
+    names = [spec["files"][0]["name"], *spec["files"][0].get("aliases", [])]
+    if unit is None or not argv:
+        places = [os.path.join(place, name) for name in names for place in (*_USUAL_PLACES, f"/opt/{name}")]
+        return next((path for path in places if os.path.isfile(path)), None)
+    if not _INTERPRETERS.match(os.path.basename(argv[0])):
+        return argv[0] if os.path.isfile(argv[0]) else None
+    wrapped = [word for word in argv[1:] if os.path.basename(word) in names and os.path.isfile(word)]
+    running = os.path.realpath(_process.executable(unit.main_pid)) if unit.main_pid else ""
+    return next(iter([*wrapped, *([running] if os.path.basename(running) in names else [])]), None)
+
+
+def _architecture(binary: str) -> str:
+    with open(binary, "rb") as source:
+        elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
+    if elf is None:
+        with open("/proc/self/exe", "rb") as source:
+            elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
+    return _elf.architecture(elf, os.uname().machine) if elf else os.uname().machine
+
+
+def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any]:
+    """How a unit runs its component: flags, files, and where it answers."""
+    flags = spec.get("flags", {})
+
+    def flag(meaning: str) -> str | None:
+        values = _argv.flag_values(argv, flags[meaning]) if meaning in flags else []
+        return values[-1] if values else None
+
+    config = flag("config") or _if_there(spec.get("default_config"))
+    config_text = _read(config) if config else ""
+    web_config = flag("web_config")
+    web_text = _read(web_config) if web_config else ""
+    values = _config_values(spec, config_text)
+    listen = flag("listen") or ":".join(values.get(key, "") for key in ("address", "port"))
+    address = _argv.listen_address(listen, port=spec["port"])
+    scheme = "https" if _TLS.search(web_text) else values.get("protocol", "http")
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return {
+        "main_pid": unit.main_pid,
+        "state": {"active": unit.active, "sub": unit.sub, "n_restarts": unit.n_restarts},
+        "user": unit.properties.get("User") or "root",
+        "unit_files": unit.files(),
+        "command_line": _argv.redact(argv),
+        "flags": _argv.flag_names(argv),
+        "environment": sorted(_systemd.environment_of(unit, _read)),
+        "config": config,
+        "web_config": web_config,
+        "data": flag("data") or _if_there(spec.get("default_data")),
+        "url": f"{scheme}://{host}:{address.port}{_prefix(flag('route_prefix'), flag('external_url'))}",
+        "metrics_path": flag("metrics_path") or spec["metrics_path"],
+        "protected": bool(_BASIC_AUTH.search(web_text)),
+    }
+
+
+def _config_values(spec: Spec, text: str) -> dict[str, str]:
+    """What the component's own configuration says, found by the catalog's expressions: hosts have no YAML parser."""
+    values = {}
+    for name, expression in spec.get("config_values", {}).items():
+        found = re.search(expression, text, re.MULTILINE)
+        if found:
+            values[name] = found.group(1).strip("\"'")
+    return values
+
+
+def _prefix(route_prefix: str | None, external_url: str | None) -> str:
+    """The path below which a service answers: its route prefix, which defaults to the path of its external URL."""
+    path = route_prefix if route_prefix is not None else urllib.parse.urlsplit(external_url or "").path
+    return f"/{path.strip('/')}" if path.strip("/") else ""
+
+
+def _if_there(path: str | None) -> str | None:
+    return path if path and os.path.exists(path) else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as source:
+            return source.read(_TEXT_LIMIT)
+    except OSError:
+        return ""
+
+
+def evidence(record: dict[str, t.Any]) -> str:
+    """Where an attempt that was cut off left the files it named: C(old), C(new), or C(mixed)."""
+    hashes = [(file, _files.sha256_or_none(file["path"])) for file in record.get("files", [])]
+    if all(now == file["after"] for file, now in hashes):
+        return "new"
+    return "old" if all(now == file["before"] for file, now in hashes) else "mixed"

@@ -1,0 +1,190 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. Units of systemd: what they are, restarting them, and what they last said."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from . import _argv, _process
+from ._command import Run
+from ._errors import HostError
+
+_PROPERTIES = (
+    "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
+    "EnvironmentFiles,User,Group,TimeoutStopUSec"
+)
+
+_JOURNAL_LINES = 15
+
+
+class Unit(t.NamedTuple):
+    """One look at a unit. ``n_restarts`` counts systemd's own restarts since somebody last started it."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    result: str
+    main_pid: int
+    n_restarts: int
+    properties: dict[str, str]
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.load == "loaded"
+
+    @property
+    def is_running(self) -> bool:
+        return self.active == "active" and self.main_pid > 0
+
+    def describe(self) -> str:
+        return f"{self.active}/{self.sub}, main pid {self.main_pid}, {self.n_restarts} restarts by systemd"
+
+    def files(self) -> list[str]:
+        """The unit file and its drop-ins."""
+        paths = [self.properties.get("FragmentPath", ""), *self.properties.get("DropInPaths", "").split()]
+        return [path for path in paths if path]
+
+    def environment_files(self) -> list[str]:
+        """The environment files in the order they are read: C(/etc/default/x (ignore_errors=yes)), one a line."""
+        lines = self.properties.get("EnvironmentFiles", "").splitlines()
+        return [line.partition(" (ignore_errors=")[0] for line in lines if line]
+
+
+def show(run: Run, names: t.Sequence[str]) -> list[Unit]:
+    """Look at units, all in one call. A unit that doesn't exist comes back as not loaded.
+
+    :raises HostError: where there is no systemd.
+    """
+    units = [name if "." in name else f"{name}.service" for name in names]
+    done = run(["systemctl", "show", "--all", f"--property={_PROPERTIES}", "--", *units], timeout=30)
+    if done.rc != 0:
+        raise HostError(
+            f"systemd doesn't answer on this host ({done.err.strip() or 'systemctl failed'}): "
+            "only services that systemd runs can be upgraded",
+            key="host.no_systemd",
+        )
+    blocks = done.out.strip("\n").split("\n\n")
+    return [_unit(name, _parse(block)) for name, block in zip(units, blocks)]
+
+
+def _parse(block: str) -> dict[str, str]:
+    properties: dict[str, str] = {}
+    for line in block.splitlines():
+        name, _equals, value = line.partition("=")
+        properties[name] = f"{properties[name]}\n{value}" if name in properties else value
+    return properties
+
+
+def _unit(name: str, properties: dict[str, str]) -> Unit:
+    return Unit(
+        name=name,
+        load=properties.get("LoadState", "not-found"),
+        active=properties.get("ActiveState", "inactive"),
+        sub=properties.get("SubState", "dead"),
+        result=properties.get("Result", ""),
+        main_pid=_number(properties.get("MainPID")),
+        n_restarts=_number(properties.get("NRestarts")),
+        properties=properties,
+    )
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def environment_of(unit: Unit, read: t.Callable[[str], str]) -> dict[str, str]:
+    """The environment that the unit's command line is expanded with: its settings, then its environment files.
+
+    :param read: reads a file, and gives an empty text for one that can't be read.
+    """
+    environment = {}
+    for word in _argv.split_words(unit.properties.get("Environment", "")):
+        name, equals, value = word.partition("=")
+        if equals:
+            environment[name] = value
+    for path in unit.environment_files():
+        environment.update(_argv.parse_environment(read(path)))
+    return environment
+
+
+def command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
+    """The unit's command line with its environment filled in.
+
+    Where the process runs just that, its own argument vector is taken: it alone knows where an argument with a space
+    in it begins and ends.
+    """
+    shown = unit.properties.get("ExecStart", "")
+    expected = _argv.expand(_argv.exec_start_argv(shown), environment_of(unit, read))
+    actual = _process.command_line(unit.main_pid) if unit.main_pid else []
+    return actual if " ".join(actual) == " ".join(expected) else expected
+
+
+def restart(run: Run, unit: Unit, *, timeout: float, reload: bool = False) -> None:
+    """Restart a unit, whatever its start limit says, and wait until systemd calls it done.
+
+    :param timeout: seconds; it must exceed the unit's own stop time-out, or a long, clean stop would be cut short.
+    :param reload: read the unit files anew first.
+    :raises HostError: if systemd couldn't start it.
+    """
+    run(["systemctl", "reset-failed", "--", unit.name], timeout=30)
+    if reload:
+        run(["systemctl", "daemon-reload"], timeout=90)
+    done = run(["systemctl", "restart", "--", unit.name], timeout=timeout)
+    if done.rc != 0:
+        raise HostError(
+            f"systemd couldn't restart {unit.name}: {done.err.strip() or f'exit code {done.rc}'}",
+            key="service.restart_failed",
+            details={"journal": journal_tail(run, unit.name)},
+        )
+
+
+def stop_timeout(unit: Unit) -> float:
+    """How long systemd waits for the unit to stop, in seconds. C(infinity) is taken as an hour."""
+    return _seconds(unit.properties.get("TimeoutStopUSec", ""), default=90.0)
+
+
+_UNITS_OF_TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def _seconds(text: str, *, default: float) -> float:
+    """A time span as systemctl shows it: C(1min 30s)."""
+    if text == "infinity":
+        return 3600.0
+    total, found = 0.0, False
+    for word in text.split():
+        digits = word.rstrip("abcdefghijklmnopqrstuvwxyz")
+        scale = _UNITS_OF_TIME.get(word[len(digits) :])
+        if scale and digits.replace(".", "", 1).isdigit():
+            total, found = total + float(digits) * scale, True
+    return total if found else default
+
+
+def journal_tail(run: Run, unit: str, *, since: float | None = None, lines: int = _JOURNAL_LINES) -> list[str]:
+    """The last lines that a unit, or systemd about it, wrote; without secrets.
+
+    :param since: seconds since the epoch; older lines are left out.
+    """
+    argv = ["journalctl", f"--unit={unit}", f"--lines={lines}", "--no-pager", "--output=json", "--quiet"]
+    if since is not None:
+        argv.append(f"--since=@{since:.0f}")
+    done = run(argv, timeout=20)
+    return [_argv.redact_text(text) for text in map(_message, done.out.splitlines()) if text]
+
+
+def _message(line: str) -> str:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return ""
+    message = entry.get("MESSAGE", "")
+    if isinstance(message, list):  # journald gives text that isn't UTF-8 as a list of byte values
+        message = bytes(message).decode("utf-8", "replace")
+    return f"{entry.get('SYSLOG_IDENTIFIER', '?')}: {message}"

@@ -1,0 +1,197 @@
+#!/usr/bin/python
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: component_version
+short_description: Read which components a host has, and which version of each is on disk and running
+version_added: 0.1.0
+author:
+  - Contributors to the observability.stack collection (@observability-stack)
+description:
+  - Reads all components of a host in one call, without changing anything.
+  - The version B(on disk) is what the program at its path says of itself. The version B(running) is that of the file
+    that the process really runs, even if it has been replaced or deleted since. Where the two differ, a restart is
+    pending.
+  - How a component is set up is taken from its unit, not assumed. The command line comes from C(ExecStart) with its
+    environment files, or from the running process where both say the same; the files, addresses and paths follow from it.
+  - What can't be read is V(unknown), never a number.
+  - Secrets on command lines are hidden. Of the environment only names are returned.
+options:
+  components:
+    description:
+      - What to look for, by component, as the P(observability.stack.catalog#lookup) lookup gives it.
+      - Used of an entry are C(units), C(files), C(version_args), C(flags), C(config_values), C(default_config),
+        C(default_data), C(port), C(metrics_path) and C(build_info).
+    type: dict
+    required: true
+  checksum:
+    description: Whether to read the sha256 of each file. It costs about a second per gigabyte.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds after which a program that doesn't tell its version is killed. Its version is V(unknown) then.
+    type: int
+    default: 10
+extends_documentation_fragment:
+  - observability.stack._common
+  - observability.stack._attributes
+  - observability.stack._attributes.info_module
+  - observability.stack._attributes.actiongroup_upgrade
+"""
+
+EXAMPLES = r"""
+- name: Read all components that the catalog knows
+  observability.stack.component_version:
+    components: "{{ lookup('observability.stack.catalog') }}"
+  become: true
+  register: survey
+
+- name: Tell what runs
+  ansible.builtin.debug:
+    msg: "{{ survey.components | dict2items | selectattr('value.installed') | items2dict }}"
+"""
+
+RETURN = r"""
+components:
+  description: What was found, by component.
+  returned: success
+  type: dict
+  contains:
+    installed:
+      description: Whether the component is on the host.
+      type: bool
+    version:
+      description: Version of the program on disk; V(unknown) if it can't be read; none if it isn't installed.
+      type: str
+      sample: 2.42.0
+    running:
+      description: Version of the program that runs; none if none does.
+      type: str
+      sample: 2.42.0
+    restart_pending:
+      description: Whether the process runs another file than the one on disk.
+      type: bool
+    unit:
+      description: The unit that runs it; none if it has none.
+      type: str
+      sample: prometheus.service
+    state:
+      description: C(active) and C(sub) state of the unit, and C(n_restarts), how often systemd restarted it by itself.
+      type: dict
+    binary:
+      description: Path of the program that the unit starts.
+      type: str
+    files:
+      description: C(name), C(path), C(size) and C(sha256) of the program and its companions beside it.
+      type: list
+      elements: dict
+    package:
+      description: C(manager) and C(name) of the package that owns the files; none if none does.
+      type: dict
+    architecture:
+      description: Architecture of the program, named as releases do.
+      type: str
+      sample: amd64
+    user:
+      description: User that the unit runs as.
+      type: str
+    unit_files:
+      description: The unit file and its drop-ins.
+      type: list
+      elements: str
+    command_line:
+      description: The unit's command line with its environment filled in, without secrets.
+      type: list
+      elements: str
+    flags:
+      description: Names of the flags on it.
+      type: list
+      elements: str
+    environment:
+      description: Names of the variables that the unit sets.
+      type: list
+      elements: str
+    config:
+      description: Path of the configuration file.
+      type: str
+    web_config:
+      description: Path of the file that sets TLS and authentication of its HTTP interface.
+      type: str
+    data:
+      description: Path of the data.
+      type: str
+    url:
+      description: Where the component answers on its own host, with its path prefix.
+      type: str
+      sample: http://127.0.0.1:9090
+    metrics_path:
+      description: Path of its own metrics below RV(components.url).
+      type: str
+    protected:
+      description: Whether its HTTP interface asks for a password.
+      type: bool
+state:
+  description: The host's record of upgrades; none if there is none. See C(docs/state.schema.json).
+  returned: success
+  type: dict
+unfinished:
+  description:
+    - For each component whose upgrade was cut off after its files were touched, what its files are now.
+    - V(old), V(new) or V(mixed), by their sha256.
+  returned: success
+  type: dict
+  sample: {prometheus: mixed}
+lease:
+  description: Who has the host now. Empty if nobody has.
+  returned: success
+  type: dict
+"""
+
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _lease, _store, _survey
+from ..module_utils._command import run
+from ..module_utils._module import arguments, run_module
+from ..module_utils._state import TOUCHED
+
+_WAIT_FOR_A_MODULE = 120.0
+
+
+def read_host(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    state = _store.peek(params["state_dir"], wait=_WAIT_FOR_A_MODULE)
+    lease = _store.read_lease(params["state_dir"])
+    records = (state or {}).get("components", {})
+    reader = _survey.Reader(run, timeout=params["timeout"], checksum=params["checksum"])
+    return {
+        "changed": False,
+        "components": reader.survey(params["components"]),
+        "state": state,
+        "unfinished": {
+            name: _survey.evidence(record) for name, record in records.items() if record["state"] in TOUCHED
+        },
+        "lease": lease if _lease.holder(lease, now=time.time()) else {},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=arguments(
+            components={"type": "dict", "required": True},
+            checksum={"type": "bool", "default": True},
+            timeout={"type": "int", "default": 10},
+        ),
+        supports_check_mode=True,
+    )
+    run_module(module, read_host)
+
+
+if __name__ == "__main__":
+    main()

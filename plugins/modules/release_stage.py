@@ -1,0 +1,214 @@
+#!/usr/bin/python
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_stage
+short_description: Bring a release onto a host and prove it there, before anything is touched
+version_added: 0.1.0
+author:
+  - Contributors to the observability.stack collection (@observability-stack)
+description:
+  - On the controller, fetches a release's archive once for all hosts, into a cache, and checks it against the release's own
+    list of checksums. A mismatch is an error; so is a list without the archive.
+  - On the host, checks it again, takes only the wanted files out of it, and proves them. They must be made for the host's
+    architecture, run there, and say that they are the wanted version.
+  - An archive with names that lead out of it, links, devices, or a member twice is refused as a whole.
+  - The proven files wait in C(staging) of O(state_dir). Nothing outside of it is touched.
+  - In check mode the same is done in a temporary directory that is gone afterwards; on the controller the cache is filled.
+options:
+  component:
+    description: Name of the component.
+    type: str
+    required: true
+  version:
+    description: Version of the release.
+    type: str
+    required: true
+  from_version:
+    description: Version that is in place, for the record.
+    type: str
+  url:
+    description: Where the archive is.
+    type: str
+    required: true
+  checksums:
+    description: Where the list with its sha256 is. A line for each file, or one bare checksum.
+    type: str
+    required: true
+  mirror:
+    description: Base URL that stands in for the hosts of O(url) and O(checksums), with the same paths below it.
+    type: str
+  cache_dir:
+    description:
+      - Directory on the controller for what was fetched.
+      - Defaults to C(observability-upgrades) in the user's cache directory.
+    type: path
+  members:
+    description: For each file to take, by name, its path in the archive. The first is the program that the unit starts.
+    type: dict
+    required: true
+  version_args:
+    description: Arguments that make the program tell its version, tried in turn.
+    type: list
+    elements: list
+    default: [[--version]]
+  architecture:
+    description: The host's architecture, named as releases do.
+    type: str
+    required: true
+  staged_sha256:
+    description: sha256 of the archive that is known to be staged on the host already. It saves a transfer.
+    type: str
+  archive:
+    description: Set by the controller's half. The archive on the host.
+    type: path
+  archive_sha256:
+    description: Set by the controller's half. What the archive must be.
+    type: str
+extends_documentation_fragment:
+  - observability.stack._common
+  - observability.stack._attributes
+  - observability.stack._attributes.actiongroup_upgrade
+seealso:
+  - module: observability.stack.safe_binary_swap
+"""
+
+EXAMPLES = r"""
+- name: Stage node_exporter 1.9.0
+  observability.stack.release_stage:
+    component: node_exporter
+    version: 1.9.0
+    url: https://github.com/prometheus/node_exporter/releases/download/v1.9.0/node_exporter-1.9.0.linux-amd64.tar.gz
+    checksums: https://github.com/prometheus/node_exporter/releases/download/v1.9.0/sha256sums.txt
+    members:
+      node_exporter: node_exporter-1.9.0.linux-amd64/node_exporter
+    architecture: amd64
+  become: true
+  register: candidate
+"""
+
+RETURN = r"""
+files:
+  description: The proven files, the program first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the file.
+      type: str
+    path:
+      description: Where it waits on the host. In check mode it isn't there any more.
+      type: str
+    sha256:
+      description: Its sha256.
+      type: str
+archive_sha256:
+  description: sha256 of the archive they came from.
+  returned: success
+  type: str
+fetched:
+  description: Whether the controller had to fetch the archive; otherwise it was in the cache.
+  returned: success
+  type: bool
+"""
+
+import os
+import shutil
+import tempfile
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _staging, _store
+from ..module_utils._command import run
+from ..module_utils._errors import InputError
+from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._state import TOUCHED, Step
+
+
+def stage(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    if not params["archive_sha256"]:
+        raise InputError("this module needs its half on the controller: call it as a task, not by ad-hoc copies of it")
+    release = _staging.Release(
+        component=params["component"],
+        version=params["version"],
+        archive=params["archive"],
+        archive_name=os.path.basename(params["url"]),
+        archive_sha256=params["archive_sha256"],
+        members=params["members"],
+        version_args=params["version_args"],
+        architecture=params["architecture"],
+    )
+    step = Step(params["component"], params["version"])
+    with _store.session(params["state_dir"], run=params["run"], check_mode=module.check_mode) as session:
+        directory = session.layout.staging(step.key)
+        there = _staging.read_candidate(directory, release)
+        if there is None and release.archive is None:
+            return {"changed": False, "needs_archive": True, "files": []}
+        files = there if there is not None else _prove(module, session, release, step, directory)
+        _record(session, step, params["from_version"], "staged")
+        result = differences({} if there is None else files, files)
+        listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
+        return {**result, "needs_archive": False, "files": listed, "warnings": session.warnings}
+
+
+def _prove(
+    module: AnsibleModule, session: _store.Session, release: _staging.Release, step: Step, directory: str
+) -> dict[str, str]:
+    """Unpack and prove in a directory that gets its name only when all is proven."""
+    if not session.writable:
+        with tempfile.TemporaryDirectory(dir=module.tmpdir) as temporary:
+            return _staging.unpack(run, release, temporary)
+    _record(session, step, module.params["from_version"], "downloading")
+    building = f"{directory}.new"
+    session.remove_tree(building)
+    os.mkdir(building, 0o700)
+    try:
+        files = _staging.unpack(run, release, building)
+    except BaseException:
+        shutil.rmtree(building)
+        raise
+    session.remove_tree(directory)
+    os.rename(building, directory)
+    return files
+
+
+def _record(session: _store.Session, step: Step, from_version: str | None, state: str) -> None:
+    """Record the candidate's way. A component that crossed the line in an earlier attempt stays where it stands."""
+    document = session.document
+    document.start_step(step, from_version=from_version, now=session.now)
+    if document.component(step.component)["state"] not in TOUCHED:
+        document.set_component(step.component, state, now=session.now)
+    session.save()
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=arguments(
+            component={"type": "str", "required": True},
+            version={"type": "str", "required": True},
+            from_version={"type": "str"},
+            url={"type": "str", "required": True},
+            checksums={"type": "str", "required": True},
+            mirror={"type": "str"},
+            cache_dir={"type": "path"},
+            members={"type": "dict", "required": True},
+            version_args={"type": "list", "elements": "list", "default": [["--version"]]},
+            architecture={"type": "str", "required": True},
+            staged_sha256={"type": "str"},
+            archive={"type": "path"},
+            archive_sha256={"type": "str"},
+        ),
+        supports_check_mode=True,
+    )
+    run_module(module, stage)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+#!/usr/bin/python
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: safe_binary_swap
+short_description: Put all files of a component in place, or none, with a way back
+version_added: 0.1.0
+author:
+  - Contributors to the observability.stack collection (@observability-stack)
+description:
+  - Replaces the files of one component on disk, or puts back those of a restore point. It doesn't touch the service.
+  - All files of a component go together. Each successor is prepared beside its place, made durable, and checked, before
+    the first of them is renamed. If a rename fails, those already done are undone.
+  - Owner, mode, file capabilities, ACLs, the SELinux context and all other extended attributes are carried over from
+    the file that is replaced.
+  - Before that a restore point is made, and the host's record says which files may be other than they were. So a crash
+    at any moment leaves a record that names it.
+  - A second attempt after a crash keeps the restore point of the first, which holds the last version that was good.
+options:
+  state:
+    description:
+      - V(swapped) puts O(files) in place, or with O(backup_id) those of a restore point, as a new step with a way back.
+      - V(restored) puts a restore point in place. Without O(backup_id) it is that of an attempt which was not confirmed;
+        if there is none, nothing is done.
+    type: str
+    choices: [swapped, restored]
+    default: swapped
+  component:
+    description: Name of the component.
+    type: str
+    required: true
+  version:
+    description: Version that O(files) are, for O(state=swapped).
+    type: str
+  from_version:
+    description: Version that is in place, or runs, before.
+    type: str
+  files:
+    description: The files to put in place. The first is the program that the unit starts.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      src:
+        description: The proven file on the host.
+        type: path
+        required: true
+      dest:
+        description: Where it belongs. A file must be there already.
+        type: path
+        required: true
+      sha256:
+        description: What its content must be. Without it, what it is now.
+        type: str
+  unit:
+    description:
+      - Unit that runs the component.
+      - If its process still runs a program that was replaced on disk before, the restore point keeps the program of the
+        process, which is the only one known to be good.
+    type: str
+  keep:
+    description:
+      - Further files for the restore point, by kind. They are kept for the operator, and put back only if O(kinds) says so.
+      - A file that isn't there is left out.
+    type: dict
+    suboptions:
+      unit:
+        description: Unit file and drop-ins.
+        type: list
+        elements: path
+        default: []
+      config:
+        description: Configuration files.
+        type: list
+        elements: path
+        default: []
+      state:
+        description: Small files of the component's data that it can't do without.
+        type: list
+        elements: path
+        default: []
+  backup_id:
+    description: The restore point to take files from.
+    type: str
+  kinds:
+    description: Which files of the restore point to put back.
+    type: list
+    elements: str
+    choices: [binary, unit, config, state]
+    default: [binary]
+extends_documentation_fragment:
+  - observability.stack._common
+  - observability.stack._attributes
+  - observability.stack._attributes.actiongroup_upgrade
+seealso:
+  - module: observability.stack.release_stage
+  - module: observability.stack.service_restart
+"""
+
+EXAMPLES = r"""
+- name: Put a program in place that was proven before
+  observability.stack.safe_binary_swap:
+    component: node_exporter
+    version: 1.9.0
+    from_version: 1.5.0
+    unit: node_exporter.service
+    files:
+      - src: /var/lib/observability-upgrades/staging/node_exporter-1.9.0/node_exporter
+        dest: /usr/local/bin/node_exporter
+        sha256: 8f1e2b2dd4d2bd38ab8bd1cd7b1ca0d3a6e6d6ef1d4d2b1cfb1ad5a5d8e5b9a1
+  become: true
+
+- name: Undo it, unless it has been confirmed
+  observability.stack.safe_binary_swap:
+    component: node_exporter
+    state: restored
+  become: true
+"""
+
+RETURN = r"""
+files:
+  description: For each path the sha256 before and after.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path.
+      type: str
+    before:
+      description: sha256 before; none if there was no file.
+      type: str
+    after:
+      description: sha256 after.
+      type: str
+backup_id:
+  description: The restore point that was made or used; none if there was no need of one.
+  returned: success
+  type: str
+  sample: 20261121T031500Z-3fa9c2.node_exporter-1.5.0
+version:
+  description: Version that is in place now, as far as it is known.
+  returned: success
+  type: str
+touched:
+  description: With O(state=restored), whether an attempt had crossed the line, so that the service must be proven again.
+  returned: O(state=restored)
+  type: bool
+"""
+
+import os
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _files, _restore_point, _store, _swap, _systemd
+from ..module_utils._command import run
+from ..module_utils._errors import InputError
+from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._state import TOUCHED, Step
+
+
+def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
+    wanted = _wanted(params, session)
+    planned = _swap.changes(wanted)
+    result = _report(planned, version=wanted.step.to_version)
+    backup_before = session.document.component(wanted.step.component).get("backup_id")
+    if not result["changed"] and not _swap.lost_restart(wanted):
+        return {**result, "backup_id": backup_before}
+    backup_id = _swap.apply(session, wanted, planned) if session.writable else backup_before
+    return {**result, "changed": result["changed"] or backup_id != backup_before, "backup_id": backup_id}
+
+
+def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
+    record = session.document.component(params["component"])
+    touched = record["state"] in TOUCHED
+    backup_id = params["backup_id"] or (record.get("backup_id") if touched else None)
+    if backup_id is None:
+        return {**_report([], version=None), "backup_id": None, "touched": False}
+    manifest = _restore_point.read(session, backup_id)
+    _restore_point.verify(session, manifest, params["kinds"])
+    different = _restore_point.differing(manifest, params["kinds"])
+    planned = [_swap.Change(entry.path, _files.sha256_or_none(entry.path), entry.sha256) for entry in different]
+    if session.writable and different:
+        session.document.rolling_back(now=session.now)
+        session.save()
+        _restore_point.restore(session, manifest, params["kinds"])
+    result = _report(planned, version=manifest.version)
+    return {**result, "changed": bool(different), "backup_id": backup_id, "touched": touched}
+
+
+def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
+    """The swap that is asked for.
+
+    :raises InputError: if it can't be meant so.
+    """
+    if not params["version"]:
+        raise InputError("state=swapped needs version: what the files are")
+    candidates = _from_restore_point(params, session) if params["backup_id"] else _from_files(params)
+    missing = [item.path for item in candidates if not os.path.isfile(item.path)]
+    if missing or not candidates:
+        raise InputError(
+            f"there is no file at {', '.join(missing) or 'any path'} to replace: this module upgrades what is "
+            "installed, install it first",
+            key="swap.nothing_to_replace",
+        )
+    unit = _systemd.show(run, [params["unit"]])[0] if params["unit"] else None
+    keep = params["keep"] or {}
+    return _swap.Swap(
+        step=Step(params["component"], params["version"]),
+        from_version=params["from_version"],
+        candidates=candidates,
+        keep=[
+            _restore_point.Original(kind, path)
+            for kind in ("unit", "config", "state")
+            for path in keep.get(kind) or []
+            if os.path.isfile(path)
+        ],
+        main_pid=unit.main_pid if unit else 0,
+        restored_from=params["backup_id"],
+    )
+
+
+def _from_files(params: dict[str, t.Any]) -> list[_swap.Candidate]:
+    return [
+        _swap.Candidate(file["src"], file["dest"], file["sha256"] or _files.sha256_file(file["src"]))
+        for file in params["files"]
+    ]
+
+
+def _from_restore_point(params: dict[str, t.Any], session: _store.Session) -> list[_swap.Candidate]:
+    manifest = _restore_point.read(session, params["backup_id"])
+    _restore_point.verify(session, manifest, params["kinds"])
+    return [
+        _swap.Candidate(
+            source=os.path.join(session.layout.backup(manifest.id), entry.stored),
+            path=entry.path,
+            sha256=entry.sha256,
+            kind=entry.kind,
+            attributes=_files.Attributes.from_dict(entry.attributes),
+        )
+        for entry in manifest.entries
+        if entry.kind in params["kinds"]
+    ]
+
+
+def _report(planned: list[_swap.Change], *, version: str | None) -> dict[str, t.Any]:
+    before = {change.path: change.before for change in planned}
+    after = {change.path: change.after for change in planned}
+    return {**differences(before, after), "files": [change._asdict() for change in planned], "version": version}
+
+
+def act(module: AnsibleModule) -> dict[str, t.Any]:
+    params = module.params
+    with _store.session(params["state_dir"], run=params["run"], check_mode=module.check_mode) as session:
+        result = (swap if params["state"] == "swapped" else restore)(params, session)
+        return {**result, "warnings": session.warnings}
+
+
+def main() -> None:
+    path_list = {"type": "list", "elements": "path", "default": []}
+    module = AnsibleModule(
+        argument_spec=arguments(
+            state={"type": "str", "choices": ["swapped", "restored"], "default": "swapped"},
+            component={"type": "str", "required": True},
+            version={"type": "str"},
+            from_version={"type": "str"},
+            files={
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "src": {"type": "path", "required": True},
+                    "dest": {"type": "path", "required": True},
+                    "sha256": {"type": "str"},
+                },
+            },
+            unit={"type": "str"},
+            keep={"type": "dict", "options": {"unit": path_list, "config": path_list, "state": path_list}},
+            backup_id={"type": "str"},
+            kinds={
+                "type": "list",
+                "elements": "str",
+                "choices": list(_restore_point.KINDS),
+                "default": ["binary"],
+            },
+        ),
+        supports_check_mode=True,
+    )
+    run_module(module, act)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Controller, pure. What people read: tables that fit a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+import typing as t
+
+if t.TYPE_CHECKING:
+    Data = dict[str, t.Any]
+
+_WIDTH = 80
+_HOSTS_SHOWN = 3
+_NOTHING = "-"
+
+
+def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[str]:
+    """Rows under a header, each column as wide as its widest cell; what isn't known is a dash."""
+    cells = [list(header), *[[_NOTHING if cell is None else str(cell) for cell in row] for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def hosts(names: t.Sequence[str]) -> str:
+    """The first names of a long list, and how many more there are."""
+    shown = ", ".join(names[:_HOSTS_SHOWN])
+    return shown if len(names) <= _HOSTS_SHOWN else f"{shown}, +{len(names) - _HOSTS_SHOWN} more"
+
+
+def plan(document: Data) -> str:
+    """What a plan does, on which hosts, and what is to be known before."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in document["rows"]:
+        running = row["running"]
+        here = row["installed"] if running in (None, row["installed"]) else f"{row['installed']} (runs {running})"
+        goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ") or "nothing to do"
+        groups.setdefault((row["component"], here or _NOTHING, goal), []).append(row["host"])
+    count = sum(len(steps) for steps in document["hosts"].values())
+    title = f"Plan {document['digest'][:12]}: {_count(count, 'step')} on {_count(len(document['hosts']), 'host')}"
+    lines = [title, "", *table(("COMPONENT", "NOW", "TO", "HOSTS"), [(*key, hosts(group)) for key, group in groups.items()])]
+    return "\n".join([*lines, *_findings(document["findings"])])
+
+
+def _findings(findings: list[Data]) -> list[str]:
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for finding in findings:
+        if finding["key"].endswith(".not_installed"):
+            continue
+        key = (finding["severity"], finding["key"], finding["message"], finding["fix"])
+        groups.setdefault(key, []).append(finding["host"])
+    lines = []
+    for (severity, key, message, fix), group in sorted(groups.items(), key=_by_severity):
+        lines += ["", f"{severity}: {key} ({hosts(group)})", *_wrap(message), *_wrap(f"-> {fix}")]
+    return lines
+
+
+def _by_severity(item: tuple[tuple[str, ...], list[str]]) -> tuple[int, str]:
+    return ("blocker", "warning", "skipped", "info").index(item[0][0]), item[0][1]
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def status(surveys: dict[str, Data]) -> str:
+    """The state of each host: its upgrade, and each component of it."""
+    rows = []
+    for host, survey in surveys.items():
+        upgrade = (survey["state"] or {}).get("upgrade", {})
+        records = (survey["state"] or {}).get("components", {})
+        installed = {name for name, facts in survey["components"].items() if facts["installed"]}
+        state = _upgrade(upgrade, survey["lease"])
+        for name in sorted(installed | set(records)) or [_NOTHING]:
+            facts, record = survey["components"].get(name, {}), records.get(name, {})
+            rows.append((host, state, name, facts.get("version"), facts.get("running"), _last(record, facts)))
+            host, state = "", ""
+    lines = table(("HOST", "UPGRADE", "COMPONENT", "DISK", "RUNS", "LAST STEP"), rows)
+    return "\n".join([*lines, *_errors(surveys)])
+
+
+def _upgrade(upgrade: Data, lease: Data) -> str:
+    steps = upgrade.get("steps", {})
+    done = sum(outcome != "pending" for outcome in steps.values())
+    text = upgrade.get("state", "IDLE")
+    if steps and done < len(steps):
+        text += f" {done}/{len(steps)}"
+    return f"{text} (locked by {lease.get('user')})" if lease else t.cast("str", text)
+
+
+def _last(record: Data, facts: Data) -> str:
+    if facts.get("restart_pending"):
+        return "restart pending"
+    if not record:
+        return _NOTHING
+    text = f"{record['state']} {record.get('to_version') or ''}".rstrip()
+    attempts = record.get("attempts", 0)
+    return f"{text} (attempt {attempts})" if attempts > 1 else text
+
+
+def _errors(surveys: dict[str, Data]) -> list[str]:
+    lines = []
+    for host, survey in surveys.items():
+        for name, record in ((survey["state"] or {}).get("components", {})).items():
+            if record.get("last_error"):
+                lines += ["", f"{host} {name}: {record.get('outcome')}", *_wrap(record["last_error"].splitlines()[0])]
+    return lines
+
+
+def restore_points(points: dict[str, list[Data]]) -> str:
+    """All restore points of all hosts."""
+    rows = [
+        (host, point["component"], point["version"], point["created_at"], point["id"])
+        for host, found in points.items()
+        for point in found
+    ]
+    if not rows:
+        return "No restore points: nothing was upgraded on these hosts."
+    return "\n".join(table(("HOST", "COMPONENT", "VERSION", "MADE AT", "RESTORE POINT"), rows))
+
+
+def outcome(documents: dict[str, Data]) -> str:
+    """What a run has done: for each host the steps of its upgrade, from its own record."""
+    rows = [
+        (host, *key.split("@", 1), ended)
+        for host, document in documents.items()
+        for key, ended in document["upgrade"].get("steps", {}).items()
+    ]
+    return "\n".join(table(("HOST", "COMPONENT", "VERSION", "OUTCOME"), rows))
+
+
+def failure(step: Data, task: str, result: Data) -> Data:
+    """What went wrong with a step: the task, its message, and what the service's journal said."""
+    services = result.get("services") or [{}]
+    return {
+        "component": step.get("component"),
+        "from": step.get("from"),
+        "to": step.get("to"),
+        "task": task,
+        "error": str(result.get("msg") or "no message").strip(),
+        "journal": list(services[0].get("journal") or result.get("journal") or []),
+    }
+
+
+_ENDINGS = {
+    "aborted": "Nothing was touched on this host.",
+    "rolled_back": "{from} is back in place, and proven healthy.",
+    "failed": "It could not be undone: {undo_error}. This host needs a person.",
+}
+
+
+def failures(found: list[Data], host: str) -> str:
+    """Why a host's upgrade failed, and how it stands now."""
+    lines = []
+    for item in found:
+        subject = f"{item['component']} {item['to']}" if item["component"] else "the upgrade"
+        lines.append(f"{host}: {subject} {item['outcome'].replace('_', ' ')} at '{item['task']}'.")
+        lines.append(item["error"])
+        if item["journal"]:
+            lines += ["The journal's last lines:", *[f"    {line}" for line in item["journal"]]]
+        lines.append(_ENDINGS[item["outcome"]].format(**item))
+    return "\n".join(lines)

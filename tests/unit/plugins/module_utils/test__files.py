@@ -1,0 +1,158 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import subprocess
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _files
+from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
+
+CONTENT = b"program\n" * 1000
+
+# VFS_CAP_REVISION_2 with cap_net_raw permitted and effective, as setcap writes it (linux/capability.h).
+CAP_NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
+
+
+@pytest.fixture
+def program(tmp_path: pathlib.Path) -> pathlib.Path:
+    path = tmp_path / "program"
+    path.write_bytes(CONTENT)
+    path.chmod(0o755)
+    return path
+
+
+def names(path: pathlib.Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir())
+
+
+def test_sha256_is_that_of_sha256sum(program: pathlib.Path) -> None:
+    told = subprocess.run(["sha256sum", program], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert _files.sha256_file(str(program)) == told
+    assert _files.sha256_or_none(str(program)) == told
+    assert _files.sha256_or_none(str(program) + "x") is None
+
+
+def test_write_durably_replaces_the_whole_and_leaves_nothing_else(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "state.json"
+    _files.write_durably(str(path), b"one")
+    _files.write_durably(str(path), b"two")
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o7777 == 0o600
+    assert names(tmp_path) == ["state.json"]
+
+
+def test_write_durably_survives_what_a_killed_run_left(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "state.json"
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    os.symlink(victim, _files.temporary_beside(str(path)))
+    _files.write_durably(str(path), b"new")
+    assert path.read_bytes() == b"new"
+    assert victim.read_bytes() == b"untouched"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    _files.write_durably(str(path), b"old")
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(_files.os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        _files.write_durably(str(path), b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["state.json"]
+
+
+def test_prepare_copy_carries_owner_mode_capabilities_and_attributes(program: pathlib.Path) -> None:
+    os.chown(program, 12, 34)
+    program.chmod(0o4750)
+    os.setxattr(program, "user.note", b"mine")
+    os.setxattr(program, "security.capability", CAP_NET_RAW)
+    attributes = _files.read_attributes(str(program))
+    source = program.with_name("candidate")
+    source.write_bytes(b"new program")
+    temporary = _files.temporary_beside(str(program))
+    _files.prepare_copy(str(source), temporary, attributes=attributes)
+    os.rename(temporary, program)
+    assert program.read_bytes() == b"new program"
+    assert _files.read_attributes(str(program)) == attributes
+    assert os.getxattr(program, "security.capability") == CAP_NET_RAW
+    assert (attributes.uid, attributes.gid, attributes.mode) == (12, 34, 0o4750)
+
+
+def test_prepare_copy_carries_access_control_lists(program: pathlib.Path) -> None:
+    # A POSIX ACL as the kernel stores it: version 2, then user_obj, user 12, group_obj, mask, other.
+    entries = [(0x01, 7, 0xFFFFFFFF), (0x02, 5, 12), (0x04, 5, 0xFFFFFFFF), (0x10, 5, 0xFFFFFFFF), (0x20, 0, 0xFFFFFFFF)]
+    value = (2).to_bytes(4, "little") + b"".join(
+        tag.to_bytes(2, "little") + perm.to_bytes(2, "little") + who.to_bytes(4, "little") for tag, perm, who in entries
+    )
+    os.setxattr(program, "system.posix_acl_access", value)
+    attributes = _files.read_attributes(str(program))
+    copy = str(program.with_name("copy"))
+    _files.prepare_copy(str(program), copy, attributes=attributes)
+    assert os.getxattr(copy, "system.posix_acl_access") == value
+
+
+def test_attributes_survive_their_way_through_json(program: pathlib.Path) -> None:
+    os.setxattr(program, "security.capability", CAP_NET_RAW)
+    attributes = _files.read_attributes(str(program))
+    assert _files.Attributes.from_dict(attributes.to_dict()) == attributes
+    assert attributes.to_dict()["mode"] == "0755"
+
+
+def test_prepare_copy_refuses_what_is_not_what_was_proven(program: pathlib.Path) -> None:
+    temporary = _files.temporary_beside(str(program))
+    attributes = _files.read_attributes(str(program))
+    with pytest.raises(HostError, match="was expected: it was changed or damaged") as failure:
+        _files.prepare_copy(str(program), temporary, attributes=attributes, sha256="0" * 64)
+    assert failure.value.key == "files.checksum"
+    assert names(program.parent) == ["program"]
+
+
+def test_a_private_directory_is_made_checked_and_mended(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "a" / "b"
+    _files.ensure_private_directory(str(path))
+    assert path.stat().st_mode & 0o7777 == 0o700
+    path.chmod(0o755)
+    _files.ensure_private_directory(str(path))
+    assert path.stat().st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "stranger"])
+def test_a_private_directory_that_is_something_else_is_refused(tmp_path: pathlib.Path, kind: str) -> None:
+    path = tmp_path / "state"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        path.write_text("x")
+    else:
+        path.mkdir()
+        os.chown(path, 12345, 12345)
+    with pytest.raises(HostError, match="must be a directory that belongs to user 0") as failure:
+        _files.ensure_private_directory(str(path))
+    assert failure.value.key == "files.not_private"
+
+
+def test_remove_if_there_removes_and_forgives(program: pathlib.Path) -> None:
+    _files.remove_if_there(str(program))
+    _files.remove_if_there(str(program))
+    assert names(program.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only"), (errno.EACCES, "become: true"), (errno.EIO, "/x: ")],
+)
+def test_explain_says_where_and_what_next(number: int, says: str) -> None:
+    assert says in _files.explain(OSError(number, os.strerror(number), "/x"))
+

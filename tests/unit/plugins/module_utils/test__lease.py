@@ -1,0 +1,80 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _lease
+from ansible_collections.observability.stack.plugins.module_utils._errors import LockedError
+from hypothesis import given
+from hypothesis import strategies as st
+
+RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 7, "started": 1.0, "dead": []}
+OTHER = {**RUN, "upgrade_id": "u2", "controller": "c2"}
+
+
+def enter(lease: dict[str, t.Any], run: dict[str, t.Any] | None, *, now: float) -> dict[str, t.Any]:
+    return _lease.enter(lease, run, now=now, seconds=900, boot_id="b")
+
+
+def test_a_run_takes_renews_and_gives_back_its_lease() -> None:
+    taken = enter({}, RUN, now=100)
+    assert (taken["upgrade_id"], taken["token"], taken["acquired"], taken["expires"]) == ("u1", 1, 100, 1000)
+    renewed = enter(taken, RUN, now=200)
+    assert (renewed["token"], renewed["acquired"], renewed["expires"]) == (1, 100, 1100)
+    free = _lease.released(renewed)
+    assert _lease.holder(free, now=201) is None
+    assert enter(free, OTHER, now=202)["token"] == 2
+
+
+def test_another_run_is_refused_with_who_holds_it_and_since_when() -> None:
+    taken = enter({}, RUN, now=0)
+    with pytest.raises(LockedError, match=r"ops on c1 \(upgrade u1, since 5 min\).*ends in 10 min") as failure:
+        enter(taken, OTHER, now=300)
+    assert failure.value.key == "lock.held"
+
+
+def test_a_module_of_no_run_respects_a_lease_and_takes_none() -> None:
+    taken = enter({}, RUN, now=0)
+    with pytest.raises(LockedError):
+        enter(taken, None, now=300)
+    assert enter({}, None, now=0) == {}
+
+
+@pytest.mark.parametrize(
+    ("now", "dead"), [(901, []), (10, ["u1"])], ids=["a lease that ended", "a run that is known to be dead"]
+)
+def test_a_lease_is_taken_over_from(now: float, dead: list[str]) -> None:
+    taken = enter({}, RUN, now=0)
+    over = enter(taken, {**OTHER, "dead": dead}, now=now)
+    assert (over["upgrade_id"], over["token"], over["acquired"]) == ("u2", 2, now)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\0" * 50])
+def test_a_torn_lease_is_nobodys(data: bytes) -> None:
+    assert _lease.decode(data) == {}
+    assert _lease.holder(_lease.decode(data), now=0) is None
+
+
+def test_every_lease_fills_the_whole_file() -> None:
+    taken = enter({}, {**RUN, "user": "ü" * 100}, now=0)
+    assert len(_lease.encode(taken)) == len(_lease.encode({})) == _lease.SIZE
+    assert _lease.decode(_lease.encode(taken)) == taken
+
+
+@given(st.lists(st.tuples(st.sampled_from([RUN, OTHER, None]), st.floats(0, 1000)), max_size=40))
+def test_two_runs_never_hold_it_at_once(calls: list[tuple[dict[str, t.Any] | None, float]]) -> None:
+    lease: dict[str, t.Any] = {}
+    now = 0.0
+    for run, pause in calls:
+        now += pause
+        before = _lease.holder(lease, now=now)
+        try:
+            lease = enter(lease, run, now=now)
+        except LockedError:
+            assert before is not None and (run is None or before != run["upgrade_id"])
+        else:
+            assert run is None or before in (None, run["upgrade_id"])

@@ -1,0 +1,298 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import itertools
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils._errors import StateError
+from ansible_collections.observability.stack.plugins.module_utils._state import (
+    ACTIVE,
+    COMPONENT_TRANSITIONS,
+    FINISHED,
+    UPGRADE_TRANSITIONS,
+    Document,
+    Step,
+    check_document,
+    new_document,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW, LATER = "2026-11-21T03:00:00Z", "2026-11-21T03:05:00Z"
+RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "job": ""}
+OTHER_RUN = {"upgrade_id": "u2", "user": "ops", "controller": "c2", "job": "17"}
+STEP = Step("node_exporter", "1.9.0")
+
+
+def begun(*steps: Step, run: dict[str, str] = RUN) -> Document:
+    document = Document()
+    document.begin(run, steps=[step.key for step in steps or (STEP,)], details={"phase": "exporters"}, now=NOW)
+    return document
+
+
+def activated(step: Step = STEP) -> Document:
+    document = begun(step)
+    document.start_step(step, from_version="1.5.0", now=NOW)
+    document.set_component(step.component, "staged", now=NOW)
+    document.advance("UPGRADING", now=NOW)
+    files = [{"path": "/x", "before": "a", "after": "b"}]
+    document.set_component(step.component, "activated", now=NOW, backup_id="b1", files=files)
+    return document
+
+
+def verifying(step: Step = STEP) -> Document:
+    document = activated(step)
+    document.set_component(step.component, "verifying", now=NOW)
+    return document
+
+
+@pytest.mark.parametrize("table", [UPGRADE_TRANSITIONS, COMPONENT_TRANSITIONS])
+def test_every_state_that_a_table_leads_to_is_in_it(table: dict[str, frozenset[str]]) -> None:
+    assert set().union(*table.values()) <= set(table)
+
+
+def test_failure_is_possible_from_every_active_state_and_rollback_from_validating() -> None:
+    assert all("FAILED" in UPGRADE_TRANSITIONS[state] for state in ACTIVE)
+    assert "ROLLING_BACK" in UPGRADE_TRANSITIONS["VALIDATING"]
+    assert {"IDLE", "PLANNING"} == set().union(*(UPGRADE_TRANSITIONS[state] for state in FINISHED))
+
+
+@pytest.mark.parametrize(
+    ("here", "goal"),
+    [
+        (here, goal)
+        for here, goal in itertools.product(COMPONENT_TRANSITIONS, repeat=2)
+        if here != goal and goal not in COMPONENT_TRANSITIONS[here]
+    ],
+)
+def test_an_illegal_transition_is_refused_with_both_states_named(here: str, goal: str) -> None:
+    data = new_document()
+    data["components"]["x"] = {"state": here, "attempts": 1}
+    document = Document(data)
+    with pytest.raises(StateError, match=f"from {here} to {goal}") as failure:
+        document.set_component("x", goal, now=NOW)
+    assert failure.value.key == "state.illegal_transition"
+    assert document.component("x")["state"] == here
+
+
+def test_begin_plans_the_steps_and_says_who_began_it() -> None:
+    document = begun(STEP, Step("prometheus", "2.53.3"), run=OTHER_RUN)
+    assert document.upgrade["state"] == "PLANNING"
+    assert document.upgrade["steps"] == {"node_exporter@1.9.0": "pending", "prometheus@2.53.3": "pending"}
+    assert document.upgrade["started_by"] == {"user": "ops", "controller": "c2", "job": "17"}
+    assert document.progress_percent() == 0
+
+
+def test_the_same_run_enters_its_upgrade_again_and_loses_nothing() -> None:
+    document = verifying()
+    document.end_step(STEP, "succeeded", now=NOW)
+    steps = [STEP.key, "prometheus@2.53.3"]
+    document.begin(RUN, steps=steps, details={"phase": "metrics"}, now=LATER)
+    assert document.upgrade["state"] == "UPGRADING"
+    assert document.upgrade["steps"] == {STEP.key: "succeeded", "prometheus@2.53.3": "pending"}
+    assert document.upgrade["phase"] == "metrics"
+    assert document.upgrade["started_at"] == NOW
+
+
+def test_an_upgrade_that_was_cut_off_is_closed_before_another_begins() -> None:
+    document = activated()
+    document.cut_off("u2", now=LATER)
+    assert document.upgrade["state"] == "FAILED"
+    assert "cut off in UPGRADING; upgrade u2 goes on" in document.upgrade["errors"][-1]["message"]
+    document.begin(OTHER_RUN, steps=[STEP.key], details={}, now=LATER)
+    assert document.upgrade["upgrade_id"] == "u2"
+    assert document.component("node_exporter")["backup_id"] == "b1"
+
+
+def test_attempts_count_the_starts_for_one_target() -> None:
+    document = begun()
+    document.start_step(STEP, from_version="1.5.0", now=NOW)
+    document.start_step(STEP, from_version="1.5.0", now=NOW)
+    assert document.component("node_exporter")["attempts"] == 1
+    document.end_step(STEP, "aborted", error="404", now=NOW)
+    document.start_step(STEP, from_version="1.5.0", now=LATER)
+    assert document.component("node_exporter")["attempts"] == 2
+    document.end_step(STEP, "aborted", error="404", now=NOW)
+    document.start_step(Step("node_exporter", "1.11.1"), from_version="1.5.0", now=LATER)
+    assert document.component("node_exporter")["attempts"] == 1
+
+
+def test_a_cut_off_attempt_goes_on_with_its_pristine_restore_point() -> None:
+    document = activated()
+    document.cut_off("u2", now=LATER)
+    document.begin(OTHER_RUN, steps=[STEP.key], details={}, now=LATER)
+    document.start_step(STEP, from_version="1.9.0", now=LATER)
+    record = document.component("node_exporter")
+    assert (record["state"], record["backup_id"], record["from_version"]) == ("activated", "b1", "1.5.0")
+    assert record["attempts"] == 2
+
+
+def test_a_new_attempt_after_an_ended_one_starts_clean() -> None:
+    document = verifying()
+    document.end_step(STEP, "rolled_back", error="it died", now=NOW)
+    record = document.component("node_exporter")
+    assert (record["last_error"], record["health_check_passed"], record["files"]) == ("it died", False, [])
+    document.start_step(STEP, from_version="1.5.0", now=LATER)
+    assert (record["state"], record["backup_id"], record["started_at"]) == ("checking", None, LATER)
+    assert record["last_error"] == "it died"
+
+
+def test_success_clears_the_error_and_keeps_the_version_it_came_from() -> None:
+    document = verifying()
+    document.component("node_exporter")["last_error"] = "old"
+    document.end_step(STEP, "succeeded", now=LATER)
+    document.installed("node_exporter", "1.9.0", paths=["/x"], sha256="b", now=LATER)
+    record = document.component("node_exporter")
+    assert (record["state"], record["last_error"], record["health_check_passed"]) == ("success", None, True)
+    inventory = record["inventory"]
+    assert (inventory["current_version"], inventory["previous_version"]) == ("1.9.0", "1.5.0")
+    document.installed("node_exporter", "1.9.0", paths=["/x"], sha256="b", now=LATER)
+    assert inventory["previous_version"] == "1.5.0"
+
+
+def test_only_what_was_probed_can_succeed() -> None:
+    with pytest.raises(StateError, match="from activated to success"):
+        activated().end_step(STEP, "succeeded", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "abandon", "state", "outcome"),
+    [
+        (["succeeded", "succeeded"], False, "COMPLETED", "succeeded"),
+        (["succeeded", "rolled_back"], False, "ROLLED_BACK", "rolled_back"),
+        (["aborted", "succeeded"], False, "FAILED", "aborted"),
+        (["rolled_back", "failed"], False, "FAILED", "failed"),
+        (["rolled_back", "pending"], True, "ROLLED_BACK", "rolled_back"),
+        (["succeeded", "pending"], False, "UPGRADING", None),
+        (["rolled_back", "pending"], False, "UPGRADING", None),
+    ],
+)
+def test_close_ends_an_upgrade_as_its_worst_step(
+    outcomes: list[str], abandon: bool, state: str, outcome: str | None
+) -> None:
+    document = begun(Step("a", "1"), Step("b", "1"))
+    document.advance("UPGRADING", now=NOW)
+    document.upgrade["steps"] = dict(zip(("a@1", "b@1"), outcomes))
+    assert document.close(abandon=abandon, now=LATER) is (outcome is not None)
+    assert document.upgrade["state"] == state
+    assert document.upgrade.get("outcome") == outcome
+
+
+def test_close_of_nothing_is_nothing() -> None:
+    document = Document()
+    assert document.close(abandon=True, now=NOW) is False
+    assert document.data == new_document()
+
+
+def test_progress_counts_the_planned_steps() -> None:
+    document = begun(Step("a", "1"), Step("b", "1"), Step("c", "1"))
+    document.upgrade["steps"]["a@1"] = "succeeded"
+    assert document.progress_percent() == 33
+    assert document.pending() == ["b@1", "c@1"]
+    assert Document().progress_percent() == 100
+
+
+def test_advance_never_goes_back_and_rolling_back_only_from_the_middle() -> None:
+    document = begun()
+    document.advance("VALIDATING", now=NOW)
+    document.advance("UPGRADING", now=NOW)
+    assert document.upgrade["state"] == "VALIDATING"
+    document.rolling_back(now=NOW)
+    assert document.upgrade["state"] == "ROLLING_BACK"
+    document.advance("UPGRADING", now=NOW)
+    assert document.upgrade["state"] == "ROLLING_BACK"
+    planning = begun()
+    planning.rolling_back(now=NOW)
+    assert planning.upgrade["state"] == "PLANNING"
+
+
+def test_restore_points_are_kept_up_to_a_number_and_never_the_one_in_use() -> None:
+    document = activated()
+    for number in range(1, 6):
+        document.add_restore_point("node_exporter", backup_id=f"b{number}", version=f"1.{number}.0", now=NOW)
+    assert document.prune_restore_points(2) == ["b2", "b3"]
+    kept = [point["id"] for point in document.component("node_exporter")["inventory"]["restore_points"]]
+    assert kept == ["b1", "b4", "b5"]
+    document.add_restore_point("node_exporter", backup_id="b5", version="1.5.0", now=LATER)
+    assert [p["id"] for p in document.component("node_exporter")["inventory"]["restore_points"]] == kept
+
+
+def test_names_are_data_and_never_expressions() -> None:
+    step = Step("process-exporter.d/x@y", "1.0.0")
+    document = verifying(step)
+    document.end_step(step, "succeeded", now=NOW)
+    assert document.component("process-exporter.d/x@y")["state"] == "success"
+
+
+def test_unknown_keys_survive() -> None:
+    data = new_document()
+    data["from_the_future"] = {"a": 1}
+    data["upgrade"]["x"] = 1
+    data["components"]["node_exporter"] = {"state": "idle", "attempts": 0, "y": 2}
+    document = Document(data)
+    document.begin(RUN, steps=[STEP.key], details={}, now=NOW)
+    document.start_step(STEP, from_version=None, now=NOW)
+    assert document.data["from_the_future"] == {"a": 1}
+    assert document.component("node_exporter")["y"] == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (None, "state.damaged"),
+        ([], "state.damaged"),
+        ({}, "state.damaged"),
+        ({**new_document(), "schema_version": "1"}, "state.damaged"),
+        ({**new_document(), "schema_version": 99}, "state.newer_schema"),
+        ({**new_document(), "upgrade": {"state": "DANCING"}}, "state.damaged"),
+        ({**new_document(), "components": {"x": {"state": "dancing"}}}, "state.damaged"),
+        ({**new_document(), "components": []}, "state.damaged"),
+        ({**new_document(), "revision": None}, "state.damaged"),
+    ],
+)
+def test_what_is_no_document_is_told_apart(data: t.Any, key: str) -> None:
+    with pytest.raises(StateError) as failure:
+        check_document(data)
+    assert failure.value.key == key
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "start", "stage", "activate", "verify", "end", "undo", "close", "cut"]),
+        st.sampled_from([STEP, Step("prometheus", "2.53.3"), Step("prometheus", "3.5.3")]),
+        st.sampled_from(["succeeded", "aborted", "rolled_back", "failed"]),
+    ),
+    max_size=30,
+)
+
+
+@given(ACTIONS)
+def test_whatever_is_done_in_whatever_order_the_document_stays_legal(
+    actions: list[tuple[str, Step, str]],
+) -> None:
+    document = Document()
+    calls: dict[str, t.Callable[[Step, str], t.Any]] = {
+        "begin": lambda step, _outcome: document.begin(RUN, steps=[step.key], details={}, now=NOW),
+        "start": lambda step, _outcome: document.start_step(step, from_version="1", now=NOW),
+        "stage": lambda step, _outcome: document.set_component(step.component, "staged", now=NOW),
+        "activate": lambda step, _outcome: document.set_component(step.component, "activated", now=NOW),
+        "verify": lambda step, _outcome: document.set_component(step.component, "verifying", now=NOW),
+        "end": lambda step, outcome: document.end_step(step, outcome, now=NOW),
+        "undo": lambda _step, _outcome: document.rolling_back(now=NOW),
+        "close": lambda _step, _outcome: document.close(abandon=True, now=NOW),
+        "cut": lambda _step, _outcome: document.cut_off("u9", now=NOW),
+    }
+    for name, step, outcome in actions:
+        before = {key: record["state"] for key, record in document.data["components"].items()}
+        try:
+            calls[name](step, outcome)
+        except StateError as exc:
+            assert exc.key == "state.illegal_transition"
+        check_document(document.data)
+        for key, record in document.data["components"].items():
+            here = before.get(key, "idle")
+            assert record["state"] == here or record["state"] in COMPONENT_TRANSITIONS[here]
