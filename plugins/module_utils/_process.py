@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 import os
+import time
 import typing as t
 
 PROC = "/proc"
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class FileId(t.NamedTuple):
@@ -47,7 +49,8 @@ def runs_file(pid: int, path: str) -> bool:
         return False
     if running == file_id(path):
         return True
-    return path in command_line(pid)[1:3] and started(pid) >= os.stat(path).st_ctime
+    script_time = os.stat(path).st_ctime if path in command_line(pid)[1:3] else None
+    return script_time is not None and _precise_start(pid) + _TICK >= script_time
 
 
 def command_line(pid: int) -> list[str]:
@@ -64,12 +67,27 @@ def is_alive(pid: int) -> bool:
 
 
 def started(pid: int) -> float:
-    """When a process started, in seconds since the epoch; 0 if it is gone. With the pid it names a process for ever."""
+    """When a process started, in seconds since the epoch; 0 if it is gone. With the pid it names a process for ever.
+
+    The same at every call, but only exact to a second: the kernel tells its own start no better.
+    """
     try:
-        with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
-            ticks = int(source.read().rpartition(")")[2].split()[19])
         with open(f"{PROC}/stat", encoding="utf-8") as source:
             boot = next(int(line.split()[1]) for line in source if line.startswith("btime "))
+        return boot + _since_boot(pid)
     except (OSError, ValueError, StopIteration, IndexError):
         return 0.0
-    return boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _precise_start(pid: int) -> float:
+    """When a process started, exact to a tick, but only as steady as the clock."""
+    try:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + _since_boot(pid)
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _since_boot(pid: int) -> float:
+    """Field 22 of /proc/PID/stat (proc(5)): when the process started, in ticks after the kernel."""
+    with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
+        return int(source.read().rpartition(")")[2].split()[19]) * _TICK

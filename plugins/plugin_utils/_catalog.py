@@ -33,15 +33,16 @@ if t.TYPE_CHECKING:
 DIRECTORY = os.path.join(os.path.dirname(__file__), "catalog")
 
 ARCHITECTURES = (
-    "386 amd64 arm64 armv5 armv6 armv7 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x"
-).split()
+    *("386", "amd64", "arm64", "armv5", "armv6", "armv7", "mips", "mips64", "mips64le", "mipsle"),
+    *("ppc64", "ppc64le", "riscv64", "s390x"),
+)
 """The names that a host's architecture can have: those of promu (prometheus/promu cmd/crossbuild.go)."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _REQUIRED: t.Any = object()
 
 
-class _Wrong(Exception):
+class _FieldError(Exception):
     """What is wrong with a value. The way to it is put together on the way out."""
 
     def __init__(self, problem: str, path: str = "") -> None:
@@ -49,9 +50,9 @@ class _Wrong(Exception):
         self.problem = problem
         self.path = path
 
-    def below(self, step: str) -> _Wrong:
+    def below(self, step: str) -> _FieldError:
         dot = "." if self.path and not self.path.startswith("[") else ""
-        return _Wrong(self.problem, f"{step}{dot}{self.path}")
+        return _FieldError(self.problem, f"{step}{dot}{self.path}")
 
 
 class Field(t.NamedTuple):
@@ -64,8 +65,8 @@ class Field(t.NamedTuple):
 # -- kinds of values ----------------------------------------------------------------------------------------------
 
 
-def _must_be(what: str, value: t.Any) -> _Wrong:
-    return _Wrong(f"is {reprlib.repr(value)}; it must be {what}")
+def _must_be(what: str, value: t.Any) -> _FieldError:
+    return _FieldError(f"is {reprlib.repr(value)}; it must be {what}")
 
 
 def _text(value: t.Any) -> str:
@@ -116,7 +117,7 @@ def _list(check: Check, *, least: int = 0) -> Check:
         for position, item in enumerate(value):
             try:
                 items.append(check(item))
-            except _Wrong as wrong:
+            except _FieldError as wrong:
                 raise wrong.below(f"[{position}]") from None
         return items
 
@@ -135,7 +136,7 @@ def _map(keys: t.Collection[str] | None, check: Check) -> Check:
                 raise _unknown(key, keys or (), "a key that is allowed here").below(_shown(key))
             try:
                 items[str.__str__(key)] = check(item)
-            except _Wrong as wrong:
+            except _FieldError as wrong:
                 raise wrong.below(key) from None
         return items
 
@@ -153,22 +154,22 @@ def _record(fields: Mapping[str, Field]) -> Check:
                 raise _unknown(name, fields, "a field").below(_shown(name))
         record = {}
         for name, field in fields.items():
-            given = value[name] if name in value else field.default
+            given = value.get(name, field.default)
             if given is _REQUIRED:
-                raise _Wrong("is missing; it has no default", name)
+                raise _FieldError("is missing; it has no default", name)
             try:
                 record[name] = field.check(given)
-            except _Wrong as wrong:
+            except _FieldError as wrong:
                 raise wrong.below(name) from None
         return record
 
     return checked
 
 
-def _unknown(name: t.Any, known: t.Collection[str], what: str) -> _Wrong:
+def _unknown(name: t.Any, known: t.Collection[str], what: str) -> _FieldError:
     near = difflib.get_close_matches(str(name), known, n=1) if isinstance(name, str) else []
     hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(known) or 'texts only'}"
-    return _Wrong(f"is not {what}; {hint}")
+    return _FieldError(f"is not {what}; {hint}")
 
 
 def _shown(name: t.Any) -> str:
@@ -191,9 +192,9 @@ def _expression(value: t.Any) -> str:
     try:
         groups = re.compile(_text(value), re.MULTILINE).groups
     except (re.error, OverflowError, RecursionError) as exc:
-        raise _Wrong(f"is no regular expression: {exc}") from None
+        raise _FieldError(f"is no regular expression: {exc}") from None
     if groups != 1:
-        raise _Wrong(f"has {groups} groups; it must have one, around the value")
+        raise _FieldError(f"has {groups} groups; it must have one, around the value")
     return str.__str__(value)
 
 
@@ -203,10 +204,10 @@ def _template(value: t.Any) -> str:
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError as exc:
-        raise _Wrong(f"is {reprlib.repr(value)}, which can't be filled in: {exc}") from None
+        raise _FieldError(f"is {reprlib.repr(value)}, which can't be filled in: {exc}") from None
     for _literal, name, form, conversion in parts:
         if name is not None and (name not in ("version", "arch") or form or conversion):
-            raise _Wrong(f"has {{{name}}} in it; only {{version}} and {{arch}} can be filled in, as they are")
+            raise _FieldError(f"has {{{name}}} in it; only {{version}} and {{arch}} can be filled in, as they are")
     return text
 
 
@@ -215,7 +216,7 @@ def _url(value: t.Any) -> str:
     if not re.fullmatch(r"https://[^/\s]+/\S+", text):
         raise _must_be("a full https URL", value)
     if "{version}" not in text:
-        raise _Wrong(f"is {reprlib.repr(value)}, the same for all versions; it must have {{version}} in it")
+        raise _FieldError(f"is {reprlib.repr(value)}, the same for all versions; it must have {{version}} in it")
     return text
 
 
@@ -245,6 +246,7 @@ _WEB_PATH = _form(r"/[!-~]*", "a path that begins with /")
 _PATH = _form(r"/[^\0]*", "an absolute path")
 _TOKEN = _form(r"[\w.-]+", "how the release names the architecture")
 _DATE = _form(r"\d{4}-\d{2}-\d{2}", "a date in quotes, like '2026-03-02'")
+_COMPONENTS = _map(None, lambda data: data)
 _BUILD_INFO = _record({"metric": Field(_METRIC), "label": Field(_METRIC, "version")})
 _REFERENCE = Field(_or_none(_text), None)
 
@@ -337,7 +339,7 @@ def _checked(name: str, data: t.Any) -> Entry:
     """A component with all its defaults, some of which follow from other fields."""
     entry: Entry = _ENTRY(data)
     if entry["name"] != name:
-        raise _Wrong(f"is {entry['name']}; it must be {name}, as the component is called", "name")
+        raise _FieldError(f"is {entry['name']}; it must be {name}, as the component is called", "name")
     entry["title"] = entry["title"] or name
     if entry["probes"] is None:
         entry["probes"] = [{"kind": "http", "path": entry["metrics_path"], "status": [200]}]
@@ -351,7 +353,7 @@ def _checked(name: str, data: t.Any) -> Entry:
                 raise _unknown(member, files, "a file of this component").below(f"{path}.{member}")
         if entry["install"] == "files" and len(era["members"]) < len(files):
             missing = ", ".join(file for file in files if file not in era["members"])
-            raise _Wrong(f"says nothing of {missing}; it must name the member for each of files", path)
+            raise _FieldError(f"says nothing of {missing}; it must name the member for each of files", path)
     return entry
 
 
@@ -373,10 +375,23 @@ def load(*, overrides: t.Any = None, components: t.Any = None) -> dict[str, Entr
     for name, changes in _components(overrides, "upgrade_overrides").items():
         if name not in catalog:
             wrong = _unknown(name, sorted(catalog), "a component that the catalog knows").below(name)
-            raise _input_error("upgrade_overrides", wrong, "A component of your own goes into upgrade_components")
+            raise _input_error("upgrade_overrides", wrong, "; a component of your own goes into upgrade_components")
         base = _named(added[name], name) if name in added else raw[name]
         catalog[name] = _explained("upgrade_overrides", name, _merged(base, changes))
     return catalog
+
+
+def only(catalog: dict[str, Entry], names: t.Iterable[str]) -> dict[str, Entry]:
+    """Some components of the catalog.
+
+    :raises InputError: for one that it doesn't know.
+    """
+    some = {}
+    for name in names:
+        if not isinstance(name, str) or name not in catalog:
+            raise _input_error(_shown(name), _unknown(name, sorted(catalog), "a component that the catalog knows"))
+        some[name] = catalog[name]
+    return some
 
 
 @functools.lru_cache(maxsize=1)
@@ -386,7 +401,8 @@ def _raw() -> dict[str, t.Any]:
     for file_name in sorted(os.listdir(DIRECTORY)):
         if file_name.endswith(".yml"):
             with open(os.path.join(DIRECTORY, file_name), encoding="utf-8") as source:
-                raw[file_name.removesuffix(".yml")] = yaml.load(source.read(), Loader=_Loader)  # a safe loader
+                data = yaml.load(source.read(), Loader=_Loader)  # noqa: S506  # it is one of the safe ones
+            raw[file_name.removesuffix(".yml")] = data
     return raw
 
 
@@ -398,9 +414,9 @@ def _shipped() -> dict[str, Entry]:
 def _components(value: t.Any, source: str) -> dict[str, t.Any]:
     """The operator's dictionary of components; nothing is an empty one."""
     try:
-        return {_NAME(name): data for name, data in _map(None, lambda data: data)(value or {}).items()}
-    except _Wrong as wrong:
-        raise _input_error(source, wrong, "It is {component: {field: value}}") from None
+        return t.cast("dict[str, t.Any]", _COMPONENTS({} if value is None else value))
+    except _FieldError as wrong:
+        raise _input_error(source, wrong, ", {component: {field: value}}") from None
 
 
 def _named(data: t.Any, name: str) -> t.Any:
@@ -423,10 +439,10 @@ def _merged(base: Mapping[str, t.Any], changes: t.Any) -> t.Any:
 def _explained(source: str, name: str, data: t.Any) -> Entry:
     try:
         return _checked(name, data)
-    except _Wrong as wrong:
+    except _FieldError as wrong:
         raise _input_error(source, wrong if source.startswith("catalog/") else wrong.below(name)) from None
 
 
-def _input_error(source: str, wrong: _Wrong, hint: str = "") -> InputError:
-    message = f"{source}: {wrong.path} {wrong.problem}" if wrong.path else f"{source} {wrong.problem}"
-    return InputError(f"{message}. {hint}".removesuffix(". "), key="input.catalog")
+def _input_error(source: str, wrong: _FieldError, hint: str = "") -> InputError:
+    where = f"{source}: {wrong.path}" if wrong.path else source
+    return InputError(f"{where} {wrong.problem}{hint}", key="input.catalog")

@@ -85,7 +85,7 @@ def plan_host(host: str, survey: Data, catalog: Data, intent: Intent) -> Data:
         if not found:
             target = _target(subject, intent.versions.get(name))
             found, hops = _way(subject, target)
-        if not _blocked(found):
+        if hops and not _blocked(found):
             for step in _steps(subject, hops, found):
                 steps[step["key"]] = step
         findings.extend(found)
@@ -228,6 +228,8 @@ def _target(subject: Subject, wanted: str | None) -> str:
 def _way(subject: Subject, target: str) -> tuple[list[Data], list[str]]:
     """The versions to pass through, the target last; none if it is reached and proven already."""
     facts, name = subject.facts, subject.name
+    if subject.unfinished and target == subject.record["to_version"]:
+        return [], [target]
     here = _origin(subject)
     order = _versions.compare(target, here)
     if order < 0:

@@ -124,7 +124,9 @@ def _parse(text: str) -> Version | None:
     if found is None:
         return None
     pre = found["pre"] or found["short"]
-    return Version(Numbers(found["numbers"]), _identifiers(pre) if pre else _RELEASED, _identifiers(found["build"] or ""))
+    return Version(
+        Numbers(found["numbers"]), _identifiers(pre) if pre else _RELEASED, _identifiers(found["build"] or "")
+    )
 
 
 def _identifiers(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -181,7 +183,7 @@ _COMPARISONS: dict[str, t.Callable[[Version], _Test]] = {
 
 
 def _kept(numbers: tuple[int, ...], operator: str) -> tuple[int, ...]:
-    """The leading numbers that every version of the line shares: C(~) keeps two, C(^) keeps up to the first not zero."""
+    """The leading numbers that a whole line of releases shares: C(~) keeps two, C(^) up to the first that isn't zero."""
     if operator == "~":
         return numbers[:2]
     first = next((position for position, number in enumerate(numbers) if number), len(numbers) - 1)

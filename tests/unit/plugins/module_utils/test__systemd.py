@@ -1,0 +1,163 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import subprocess
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _systemd
+from ansible_collections.observability.stack.plugins.module_utils._command import Completed
+from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
+
+# As systemd 252 prints it.
+SHOWN = """\
+NRestarts=2
+MainPID=0
+Result=exit-code
+ExecStart={ path=/usr/bin/prometheus-node-exporter ; argv[]=/usr/bin/prometheus-node-exporter $ARGS ; ignore_errors=no \
+; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }
+Environment=GOMAXPROCS=2 "WITH=a space"
+EnvironmentFiles=/etc/default/one (ignore_errors=yes)
+EnvironmentFiles=/etc/default/two (ignore_errors=no)
+TimeoutStopUSec=1min 30s
+User=prometheus
+LoadState=loaded
+ActiveState=activating
+SubState=auto-restart
+FragmentPath=/lib/systemd/system/prometheus-node-exporter.service
+DropInPaths=/etc/systemd/system/a.conf /etc/systemd/system/b.conf
+
+NRestarts=0
+MainPID=0
+ExecStart=
+LoadState=not-found
+ActiveState=inactive
+SubState=dead
+FragmentPath=
+DropInPaths=
+"""
+
+
+class Systemctl:
+    """Answers as systemctl would, and keeps what was asked."""
+
+    def __init__(self, *answers: Completed) -> None:
+        self.answers = list(answers)
+        self.asked: list[list[str]] = []
+
+    def __call__(self, argv: t.Sequence[str], **_options: t.Any) -> Completed:
+        self.asked.append(list(argv))
+        return self.answers.pop(0) if self.answers else Completed(0, "", "")
+
+
+def shown() -> list[_systemd.Unit]:
+    return _systemd.show(Systemctl(Completed(0, SHOWN, "")), ["prometheus-node-exporter", "node_exporter.service"])
+
+
+def test_show_asks_once_for_all_units() -> None:
+    systemctl = Systemctl(Completed(0, SHOWN, ""))
+    units = _systemd.show(systemctl, ["a", "b.service"])
+    assert [unit.name for unit in units] == ["a.service", "b.service"]
+    assert len(systemctl.asked) == 1
+    assert systemctl.asked[0][-3:] == ["--", "a.service", "b.service"]
+
+
+def test_show_reads_what_systemctl_prints() -> None:
+    crashing, unknown = shown()
+    assert crashing.is_loaded
+    assert not crashing.is_running
+    assert crashing.describe() == "activating/auto-restart, main pid 0, 2 restarts by systemd"
+    assert crashing.environment_files() == ["/etc/default/one", "/etc/default/two"]
+    assert crashing.files() == [
+        "/lib/systemd/system/prometheus-node-exporter.service",
+        "/etc/systemd/system/a.conf",
+        "/etc/systemd/system/b.conf",
+    ]
+    assert not unknown.is_loaded
+    assert unknown.files() == unknown.environment_files() == []
+
+
+def test_a_host_without_systemd_is_refused_with_a_reason() -> None:
+    with pytest.raises(HostError, match="only services that systemd runs can be upgraded") as failure:
+        _systemd.show(Systemctl(Completed(None, "", "systemctl: No such file or directory")), ["a"])
+    assert failure.value.key == "host.no_systemd"
+
+
+def test_the_command_line_is_filled_in_from_settings_and_files_in_order() -> None:
+    files = {"/etc/default/one": "ARGS='--one'\n", "/etc/default/two": 'ARGS="--web.listen-address=:9200 --b=${WITH}"\n'}
+    unit = shown()[0]
+    assert _systemd.environment_of(unit, lambda path: files[path]) == {
+        "GOMAXPROCS": "2",
+        "WITH": "a space",
+        "ARGS": "--web.listen-address=:9200 --b=${WITH}",
+    }
+    assert _systemd.command_line(unit, lambda path: files[path]) == [
+        "/usr/bin/prometheus-node-exporter",
+        "--web.listen-address=:9200",
+        "--b=${WITH}",
+    ]
+
+
+def test_the_process_knows_where_an_argument_with_a_space_begins() -> None:
+    process = subprocess.Popen(["sleep", "60", "0 "], stderr=subprocess.DEVNULL)
+    try:
+        start = "{ path=sleep ; argv[]=sleep 60 0  ; ignore_errors=no ; }"
+        unit = shown()[0]._replace(main_pid=process.pid, properties={"ExecStart": start})
+        assert _systemd.command_line(unit, lambda _path: "") in (["sleep", "60", "0 "], ["sleep", "60", "0"])
+        other = unit._replace(properties={"ExecStart": start.replace("60", "61")})
+        assert _systemd.command_line(other, lambda _path: "") == ["sleep", "61", "0"]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1min 30s", 90),
+        ("10min", 600),
+        ("500ms", 0.5),
+        ("1h 1min 1.5s", 3661.5),
+        ("infinity", 3600),
+        ("", 90),
+        ("soon", 90),
+        ("1d", 86400),
+    ],
+)
+def test_the_stop_timeout_is_read_as_systemctl_shows_it(text: str, seconds: float) -> None:
+    unit = shown()[0]._replace(properties={"TimeoutStopUSec": text})
+    assert _systemd.stop_timeout(unit) == seconds
+
+
+def test_restart_is_not_stopped_by_a_start_limit_and_reloads_only_when_told() -> None:
+    systemctl = Systemctl()
+    _systemd.restart(systemctl, shown()[0], timeout=10)
+    assert [argv[1] for argv in systemctl.asked] == ["reset-failed", "restart"]
+    systemctl = Systemctl()
+    _systemd.restart(systemctl, shown()[0], timeout=10, reload=True)
+    assert [argv[1] for argv in systemctl.asked] == ["reset-failed", "daemon-reload", "restart"]
+
+
+def test_a_restart_that_fails_shows_the_journal() -> None:
+    line = json.dumps({"MESSAGE": "bad flag", "SYSLOG_IDENTIFIER": "node_exporter"})
+    systemctl = Systemctl(Completed(0, "", ""), Completed(1, "", "Job failed.\n"), Completed(0, line, ""))
+    with pytest.raises(HostError, match=r"couldn't restart prometheus-node-exporter.service: Job failed\.") as failure:
+        _systemd.restart(systemctl, shown()[0], timeout=10)
+    assert failure.value.details == {"journal": ["node_exporter: bad flag"]}
+
+
+def test_the_journal_is_read_without_secrets_and_with_bytes() -> None:
+    lines = [
+        {"MESSAGE": "scraping http://u:geheim@h/", "SYSLOG_IDENTIFIER": "x"},
+        {"MESSAGE": list("ünder".encode()), "SYSLOG_IDENTIFIER": "x"},
+        {"MESSAGE": "no name"},
+    ]
+    out = "\n".join([*map(json.dumps, lines), "no json", ""])
+    journalctl = Systemctl(Completed(0, out, ""))
+    tail = _systemd.journal_tail(journalctl, "x.service", since=1000.4)
+    assert tail == ["x: scraping http://u:********@h/", "x: ünder", "?: no name"]
+    assert "--since=@1000" in journalctl.asked[0]
