@@ -22,8 +22,7 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _requires_connection = False
-    _VALID_ARGS = frozenset({"text", "data", "dest"})
-
+    
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _ignored, arguments = self.validate_argument_spec(
@@ -31,6 +30,7 @@ class ActionModule(ActionBase):
                 "text": {"type": "str", "required": True},
                 "data": {"type": "raw"},
                 "dest": {"type": "path"},
+                "problems": {"type": "list", "elements": "str", "default": []},
             },
             required_by={"dest": ["data"]},
         )
@@ -42,4 +42,6 @@ class ActionModule(ActionBase):
             text = json.dumps(arguments["data"], indent=2, sort_keys=True) + "\n"
             _files.write_durably(dest, text.encode(), mode=0o640)
             result["dest"] = dest
+        if arguments["problems"]:
+            result.update(failed=True, msg="\n".join(arguments["problems"]))
         return result

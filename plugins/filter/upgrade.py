@@ -11,7 +11,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _planner, _report
+from ..plugin_utils import _catalog, _planner, _report
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -36,24 +36,27 @@ def _intent(versions: dict[str, str], phases: list[str] | None, only: list[str] 
 def plan_host(
     survey: Data,
     host: str,
-    catalog: Data,
     versions: dict[str, str],
+    overrides: Data | None = None,
+    components: Data | None = None,
     phases: list[str] | None = None,
     only: list[str] | None = None,
 ) -> Data:
+    catalog = _catalog.load(overrides=overrides, components=components)
     return _planner.plan_host(host, survey, catalog, _intent(versions, phases, only))
 
 
 def plan_rollback(
     survey: Data,
     host: str,
-    catalog: Data,
     to: str,
     kinds: list[str] | None = None,
+    overrides: Data | None = None,
+    components: Data | None = None,
     phases: list[str] | None = None,
     only: list[str] | None = None,
 ) -> Data:
-    intent = _intent({}, phases, only)
+    catalog, intent = _catalog.load(overrides=overrides, components=components), _intent({}, phases, only)
     return _planner.plan_rollback(host, survey, catalog, intent, to=to, kinds=list(kinds or ["binary"]))
 
 
@@ -61,7 +64,10 @@ def plan_fleet(plans: list[Data], phases: list[str] | None = None, kind: str = "
     return _planner.plan_fleet(list(plans), phases=list(phases or _planner.PHASES), kind=kind)
 
 
-def probe_targets(survey: Data, catalog: Data, only: list[str] | None = None) -> list[Data]:
+def probe_targets(
+    survey: Data, overrides: Data | None = None, components: Data | None = None, only: list[str] | None = None
+) -> list[Data]:
+    catalog = _catalog.load(overrides=overrides, components=components)
     return [
         _planner.probe_target(name, facts, catalog[name], version=facts["version"])
         for name, facts in survey["components"].items()
@@ -81,10 +87,12 @@ class FilterModule:
             "plan_groups": _planner.groups,
             "swap_files": _planner.swap_files,
             "plan_table": _report.plan,
-            "probe_targets": probe_targets,
+            "probe_targets": _explained(probe_targets),
             "restore_points": _planner.restore_points,
             "restore_point_table": _report.restore_points,
             "status_table": _report.status,
+            "health_table": _report.health,
+            "health_problems": _report.sick,
             "outcome_table": _report.outcome,
             "failure": _report.failure,
             "failure_text": _report.failures,

@@ -98,8 +98,9 @@ def _health(
 ) -> Health:
     reason = ""
     if not healthy:
-        failures = "; ".join(str(verdict) for verdict in watch.failures())
-        reason = f"{watch.hopeless or f'not steady within {timeout:g} s'}: {failures or 'its process kept changing'}"
+        # The probes stand in causal order: what follows the first that failed is only its consequence.
+        first = next(iter(watch.failures()), "its process kept changing")
+        reason = f"{watch.hopeless or f'not steady within {timeout:g} s'}: {first}"
     return Health(
         component=target["component"],
         healthy=healthy,

@@ -47,6 +47,6 @@ def get(url: str, *, timeout: float = 5, headers: dict[str, str] | None = None) 
         response = connection.getresponse()
         return Answer(response.status, response.read(_BODY_LIMIT).decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException) as exc:
-        return Answer(None, "", f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
+        return Answer(None, "", getattr(exc, "strerror", None) or str(exc) or type(exc).__name__)
     finally:
         connection.close()

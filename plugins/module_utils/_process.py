@@ -41,16 +41,14 @@ def executable(pid: int) -> str:
 def runs_file(pid: int, path: str) -> bool:
     """Whether a process runs the file that is at the path now.
 
-    A script's process runs its interpreter: then the path must stand on the command line, and the process must be
-    younger than the file.
+    It does if its executable is that very file. Where that can't be seen (a script's process runs an interpreter; in a
+    container root may not look into processes of others), it does if it was started from that path, and not before the
+    file came there: a rename sets a file's ctime, and nobody can set it back.
     """
-    running = file_id(executable(pid))
-    if running is None:
-        return False
-    if running == file_id(path):
+    there = file_id(path)
+    if there is not None and file_id(executable(pid)) == there:
         return True
-    script_time = os.stat(path).st_ctime if path in command_line(pid)[1:3] else None
-    return script_time is not None and _precise_start(pid) + _TICK >= script_time
+    return path in command_line(pid)[:3] and _precise_start(pid) + _TICK >= os.stat(path).st_ctime
 
 
 def command_line(pid: int) -> list[str]:

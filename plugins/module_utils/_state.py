@@ -181,7 +181,9 @@ class Document:
         """
         if not self.is_active() or (self.pending() and not abandon):
             return False
-        outcome = self.outcome()
+        outcome = self.outcome() if not self.pending() else max("aborted", self.outcome(), key=OUTCOMES.index)
+        if self.upgrade["state"] == "ROLLING_BACK":
+            outcome = max("rolled_back", outcome, key=OUTCOMES.index)
         final = _FINAL_STATE[outcome]
         if final == "COMPLETED":
             self.advance("VALIDATING", now=now)
@@ -257,6 +259,17 @@ class Document:
         inventory = self.data["components"][name].setdefault("inventory", {})
         points = [point for point in inventory.get("restore_points", []) if point["id"] != backup_id]
         inventory["restore_points"] = [*points, {"id": backup_id, "version": version, "created_at": now}]
+
+    def settle(self, name: str) -> str | None:
+        """Forget the restore point of an attempt that was undone: what it held is in place again, and it must not push
+        out those of older versions. Its id, if there is one."""
+        record = self.data["components"][name]
+        points = record.get("inventory", {}).get("restore_points", [])
+        if not any(point["id"] == record.get("backup_id") for point in points):
+            return None
+        record["inventory"]["restore_points"] = [point for point in points if point["id"] != record["backup_id"]]
+        record["rollback_available"] = bool(record["inventory"]["restore_points"])
+        return t.cast("str", record["backup_id"])
 
     def prune_restore_points(self, keep: int) -> list[str]:
         """Forget all but the newest restore points of each component. The ids of those that may be deleted."""

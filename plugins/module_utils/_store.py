@@ -80,7 +80,7 @@ class Session:
         if not self.writable:
             return
         self.document.data["revision"] += 1
-        text = json.dumps(self.document.data, indent=2, sort_keys=True) + "\n"
+        text = json.dumps(self.document.data, indent=2) + "\n"
         _files.write_durably(self.layout.document, text.encode())
 
     def archive(self) -> None:

@@ -40,11 +40,12 @@ class Reader:
         self._checksum = checksum
 
     def survey(self, components: dict[str, Spec]) -> dict[str, dict[str, t.Any]]:
-        """All components of the host, by name."""
+        """The components that the host has, by name; what it has no trace of is left out."""
         units = self._units(components)
-        found = {name: self._locate(spec, units[name]) for name, spec in components.items()}
+        located = {name: self._locate(spec, units[name]) for name, spec in components.items()}
+        found = {name: facts for name, facts in located.items() if facts["installed"] or facts["unit"]}
         with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
-            versions = dict(zip(found, pool.map(self._versions, components.values(), found.values())))
+            versions = dict(zip(found, pool.map(self._versions, map(components.get, found), found.values())))
         owners = _packages.owners(self._run, [path for facts in found.values() for path in _paths(facts)])
         for name, facts in found.items():
             facts.update(versions[name])
@@ -54,11 +55,11 @@ class Reader:
 
     def _units(self, components: dict[str, Spec]) -> dict[str, _systemd.Unit | None]:
         """For each component the unit that runs it: of its candidates the running one, else the first that is there."""
-        names = list(dict.fromkeys(unit for spec in components.values() for unit in spec["units"]))
-        shown = dict(zip(names, _systemd.show(self._run, names))) if names else {}
+        names = _systemd.existing(dict.fromkeys(unit for spec in components.values() for unit in spec["units"]))
+        shown = dict(zip(names, _systemd.show(self._run, names)))
         chosen = {}
         for name, spec in components.items():
-            loaded = [shown[unit] for unit in spec["units"] if shown[unit].is_loaded]
+            loaded = [shown[unit] for unit in spec["units"] if unit in shown and shown[unit].is_loaded]
             running = [unit for unit in loaded if unit.is_running]
             chosen[name] = (running or loaded or [None])[0]
         return chosen

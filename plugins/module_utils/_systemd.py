@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import typing as t
 
 from . import _argv, _process
@@ -58,12 +60,36 @@ class Unit(t.NamedTuple):
         return [line.partition(" (ignore_errors=")[0] for line in lines if line]
 
 
+# Where unit files are (systemd.unit(5)), without the directories of generators, which make no services of ours.
+_UNIT_DIRECTORIES = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/run/systemd/transient",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
+
+
+def existing(names: t.Iterable[str]) -> list[str]:
+    """Those of the names that have a unit file. To ask systemd for one that has none costs it a search of its own."""
+    files: set[str] = set()
+    for directory in _UNIT_DIRECTORIES:
+        with contextlib.suppress(OSError):
+            files.update(os.listdir(directory))
+    return [name for name in names if _full(name) in files or f"{name.partition('@')[0]}@.service" in files]
+
+
+def _full(name: str) -> str:
+    return name if name.endswith(".service") else f"{name}.service"
+
+
 def show(run: Run, names: t.Sequence[str]) -> list[Unit]:
     """Look at units, all in one call. A unit that doesn't exist comes back as not loaded.
 
     :raises HostError: where there is no systemd.
     """
-    units = [name if "." in name else f"{name}.service" for name in names]
+    units = [_full(name) for name in names]
     done = run(["systemctl", "show", "--all", f"--property={_PROPERTIES}", "--", *units], timeout=30)
     if done.rc != 0:
         raise HostError(

@@ -21,13 +21,22 @@ description:
   - What can't be read is V(unknown), never a number.
   - Secrets on command lines are hidden. Of the environment only names are returned.
 options:
-  components:
-    description:
-      - What to look for, by component, as the P(observability.stack.catalog#lookup) lookup gives it.
-      - Used of an entry are C(units), C(files), C(version_args), C(flags), C(config_values), C(default_config),
-        C(default_data), C(port), C(metrics_path) and C(build_info).
+  only:
+    description: The components to look for. All that the catalog knows if none is named.
+    type: list
+    elements: str
+    default: []
+  overrides:
+    description: What is other on this host than the catalog says, by component and field; see C(docs/catalog.md).
     type: dict
-    required: true
+    default: {}
+  components:
+    description: Whole components of your own, by name, in the catalog's format.
+    type: dict
+    default: {}
+  specs:
+    description: Set by the controller's half. What the catalog says about reading each component.
+    type: dict
   checksum:
     description: Whether to read the sha256 of each file. It costs about a second per gigabyte.
     type: bool
@@ -46,23 +55,30 @@ extends_documentation_fragment:
 EXAMPLES = r"""
 - name: Read all components that the catalog knows
   observability.stack.component_version:
-    components: "{{ lookup('observability.stack.catalog') }}"
   become: true
   register: survey
 
+- name: Read Prometheus, whose unit has another name here
+  observability.stack.component_version:
+    only: [prometheus]
+    overrides:
+      prometheus:
+        units: [prom]
+  become: true
+
 - name: Tell what runs
   ansible.builtin.debug:
-    msg: "{{ survey.components | dict2items | selectattr('value.installed') | items2dict }}"
+    msg: "{{ survey.components }}"
 """
 
 RETURN = r"""
 components:
-  description: What was found, by component.
+  description: What was found, by component. A component that the host has no trace of is left out.
   returned: success
   type: dict
   contains:
     installed:
-      description: Whether the component is on the host.
+      description: Whether its program is there. If it isn't, only RV(components.unit) is told.
       type: bool
     version:
       description: Version of the program on disk; V(unknown) if it can't be read; none if it isn't installed.
@@ -158,6 +174,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _lease, _store, _survey
 from ..module_utils._command import run
+from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
 from ..module_utils._state import TOUCHED
 
@@ -166,13 +183,15 @@ _WAIT_FOR_A_MODULE = 120.0
 
 def read_host(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
+    if params["specs"] is None:
+        raise InputError("this module needs its half on the controller: call it as a task of a playbook")
     state = _store.peek(params["state_dir"], wait=_WAIT_FOR_A_MODULE)
     lease = _store.read_lease(params["state_dir"])
     records = (state or {}).get("components", {})
     reader = _survey.Reader(run, timeout=params["timeout"], checksum=params["checksum"])
     return {
         "changed": False,
-        "components": reader.survey(params["components"]),
+        "components": reader.survey(params["specs"]),
         "state": state,
         "unfinished": {
             name: _survey.evidence(record) for name, record in records.items() if record["state"] in TOUCHED
@@ -184,7 +203,10 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=arguments(
-            components={"type": "dict", "required": True},
+            only={"type": "list", "elements": "str", "default": []},
+            overrides={"type": "dict", "default": {}},
+            components={"type": "dict", "default": {}},
+            specs={"type": "dict"},
             checksum={"type": "bool", "default": True},
             timeout={"type": "int", "default": 10},
         ),

@@ -83,6 +83,10 @@ options:
   since:
     description: The journal is shown from here, in seconds since the epoch.
     type: float
+  required:
+    description: Whether a service that isn't healthy fails the task. Otherwise RV(services) tells it.
+    type: bool
+    default: true
   component:
     description: The component whose step is being proven, for the record. Without it nothing is recorded.
     type: str
@@ -168,7 +172,7 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
     )
     services = [health._asdict() for health in found]
     sick = [health for health in found if not health.healthy]
-    if sick:
+    if sick and params["required"]:
         raise HostError(
             "; ".join(f"{health.component} isn't healthy: {health.reason}" for health in sick),
             key="health.failed",
@@ -222,6 +226,7 @@ def main() -> None:
             timeout={"type": "int", "default": 60},
             window={"type": "int", "default": 10},
             since={"type": "float"},
+            required={"type": "bool", "default": True},
             component={"type": "str"},
         ),
         supports_check_mode=True,

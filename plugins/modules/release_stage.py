@@ -134,7 +134,7 @@ from ..module_utils._state import TOUCHED, Step
 def stage(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     if not params["archive_sha256"]:
-        raise InputError("this module needs its half on the controller: call it as a task, not by ad-hoc copies of it")
+        raise InputError("this module needs its half on the controller: call it as a task of a playbook")
     release = _staging.Release(
         component=params["component"],
         version=params["version"],

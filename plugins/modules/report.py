@@ -25,6 +25,11 @@ options:
   dest:
     description: File on the controller for O(data). In check mode it isn't written.
     type: path
+  problems:
+    description: What is wrong with it, a line each. If there is any, the task fails with it after all else is done.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - observability.stack._attributes
 attributes:

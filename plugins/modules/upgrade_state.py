@@ -161,7 +161,10 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
     if document.component(step.component)["state"] in ("idle", "success", "rolled_back", "failed"):
         document.start_step(step, from_version=None, now=session.now)
     document.end_step(step, params["outcome"], now=session.now, error=params["error"])
+    settled = document.settle(step.component) if params["outcome"] == "rolled_back" else None
     session.save()
+    if settled:
+        session.remove_tree(session.layout.backup(settled))
 
 
 def close(params: dict[str, t.Any], session: _store.Session) -> None:

@@ -221,10 +221,14 @@ def _url(value: t.Any) -> str:
 
 
 def _path_below(value: t.Any) -> str:
-    text = _template(value)
+    text = _text(value)
     if text.startswith("/") or ".." in text.split("/"):
         raise _must_be("a relative path without '..'", value)
     return text
+
+
+def _member(value: t.Any) -> str:
+    return _template(_path_below(value))
 
 
 def _build_info(value: t.Any) -> dict[str, str]:
@@ -258,7 +262,7 @@ _ERA = {
     "when": Field(_range, "*"),
     "url": Field(_url),
     "checksums": Field(_url),
-    "members": Field(_map(None, _path_below), {}),
+    "members": Field(_map(None, _member), {}),
     "architectures": Field(_or_none(_map(ARCHITECTURES, _TOKEN)), None),
 }
 
@@ -344,6 +348,8 @@ def _checked(name: str, data: t.Any) -> Entry:
     if entry["probes"] is None:
         entry["probes"] = [{"kind": "http", "path": entry["metrics_path"], "status": [200]}]
     files = [file["name"] for file in entry["files"]]
+    if len(set(files)) < len(files):
+        raise _FieldError(f"names one file twice: {', '.join(files)}", "files")
     for position, era in enumerate(entry["releases"]):
         path = f"releases[{position}].members"
         if era["architectures"] is None:
@@ -351,9 +357,9 @@ def _checked(name: str, data: t.Any) -> Entry:
         for member in era["members"]:
             if member not in files:
                 raise _unknown(member, files, "a file of this component").below(f"{path}.{member}")
-        if entry["install"] == "files" and len(era["members"]) < len(files):
-            missing = ", ".join(file for file in files if file not in era["members"])
-            raise _FieldError(f"says nothing of {missing}; it must name the member for each of files", path)
+        missing = [file for file in files if file not in era["members"]]
+        if missing and entry["install"] == "files":
+            raise _FieldError(f"says nothing of {', '.join(missing)}; it must name the member for each of files", path)
     return entry
 
 
@@ -401,7 +407,7 @@ def _raw() -> dict[str, t.Any]:
     for file_name in sorted(os.listdir(DIRECTORY)):
         if file_name.endswith(".yml"):
             with open(os.path.join(DIRECTORY, file_name), encoding="utf-8") as source:
-                data = yaml.load(source.read(), Loader=_Loader)  # noqa: S506  # it is one of the safe ones
+                data = yaml.load(source.read(), Loader=_Loader)
             raw[file_name.removesuffix(".yml")] = data
     return raw
 

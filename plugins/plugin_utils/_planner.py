@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+import re
 import typing as t
 
 from ..module_utils import _version
@@ -270,6 +271,8 @@ def _stages(subject: Subject, here: str, target: str) -> tuple[list[Data], list[
             continue
         else:
             version = _versions.newest(subject.entry["known_releases"], stage)
+        if version is None and not _reaches_over(stage, here, target):
+            continue
         if version is None:
             message = f"{subject.name} must stop at a release in {stage!r} first, and none is known"
             fix = f"name one: upgrade_overrides: {{{subject.name}: {{stages: ['...']}}}}"
@@ -277,6 +280,12 @@ def _stages(subject: Subject, here: str, target: str) -> tuple[list[Data], list[
         if _versions.compare(here, version) < 0 < _versions.compare(target, version):
             hops.append(version)
     return [], [*sorted(hops, key=_versions.parse), target]
+
+
+def _reaches_over(stage: str, here: str, target: str) -> bool:
+    """Whether two versions lie on either side of a range, as far as the versions that it names tell."""
+    named = sorted(re.findall(r"\d+(?:\.\d+)+", stage), key=_versions.parse)
+    return not named or (_versions.compare(here, named[0]) < 0 <= _versions.compare(target, named[-1]))
 
 
 # -- steps --------------------------------------------------------------------------------------------------------
@@ -438,11 +447,12 @@ def probe_target(name: str, facts: Data, entry: Data, *, version: str | None) ->
 def _row(subject: Subject, hops: list[str], findings: list[Data]) -> Data:
     """One line of the plan's table."""
     facts = subject.facts
-    obstacle = next((f for f in findings if f["severity"] in ("blocker", "skipped")), None)
+    obstacle = next((f for f in findings if f["severity"] in ("blocker", "skipped") or not facts["installed"]), None)
     return {
         "host": subject.host,
         "component": subject.name,
         "installed": facts.get("version"),
+        "proven": not subject.unfinished,
         "running": facts.get("running"),
         "hops": [] if obstacle else hops,
         "note": obstacle["key"].partition(".")[2] if obstacle else "",
@@ -493,7 +503,8 @@ def restore_points(survey: Data) -> list[Data]:
 def _restore_point(subject: Subject, to: str) -> Data | None:
     points = subject.record.get("inventory", {}).get("restore_points", [])
     if to == "previous":
-        return points[-1] if points else None
+        others = [point for point in points if point["version"] != subject.facts.get("version")]
+        return others[-1] if others else None
     named = [point for point in points if point["id"] == to or point["id"].startswith(f"{to}.")]
     return named[0] if named else None
 

@@ -37,8 +37,11 @@ def plan(document: Data) -> str:
     """What a plan does, on which hosts, and what is to be known before."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for row in document["rows"]:
-        running = row["running"]
-        here = row["installed"] if running in (None, row["installed"]) else f"{row['installed']} (runs {running})"
+        here, running = row["installed"], row["running"]
+        if not row["proven"]:
+            here = f"{here} (unproven)"
+        elif running not in (None, here):
+            here = f"{here} (runs {running})"
         goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ") or "nothing to do"
         groups.setdefault((row["component"], here or _NOTHING, goal), []).append(row["host"])
     count = sum(len(steps) for steps in document["hosts"].values())
@@ -126,6 +129,30 @@ def restore_points(points: dict[str, list[Data]]) -> str:
     if not rows:
         return "No restore points: nothing was upgraded on these hosts."
     return "\n".join(table(("HOST", "COMPONENT", "VERSION", "MADE AT", "RESTORE POINT"), rows))
+
+
+def health(results: dict[str, list[Data]]) -> str:
+    """What became of the services that were probed, on each host."""
+    rows = [
+        (host, service["component"], "healthy" if service["healthy"] else "NOT HEALTHY", _told(service))
+        for host, services in results.items()
+        for service in services
+    ]
+    return "\n".join(table(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
+
+
+def _told(service: Data) -> str:
+    return ", ".join(verdict["probe"] for verdict in service["verdicts"] if verdict["ok"])
+
+
+def sick(results: dict[str, list[Data]]) -> list[str]:
+    """The services that aren't healthy, each with its reason and the last lines of its journal."""
+    return [
+        "\n    ".join([f"{host}: {service['component']} isn't healthy: {service['reason']}", *service["journal"]])
+        for host, services in results.items()
+        for service in services
+        if not service["healthy"]
+    ]
 
 
 def outcome(documents: dict[str, Data]) -> str:

@@ -183,7 +183,7 @@ _COMPARISONS: dict[str, t.Callable[[Version], _Test]] = {
 
 
 def _kept(numbers: tuple[int, ...], operator: str) -> tuple[int, ...]:
-    """The leading numbers that a whole line of releases shares: C(~) keeps two, C(^) up to the first that isn't zero."""
+    """The leading numbers that a line of releases shares: C(~) keeps two, C(^) all up to the first that isn't zero."""
     if operator == "~":
         return numbers[:2]
     first = next((position for position, number in enumerate(numbers) if number), len(numbers) - 1)

@@ -1,0 +1,52 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The controller's half of component_version: what the catalog says about reading components."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ..module_utils._errors import UpgradeError
+from ..plugin_utils import _catalog
+
+_READ_BY_THE_HOST = (
+    "units",
+    "files",
+    "version_args",
+    "flags",
+    "config_values",
+    "default_config",
+    "default_data",
+    "port",
+    "metrics_path",
+    "build_info",
+)
+
+
+class ActionModule(ActionBase):
+    """Sends a host the part of the catalog that reading takes, and nothing of the rest."""
+
+    _supports_check_mode = True
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        try:
+            catalog = _catalog.load(
+                overrides=arguments.pop("overrides", None), components=arguments.pop("components", None)
+            )
+            catalog = _catalog.only(catalog, arguments.pop("only", None) or catalog)
+        except UpgradeError as exc:
+            raise AnsibleActionFail(str(exc)) from exc
+        arguments["specs"] = {
+            name: {field: entry[field] for field in _READ_BY_THE_HOST} for name, entry in catalog.items()
+        }
+        name = "observability.stack.component_version"
+        result.update(self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars))
+        return result
