@@ -38,18 +38,27 @@ def exec_start_argv(shown: str) -> list[str]:
 
 
 def parse_environment(text: str) -> dict[str, str]:
-    """The assignments of an environment file, as systemd reads it: one a line, quotes allowed, # and ; comment."""
+    r"""The assignments of an environment file, as systemd reads it: one a line, quotes allowed, # and ; comment.
+
+    A backslash takes the next character as it is; within double quotes only before one of C(\"`$), within single quotes
+    never (parse_env_file_internal in systemd's env-file.c).
+    """
     environment = {}
     for line in text.replace("\\\n", "").splitlines():
         line = line.strip()
         name, equals, value = line.partition("=")
         if line[:1] in "#;" or not equals or not re.fullmatch(r"\w+", name.strip()):
             continue
-        value = value.strip()
-        if value[:1] in "\"'" and value[-1:] == value[:1] and len(value) > 1:
-            value = value[1:-1]
-        environment[name.strip()] = value
+        environment[name.strip()] = _unquoted(value.strip())
     return environment
+
+
+def _unquoted(value: str) -> str:
+    if re.fullmatch(r"'.*'", value):
+        return value[1:-1]
+    if re.fullmatch(r'".*"', value):
+        return re.sub(r'\\(["\\`$])', r"\1", value[1:-1])
+    return re.sub(r"\\(.)", r"\1", value)
 
 
 def expand(argv: list[str], environment: dict[str, str]) -> list[str]:

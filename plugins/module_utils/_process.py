@@ -38,17 +38,27 @@ def executable(pid: int) -> str:
     return f"{PROC}/{pid}/exe"
 
 
+def program_name(pid: int) -> str:
+    """The name, without directory, of the file that a process runs; empty if it can't be seen."""
+    try:
+        return os.path.basename(os.readlink(executable(pid))).removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
 def runs_file(pid: int, path: str) -> bool:
     """Whether a process runs the file that is at the path now.
 
     It does if its executable is that very file. Where that can't be seen (a script's process runs an interpreter; in a
     container root may not look into processes of others), it does if it was started from that path, and not before the
-    file came there: a rename sets a file's ctime, and nobody can set it back.
+    file came there: a rename sets a file's ctime, and nobody can set it back. That is exact to a tick only, so it decides
+    nothing where the executable is seen: a script's path never is its process's first word, that of a program is.
     """
-    there = file_id(path)
-    if there is not None and file_id(executable(pid)) == there:
-        return True
-    return path in command_line(pid)[:3] and _precise_start(pid) + _TICK >= os.stat(path).st_ctime
+    there, running = file_id(path), file_id(executable(pid))
+    if there is None or running == there:
+        return there is not None
+    words = command_line(pid)[:3] if running is None else command_line(pid)[1:3]
+    return path in words and _precise_start(pid) + _TICK >= os.stat(path).st_ctime
 
 
 def command_line(pid: int) -> list[str]:

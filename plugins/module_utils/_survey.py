@@ -101,7 +101,9 @@ class Reader:
             return {"version": version, "running": None, "restart_pending": False}
         if _process.runs_file(pid, facts["binary"]):
             return {"version": version, "running": version, "restart_pending": False}
-        running = self._version_of(_process.executable(pid), spec)
+        running = _version.UNKNOWN
+        if not _INTERPRETERS.match(_process.program_name(pid)):  # it would tell a version of its own
+            running = self._version_of(_process.executable(pid), spec)
         if running == _version.UNKNOWN:
             running = self._told_by(spec, facts)
         return {"version": version, "running": running, "restart_pending": True}

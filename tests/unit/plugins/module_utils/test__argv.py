@@ -34,6 +34,9 @@ def test_exec_start_argv_reads_what_systemctl_shows() -> None:
         ("A = spaced \n", {"A": "spaced"}),
         ("no assignment\nexport A=1\n=x\n", {}),
         ("URL=http://h/?a=b\n", {"URL": "http://h/?a=b"}),
+        ('A="--name=\\"x\\" \\$5 \\d"\n', {"A": '--name="x" $5 \\d'}),
+        ("A='\\d \\\"'\n", {"A": '\\d \\"'}),
+        ("A=a\\ b\\\\c\n", {"A": "a b\\c"}),
     ],
 )
 def test_parse_environment_as_systemd_does(text: str, environment: dict[str, str]) -> None:

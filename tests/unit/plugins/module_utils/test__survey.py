@@ -1,0 +1,582 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import time
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _command, _survey
+from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
+from ansible_collections.observability.stack.plugins.plugin_utils import _catalog
+from ansible_collections.observability.stack.tests.unit.support import (
+    Answer,
+    Systemd,
+    Web,
+    outlive_the_tick,
+    running,
+    sha256,
+    write_program,
+)
+
+Data = dict[str, t.Any]
+CATALOG = _catalog.load()
+
+
+@pytest.fixture
+def bin_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "opt" / "bin"
+
+
+@pytest.fixture(autouse=True)
+def usual_place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The only usual place for programs: this machine may have some of its own."""
+    place = tmp_path / "usual-bin"
+    place.mkdir()
+    monkeypatch.setattr(_survey, "_USUAL_PLACES", (str(place),))
+    return place
+
+
+def spec(name: str, **changes: t.Any) -> Data:
+    """What the catalog says of a component, without the places that this machine may have something at."""
+    return {**CATALOG[name], "default_config": None, "default_data": None, **changes}
+
+
+def survey(
+    systemd: Systemd, *specs: Data, timeout: float = 10, checksum: bool = False, **components: Data
+) -> dict[str, Data]:
+    named = {each["name"]: each for each in specs} | components
+    return _survey.Reader(systemd, timeout=timeout, checksum=checksum).survey(named)
+
+
+# -- which unit ---------------------------------------------------------------------------------------------------
+
+RUNNING, STOPPED, MASKED = {"pid": 1}, {}, {"LoadState": "masked"}
+
+
+@pytest.mark.parametrize(
+    ("units", "chosen"),
+    [
+        ({}, None),
+        ({"node-exporter": STOPPED}, "node-exporter.service"),
+        ({"node-exporter": STOPPED, "node_exporter": STOPPED}, "node_exporter.service"),
+        ({"node-exporter": RUNNING, "node_exporter": STOPPED}, "node-exporter.service"),
+        ({"node-exporter": RUNNING, "node_exporter": RUNNING}, "node_exporter.service"),
+        ({"node-exporter": STOPPED, "node_exporter": MASKED}, "node-exporter.service"),
+        ({"node_exporter": MASKED}, None),
+        ({"other": RUNNING}, None),
+    ],
+    ids=[
+        "none",
+        "one",
+        "the catalog's first",
+        "the running one",
+        "the first that runs",
+        "not masked",
+        "masked",
+        "other",
+    ],
+)
+def test_of_the_units_a_component_may_have_the_running_one_is_taken(
+    systemd: Systemd, bin_dir: pathlib.Path, units: dict[str, Data], chosen: str | None
+) -> None:
+    program = write_program(bin_dir / "node_exporter")
+    for name, state in units.items():
+        systemd.add(f"{name}.service", str(program), **state)
+    found = survey(systemd, spec("node_exporter"))
+    assert found.get("node_exporter", {}).get("unit") == chosen
+
+
+def test_all_components_are_asked_for_in_one_call_and_only_by_units_that_have_a_file(
+    systemd: Systemd, bin_dir: pathlib.Path
+) -> None:
+    for name in ("prometheus", "node_exporter"):
+        systemd.add(f"{name}.service", str(write_program(bin_dir / name)))
+    found = survey(systemd, *(spec(name) for name in ("prometheus", "node_exporter", "loki", "alertmanager")))
+    assert sorted(found) == ["node_exporter", "prometheus"]
+    assert [argv[-2:] for argv in systemd.commands("systemctl")] == [["prometheus.service", "node_exporter.service"]]
+
+
+def test_an_instance_of_a_template_unit_is_found(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    program = write_program(bin_dir / "prometheus")
+    systemd.add("prometheus@main.service", str(program))
+    (systemd.directory / "prometheus@main.service").rename(systemd.directory / "prometheus@.service")
+    found = survey(systemd, spec("prometheus", units=["prometheus@main"]))
+    assert found["prometheus"]["binary"] == str(program)
+
+
+def test_without_systemd_there_is_nothing_to_read(
+    systemd: Systemd, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd.add("loki.service", "/opt/loki")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError) as failure:
+        _survey.Reader(_command.run, timeout=1, checksum=False).survey({"loki": spec("loki")})
+    assert failure.value.key == "host.no_systemd"
+
+
+# -- which program ------------------------------------------------------------------------------------------------
+
+
+def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    program, tool = write_program(bin_dir / "prometheus"), write_program(bin_dir / "promtool")
+    systemd.add("prometheus.service", str(program), User="prom")
+    assert survey(systemd, spec("prometheus"), checksum=True)["prometheus"] == {
+        "installed": True,
+        "version": "2.42.0",
+        "running": None,
+        "restart_pending": False,
+        "unit": "prometheus.service",
+        "state": {"active": "inactive", "sub": "dead", "n_restarts": 0},
+        "binary": str(program),
+        "files": [
+            {"name": "prometheus", "path": str(program), "size": program.stat().st_size, "sha256": sha256(program)},
+            {"name": "promtool", "path": str(tool), "size": tool.stat().st_size, "sha256": sha256(tool)},
+        ],
+        "package": None,
+        "architecture": survey(systemd, spec("prometheus"))["prometheus"]["architecture"],
+        "user": "prom",
+        "unit_files": [str(systemd.directory / "prometheus.service")],
+        "command_line": [str(program)],
+        "flags": [],
+        "environment": [],
+        "config": None,
+        "web_config": None,
+        "data": None,
+        "url": "http://127.0.0.1:9090",
+        "metrics_path": "/metrics",
+        "protected": False,
+    }
+
+
+def test_a_companion_that_is_not_there_is_left_out_and_hashes_are_read_only_when_asked(
+    systemd: Systemd, bin_dir: pathlib.Path
+) -> None:
+    systemd.add("prometheus.service", str(write_program(bin_dir / "prometheus")))
+    files = survey(systemd, spec("prometheus"))["prometheus"]["files"]
+    assert [(file["name"], set(file)) for file in files] == [("prometheus", {"name", "path", "size"})]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "{program}",
+        "{program} --config.file=/x",
+        "/bin/sh {program}",
+        "/usr/bin/env {program} --a",
+        "/usr/bin/nice -n 5 {program}",
+        "/usr/bin/python3.11 {program}",
+    ],
+)
+def test_the_program_is_what_the_unit_starts_or_what_a_wrapper_names(
+    systemd: Systemd, bin_dir: pathlib.Path, start: str
+) -> None:
+    program = write_program(bin_dir / "alertmanager")
+    systemd.add("alertmanager.service", *start.format(program=program).split())
+    assert survey(systemd, spec("alertmanager"))["alertmanager"]["binary"] == str(program)
+
+
+def test_the_program_behind_a_script_is_what_its_process_runs(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    program = native(bin_dir / "prometheus")
+    start = write_program(bin_dir / "start.sh")
+    with running(program, "-c", "echo up; read -r line") as pid:
+        systemd.add("prometheus.service", "/bin/sh", str(start), pid=pid)
+        found = survey(systemd, spec("prometheus"))["prometheus"]
+    assert (found["installed"], found["binary"], found["restart_pending"]) == (True, str(program), False)
+
+
+@pytest.mark.parametrize("start", ["/opt/nowhere/prometheus", "/bin/sh {bin}/start.sh", "/bin/sh -c prometheus"])
+def test_a_program_that_is_gone_or_hidden_is_not_installed_but_its_unit_is_told(
+    systemd: Systemd, bin_dir: pathlib.Path, start: str
+) -> None:
+    write_program(bin_dir / "start.sh")
+    systemd.add("prometheus.service", *start.format(bin=bin_dir).split())
+    assert survey(systemd, spec("prometheus"))["prometheus"] == {
+        "installed": False,
+        "unit": "prometheus.service",
+        "files": [],
+        "version": None,
+        "running": None,
+        "restart_pending": False,
+        "package": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["node_exporter", "prometheus-node-exporter"])
+def test_a_program_in_a_usual_place_is_found_without_a_unit(
+    systemd: Systemd, usual_place: pathlib.Path, name: str
+) -> None:
+    program = write_program(usual_place / name, "1.5.0")
+    found = survey(systemd, spec("node_exporter"))["node_exporter"]
+    assert (found["installed"], found["unit"], found["binary"]) == (True, None, str(program))
+    assert (found["version"], found["running"], found["restart_pending"]) == ("1.5.0", None, False)
+    assert "url" not in found
+
+
+def test_a_host_that_has_nothing_says_nothing(systemd: Systemd) -> None:
+    assert survey(systemd, *(spec(name) for name in CATALOG)) == {}
+
+
+def test_a_file_that_a_package_owns_is_told_with_its_package(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    owners = {"prometheus": "prometheus", "node_exporter": None, "alertmanager": "prometheus-alertmanager"}
+    for name, owner in owners.items():
+        program = write_program(bin_dir / name)
+        systemd.add(f"{name}.service", str(program))
+        if owner:
+            systemd.owned[str(program)] = owner
+    found = survey(systemd, *(spec(name) for name in ("prometheus", "node_exporter", "alertmanager")))
+    assert {name: facts["package"] for name, facts in found.items()} == {
+        "prometheus": {"manager": "apt", "name": "prometheus"},
+        "node_exporter": None,
+        "alertmanager": {"manager": "apt", "name": "prometheus-alertmanager"},
+    }
+    assert len(systemd.commands("dpkg-query")) == 1
+
+
+@pytest.mark.parametrize(("machine", "architecture"), [(183, "arm64"), (62, "amd64"), (22, "s390x")])
+def test_the_architecture_is_that_of_the_program(
+    systemd: Systemd, bin_dir: pathlib.Path, machine: int, architecture: str
+) -> None:
+    bin_dir.mkdir(parents=True)
+    order: t.Literal["big", "little"] = "big" if machine == 22 else "little"
+    header = (
+        b"\x7fELF\x02" + (b"\x02" if order == "big" else b"\x01") + bytes(10) + b"\0\0" + machine.to_bytes(2, order)
+    )
+    (bin_dir / "loki").write_bytes(header + bytes(100))
+    systemd.add("loki.service", str(bin_dir / "loki"))
+    assert survey(systemd, spec("loki"))["loki"]["architecture"] == architecture
+
+
+# -- how it is set up ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def set_up(systemd: Systemd, bin_dir: pathlib.Path, tmp_path: pathlib.Path) -> t.Callable[..., Data]:
+    """Survey a component whose unit has some flags; ``@name`` in them is a file with the text given for it."""
+
+    def survey_with(
+        name: str, flags: str, *, changes: Data | None = None, unit: Data | None = None, **files: str
+    ) -> Data:
+        for file, text in files.items():
+            (tmp_path / file).write_text(text)
+            flags = flags.replace(f"@{file}", str(tmp_path / file))
+        systemd.add(f"{name}.service", str(write_program(bin_dir / name)), *flags.split(), **(unit or {}))
+        return survey(systemd, spec(name, **(changes or {})))[name]
+
+    return survey_with
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "shown"),
+    [
+        ("", "", []),
+        ("ARGS=--log.level=debug", "", ["--log.level=debug"]),
+        ("ARGS=--a", "ARGS=--b --c\n", ["--b", "--c"]),
+        ("", "# the port\nARGS='--web.listen-address=:9200 --b'\n", ["--web.listen-address=:9200", "--b"]),
+        ("", 'ARGS="--name=\\"x y\\""\n', ["--name=x y"]),
+        ('"ARGS=--a --b" PORT=1', "", ["--a", "--b"]),
+    ],
+)
+def test_variables_on_the_command_line_are_filled_in_from_the_unit_and_its_environment_file(
+    set_up: t.Callable[..., Data], environment: str, file: str, shown: list[str], tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "default").write_text(file)
+    unit = {"Environment": environment, "EnvironmentFiles": f"{tmp_path}/default (ignore_errors=yes)"}
+    found = set_up("node_exporter", "$ARGS", unit=unit)
+    assert found["command_line"][1:] == shown
+    assert set(found["environment"]) <= {"ARGS", "PORT"}
+
+
+def test_an_environment_file_that_is_not_there_is_passed_over(set_up: t.Callable[..., Data]) -> None:
+    unit = {"EnvironmentFiles": "/nowhere (ignore_errors=yes)", "Environment": "PORT=9300"}
+    found = set_up("node_exporter", "--web.listen-address=:${PORT} $ARGS", unit=unit)
+    assert found["url"] == "http://127.0.0.1:9300"
+    assert found["environment"] == ["PORT"]
+
+
+def test_secrets_are_hidden_and_of_the_environment_only_names_are_told(set_up: t.Callable[..., Data]) -> None:
+    unit = {"Environment": "DATA_SOURCE_NAME=root:geheim@(db:3306)/ PASSWORD=geheim"}
+    found = set_up("prometheus", "--api-token=geheim --password geheim --url=http://u:geheim@h/", unit=unit)
+    assert found["environment"] == ["DATA_SOURCE_NAME", "PASSWORD"]
+    assert found["flags"] == ["api-token", "password", "url"]
+    assert "geheim" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("flags", "default", "config"),
+    [
+        ("--config.file=@given", None, "given"),
+        ("--config.file @given", None, "given"),
+        ("-config.file=@given", "usual", "given"),
+        ("", "usual", "usual"),
+        ("", "missing", None),
+        ("", None, None),
+        ("--config.file=@usual --config.file=@given", None, "given"),
+    ],
+)
+def test_the_configuration_is_the_flags_or_the_usual_one_if_it_is_there(
+    set_up: t.Callable[..., Data], tmp_path: pathlib.Path, flags: str, default: str | None, config: str | None
+) -> None:
+    default_config = str(tmp_path / default) if default else None
+    found = set_up("prometheus", flags, changes={"default_config": default_config}, given="a: 1", usual="a: 2")
+    assert found["config"] == (str(tmp_path / config) if config else None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "there", "data"), [("--storage.tsdb.path=/d", True, "/d"), ("", True, "usual"), ("", False, None)]
+)
+def test_the_data_is_the_flags_or_the_usual_one_if_it_is_there(
+    set_up: t.Callable[..., Data], tmp_path: pathlib.Path, flags: str, there: bool, data: str | None
+) -> None:
+    usual = tmp_path / "usual-data"
+    if there:
+        usual.mkdir()
+    found = set_up("prometheus", flags, changes={"default_data": str(usual)})
+    assert found["data"] == (str(usual) if data == "usual" else data)
+
+
+LOKI = """\
+auth_enabled: false
+ingester:
+  lifecycler: {address: 10.9.9.9}
+server:
+  # http_listen_port: 1
+  http_listen_port: 3200
+  http_listen_address: 127.0.0.2
+  grpc_listen_port: 9096
+"""
+PROMTAIL = "server: {http_listen_port: 9080, grpc_listen_port: 0}\nclients:\n  - url: http://loki:3100/push\n"
+GRAFANA = """\
+http_port = 1
+[server]
+;http_port = 2
+protocol = https
+http_addr = 10.0.0.5
+http_port = 3001
+[database]
+http_port = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "config", "url"),
+    [
+        ("prometheus", "", "", "http://127.0.0.1:9090"),
+        ("prometheus", "--web.listen-address=:9091", "", "http://127.0.0.1:9091"),
+        ("prometheus", "--web.listen-address=0.0.0.0:9091", "", "http://127.0.0.1:9091"),
+        ("prometheus", "--web.listen-address=10.0.0.5:9091", "", "http://10.0.0.5:9091"),
+        ("prometheus", "--web.listen-address=[::]:9091", "", "http://[::1]:9091"),
+        ("prometheus", "--web.listen-address=[fd00::5]:9091", "", "http://[fd00::5]:9091"),
+        ("prometheus", "--web.listen-address localhost:9091", "", "http://localhost:9091"),
+        ("loki", "-config.file=@config", LOKI, "http://127.0.0.2:3200"),
+        ("loki", "-config.file=@config", "auth_enabled: false\n", "http://127.0.0.1:3100"),
+        ("loki", "-config.file=@config -server.http-listen-port=3300", LOKI, "http://127.0.0.1:3300"),
+        ("promtail", "-config.file=@config", PROMTAIL, "http://127.0.0.1:9080"),
+        ("promtail", "-config.file=@config", "clients: []\n", "http://127.0.0.1:80"),
+        ("grafana", "server --config=@config", GRAFANA, "https://10.0.0.5:3001"),
+        ("grafana", "server --config=@config", "[server]\n;http_port = 3001\n", "http://127.0.0.1:3000"),
+        ("grafana", "server --config=/nowhere", "", "http://127.0.0.1:3000"),
+    ],
+)
+def test_the_address_comes_from_the_flag_or_the_configuration_or_is_the_usual_one(
+    set_up: t.Callable[..., Data], name: str, flags: str, config: str, url: str
+) -> None:
+    assert set_up(name, flags, config=config)["url"] == url
+
+
+@pytest.mark.parametrize(
+    ("web_config", "scheme", "protected"),
+    [
+        ("", "http", False),
+        ("tls_server_config:\n  cert_file: a\n  key_file: b\n", "https", False),
+        ("tls_server_config: {cert_file: a}\n", "https", False),
+        ("tls_server_config: {}\nbasic_auth_users: {}\n", "http", False),
+        ("tls_server_config:\nbasic_auth_users:\n", "http", False),
+        ("basic_auth_users:\n  prom: $2y$10$x\n", "http", True),
+        ("basic_auth_users: {prom: x}\ntls_server_config:\n    cert_file: a\n", "https", True),
+        ("http_server_config:\n  tls_server_config:\n    cert_file: a\n", "http", False),
+        ("# tls_server_config:\n#   cert_file: a\n", "http", False),
+    ],
+)
+def test_tls_and_passwords_are_seen_in_the_web_configuration(
+    set_up: t.Callable[..., Data], tmp_path: pathlib.Path, web_config: str, scheme: str, protected: bool
+) -> None:
+    found = set_up("node_exporter", "--web.config.file=@web", web=web_config)
+    assert (found["url"], found["protected"]) == (f"{scheme}://127.0.0.1:9100", protected)
+    assert found["web_config"] == str(tmp_path / "web")
+
+
+@pytest.mark.parametrize(
+    ("flags", "path"),
+    [
+        ("", ""),
+        ("--web.external-url=https://mon.example.com/", ""),
+        ("--web.external-url=https://mon.example.com/prom/", "/prom"),
+        ("--web.external-url=/prom/x", "/prom/x"),
+        ("--web.route-prefix=/inner", "/inner"),
+        ("--web.external-url=https://mon.example.com/prom --web.route-prefix=/", ""),
+        ("--web.route-prefix=inner/", "/inner"),
+    ],
+)
+def test_the_path_prefix_is_the_route_prefix_or_that_of_the_external_url(
+    set_up: t.Callable[..., Data], flags: str, path: str
+) -> None:
+    assert set_up("prometheus", flags)["url"] == f"http://127.0.0.1:9090{path}"
+
+
+def test_metrics_are_where_the_flag_says(set_up: t.Callable[..., Data]) -> None:
+    assert set_up("node_exporter", "--web.telemetry-path=/m")["metrics_path"] == "/m"
+
+
+# -- which version ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prints", "version"),
+    [
+        ("echo 'loki, version 2.9.17 (branch: HEAD, revision: 1)'", "2.9.17"),
+        ("echo 'loki, version 2.9.17' >&2", "2.9.17"),
+        ("echo '2.9.17'", "2.9.17"),
+        ("echo 'loki, version 2.9.17+ds (branch: debian/sid)'; exit 1", "2.9.17"),
+        ("echo 'flag provided but not defined' >&2; exit 2", "unknown"),
+        ("echo go1.21.3", "unknown"),
+        (":", "unknown"),
+    ],
+)
+def test_the_version_on_disk_is_what_the_program_prints_wherever_it_prints_it(
+    systemd: Systemd, bin_dir: pathlib.Path, prints: str, version: str
+) -> None:
+    systemd.add("loki.service", str(write_program(bin_dir / "loki", prints=prints)))
+    found = survey(systemd, spec("loki"))["loki"]
+    assert (found["version"], found["running"], found["restart_pending"]) == (version, None, False)
+
+
+def test_all_ways_to_ask_for_the_version_are_tried_in_turn(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    program = bin_dir / "loki"
+    bin_dir.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$1" >> "$0.log"; [ "$1" = version ] && echo "loki, version 3.1.0"\nexit 1\n')
+    program.chmod(0o755)
+    systemd.add("loki.service", str(program))
+    found = survey(systemd, spec("loki", version_args=[["--version"], ["version"], ["-V"]]))
+    assert found["loki"]["version"] == "3.1.0"
+    assert program.with_name("loki.log").read_text().split() == ["--version", "version"]
+
+
+def test_a_program_that_hangs_is_unknown_within_the_time_limit(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    systemd.add("loki.service", str(write_program(bin_dir / "loki", prints="sleep 60 & wait")))
+    systemd.add("prometheus.service", str(write_program(bin_dir / "prometheus")))
+    begun = time.monotonic()
+    found = survey(systemd, spec("loki", version_args=[["--version"]]), spec("prometheus"), timeout=0.3)
+    assert {name: facts["version"] for name, facts in found.items()} == {"loki": "unknown", "prometheus": "2.42.0"}
+    assert time.monotonic() - begun < 10
+
+
+def test_a_program_that_runs_from_its_file_runs_its_version(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    program = write_program(bin_dir / "prometheus")
+    with running(program) as pid:
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus"))["prometheus"]
+    assert (found["version"], found["running"], found["restart_pending"]) == ("2.42.0", "2.42.0", False)
+
+
+def native(path: pathlib.Path) -> pathlib.Path:
+    """A program of machine code that tells a version: a copy of bash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(shutil.which("bash") or "", path)
+    return path
+
+
+def test_a_program_that_was_replaced_under_its_process_awaits_a_restart(
+    systemd: Systemd, bin_dir: pathlib.Path
+) -> None:
+    program = native(bin_dir / "prometheus")
+    systemd.add("prometheus.service", str(program))
+    before = survey(systemd, spec("prometheus"))["prometheus"]
+    with running(program, "-c", "echo up; read -r line") as pid:
+        write_program(program, "9.9.9")
+        systemd.add("prometheus.service", str(program), "-c", "x", pid=pid)
+        found = survey(systemd, spec("prometheus"))["prometheus"]
+        assert os.readlink(f"/proc/{pid}/exe").endswith("(deleted)")
+    assert before["version"] not in ("unknown", "9.9.9")
+    assert (found["version"], found["running"], found["restart_pending"]) == ("9.9.9", before["version"], True)
+
+
+PAGE = b'prometheus_build_info{branch="HEAD",version="2.42.0+ds"} 1\n'
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [
+        (Answer(PAGE), "2.42.0"),
+        (Answer(PAGE, 503), "unknown"),
+        (Answer(b"up 1\n"), "unknown"),
+        (None, "unknown"),
+    ],
+    ids=["it tells", "not ready", "no build info", "no answer"],
+)
+def test_of_a_replaced_script_only_the_service_itself_can_tell_what_runs(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web, answer: Answer | None, version: str
+) -> None:
+    """Its process runs an interpreter, which would tell a version of its own."""
+    program = write_program(bin_dir / "prometheus")
+    if answer:
+        web.answers["/p/metrics"] = answer
+    flags = [f"--web.listen-address=127.0.0.1:{web.port if answer else 1}", "--web.route-prefix=/p"]
+    with running(shutil.which("bash") or "", program) as pid:
+        outlive_the_tick(pid)
+        write_program(program, "9.9.9")
+        systemd.add("prometheus.service", str(program), *flags, pid=pid)
+        found = survey(systemd, spec("prometheus"))["prometheus"]
+    assert (found["version"], found["running"], found["restart_pending"]) == ("9.9.9", version, True)
+
+
+def test_a_component_that_tells_nothing_about_itself_runs_an_unknown_version(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web
+) -> None:
+    program = write_program(bin_dir / "prometheus")
+    with running(program) as pid:
+        outlive_the_tick(pid)
+        write_program(program, "9.9.9")
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", build_info=[], port=web.port))["prometheus"]
+    assert (found["running"], found["restart_pending"]) == ("unknown", True)
+    assert web.asked == []
+
+
+# -- what an attempt that was cut off left ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (["old", "old"], "old"),
+        (["new", "new"], "new"),
+        (["new", "old"], "mixed"),
+        (["old", "neither"], "mixed"),
+        (["new", None], "mixed"),
+        ([], "new"),
+    ],
+)
+def test_evidence_is_what_is_at_the_paths_not_what_the_record_hopes(
+    tmp_path: pathlib.Path, now: list[str | None], told: str
+) -> None:
+    files = []
+    for number, content in enumerate(now):
+        path = tmp_path / str(number)
+        record = {"path": str(path)}
+        for moment, text in {"before": "old", "after": "new"}.items():
+            path.write_text(text)
+            record[moment] = sha256(path)
+        path.unlink() if content is None else path.write_text(content)
+        files.append(record)
+    assert _survey.evidence({"files": files}) == told
+
+
+def test_a_file_that_was_not_there_before_is_old_when_it_is_not_there(tmp_path: pathlib.Path) -> None:
+    record = {"files": [{"path": str(tmp_path / "x"), "before": None, "after": "0" * 64}]}
+    assert _survey.evidence(record) == "old"

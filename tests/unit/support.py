@@ -1,0 +1,205 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What several tests need: a systemd that is scripted, an HTTP server that is real, and looking at whole trees."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import threading
+import time
+import types
+import typing as t
+
+from ansible_collections.observability.stack.plugins.module_utils import _command, _process
+from ansible_collections.observability.stack.plugins.module_utils._command import Completed
+
+Data = dict[str, t.Any]
+
+
+class Systemd:
+    """A host's systemd. Answers for systemctl, journalctl and the package manager; anything else really runs.
+
+    ``units`` holds the properties of each unit, or a function that gives them anew at every look. ``asked`` keeps every
+    command line that it answered.
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        self.units: dict[str, Data | t.Callable[[], Data]] = {}
+        self.journal: dict[str, list[str]] = {}
+        self.owned: dict[str, str] = {}
+        self.asked: list[list[str]] = []
+        self.on_restart: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
+
+    def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
+        """A unit with a file. It runs if it has a process."""
+        (self.directory / name).touch()
+        words = " ".join(argv)
+        self.units[name] = {
+            "LoadState": "loaded",
+            "ActiveState": active or ("active" if pid else "inactive"),
+            "SubState": "running" if pid else "dead",
+            "Result": "success",
+            "MainPID": pid,
+            "NRestarts": 0,
+            "FragmentPath": self.directory / name,
+            "ExecStart": f"{{ path={argv[0]} ; argv[]={words} ; ignore_errors=no ; start_time=[n/a] }}" if argv else "",
+            **properties,
+        }
+
+    def look(self, name: str) -> Data:
+        properties = self.units.get(name, {"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"})
+        return properties() if callable(properties) else properties
+
+    def commands(self, *words: str) -> list[list[str]]:
+        """What was asked, of command lines that begin so."""
+        return [argv for argv in self.asked if argv[: len(words)] == list(words)]
+
+    def __call__(self, argv: t.Sequence[str], **options: t.Any) -> Completed:
+        answer = {
+            "systemctl": self._systemctl,
+            "journalctl": self._journalctl,
+            "dpkg-query": self._dpkg,
+            "rpm": lambda words: Completed(1, "", "not owned"),
+        }.get(os.path.basename(argv[0]))
+        if answer is None:
+            return _command.run(argv, **options)
+        self.asked.append(list(argv))
+        return answer(list(argv))
+
+    def _systemctl(self, argv: list[str]) -> Completed:
+        names = argv[argv.index("--") + 1 :] if "--" in argv else []
+        if argv[1] == "restart":
+            return self.on_restart(names[0])
+        if argv[1] != "show":
+            return Completed(0, "", "")
+        blocks = ("".join(f"{key}={value}\n" for key, value in self.look(name).items()) for name in names)
+        return Completed(0, "\n".join(blocks), "")
+
+    def _journalctl(self, argv: list[str]) -> Completed:
+        unit = next(word.partition("=")[2] for word in argv if word.startswith("--unit="))
+        entries = ({"SYSLOG_IDENTIFIER": unit, "MESSAGE": line} for line in self.journal.get(unit, []))
+        return Completed(0, "\n".join(map(json.dumps, entries)), "")
+
+    def _dpkg(self, argv: list[str]) -> Completed:
+        found = [f"{self.owned[path]}: {path}" for path in argv if path in self.owned]
+        return Completed(0 if found else 1, "\n".join(found), "")
+
+
+class Answer(t.NamedTuple):
+    """What a server says. ``length`` is what it announces, if that isn't what it sends."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: t.Mapping[str, str] = types.MappingProxyType({})
+    length: int | None = None
+
+
+class Web:
+    """A real HTTP server on this machine. ``answers`` by path, also as a function; ``asked`` is what came in."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer | t.Callable[[], Answer]] = {}
+        self.asked: list[str] = []
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                web.asked.append(self.path)
+                answer = web.answers.get(self.path, Answer(b"no such page", 404))
+                answer = answer() if callable(answer) else answer
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                if "Transfer-Encoding" not in answer.headers:
+                    self.send_header("Content-Length", str(answer.length or len(answer.body)))
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    self.wfile.write(answer.body)
+
+            def log_message(self, *args: t.Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    @contextlib.contextmanager
+    def serving(self) -> t.Iterator[Web]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self.server.shutdown()
+            self.server.server_close()
+
+
+def write_program(path: pathlib.Path, version: str = "2.42.0", *, prints: str | None = None) -> pathlib.Path:
+    """A program that tells a version when it is asked for it, and otherwise runs until its input ends.
+
+    :param prints: the shell command that tells it, if it is to be told in another way.
+    """
+    tells = prints or f"echo '{path.name}, version {version} (branch: HEAD)'"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replaced = path.with_name(f".{path.name}.new")
+    replaced.write_text(f'#!/bin/sh\ncase "$*" in -version | --version) {tells}; exit ;; esac\necho up\nread -r line\n')
+    replaced.chmod(0o755)
+    replaced.rename(path)
+    return path
+
+
+@contextlib.contextmanager
+def running(*argv: str | pathlib.Path) -> t.Iterator[int]:
+    """The process of a program that says something as soon as it runs, as a pid."""
+    process = subprocess.Popen(list(map(str, argv)), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    try:
+        assert process.stdout.readline()
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def eventually(condition: t.Callable[[], t.Any], *, within: float = 20) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.005)
+
+
+def outlive_the_tick(pid: int) -> None:
+    """Wait until a file that is written now is seen to be younger than a process: the kernel's clocks have ticks."""
+    eventually(lambda: time.time() > _process._precise_start(pid) + 4 * _process._TICK)
+
+
+def snapshot(*roots: pathlib.Path | str) -> dict[str, tuple[t.Any, ...]]:
+    """All that is in some trees: kind, mode, owner, inode and content of each path."""
+    seen = {}
+    for root in map(pathlib.Path, roots):
+        for path in sorted([root, *root.rglob("*")]) if root.exists() else []:
+            status = path.lstat()
+            content = os.readlink(path) if path.is_symlink() else ""
+            if stat.S_ISREG(status.st_mode):
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+            seen[str(path)] = (status.st_mode, status.st_uid, status.st_gid, status.st_ino, content)
+    return seen
+
+
+def sha256(path: pathlib.Path | str) -> str:
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
