@@ -13,16 +13,16 @@ version_added: 0.1.0
 author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
-  - Returns the identity of this run of C(ansible-playbook), for the O(observability.stack.upgrade_state#module:run) option
-    of the modules. It is the same in all tasks and on all forks of a run, and another in every other run.
+  - Returns the identity of this run of C(ansible-playbook), for the O(observability.stack.upgrade_state#module:run)
+    option of the modules. It is the same in all tasks and on all forks of a run, and another in every other run.
 options:
   _terms:
     description: None.
   leases:
     description:
       - The leases that were found on the hosts.
-      - Those of runs that were processes of this machine and are gone are named in the result's C(dead), so that a run goes
-        on at once where one of its predecessors was killed.
+      - Those of runs that were processes of this machine and are gone are named in the result's C(dead), so that a run
+        goes on at once where one of its predecessors was killed.
     type: list
     elements: dict
     default: []
@@ -38,7 +38,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One dictionary with C(upgrade_id), C(user), C(controller), C(job), C(origin), C(pid), C(started), C(dead).
+  description: One dictionary with C(upgrade_id), C(user), C(controller), C(job), C(origin), C(pid), C(started),
+    C(dead).
   type: list
   elements: dict
 """

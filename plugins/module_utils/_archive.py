@@ -55,8 +55,8 @@ def extract(archive: str, *, name: str, members: dict[str, str], directory: str)
     missing = sorted(set(members.values()) - found)
     if missing:
         raise ReleaseError(
-            f"{name} has no member {', '.join(missing)}: this release is laid out in another way than the catalog says; "
-            "set releases in upgrade_overrides",
+            f"{name} has no member {', '.join(missing)}: this release is laid out in another way than the catalog "
+            "says; set releases in upgrade_overrides",
             key="release.member_missing",
         )
     return {file_name: targets[member] for file_name, member in members.items()}

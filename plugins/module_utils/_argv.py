@@ -30,8 +30,8 @@ class ListenAddress(t.NamedTuple):
 def exec_start_argv(shown: str) -> list[str]:
     """The argument vector in C(systemctl show -p ExecStart).
 
-    The form is ``{ path=/bin/x ; argv[]=/bin/x --a --b ; ignore_errors=no ; ... }``; systemd has dropped the quotes, so an
-    argument with a space in it comes back as two. Whoever needs it exactly asks the process.
+    The form is ``{ path=/bin/x ; argv[]=/bin/x --a --b ; ignore_errors=no ; ... }``; systemd has dropped the quotes, so
+    an argument with a space in it comes back as two. Whoever needs it exactly asks the process.
     """
     found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", shown, re.DOTALL)
     return found.group(1).split() if found else []
@@ -44,8 +44,7 @@ def parse_environment(text: str) -> dict[str, str]:
     never (parse_env_file_internal in systemd's env-file.c).
     """
     environment = {}
-    for line in text.replace("\\\n", "").splitlines():
-        line = line.strip()
+    for line in map(str.strip, text.replace("\\\n", "").splitlines()):
         name, equals, value = line.partition("=")
         if line[:1] in "#;" or not equals or not re.fullmatch(r"\w+", name.strip()):
             continue

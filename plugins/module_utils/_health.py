@@ -13,10 +13,10 @@ import time
 import typing as t
 
 from . import _http, _process, _systemd
-from ._command import Run
 from ._probes import Look, Watch, judge, paths
 
 if t.TYPE_CHECKING:
+    from ._command import Run
     from ._probes import Target
 
 _INTERVAL = 0.5
@@ -61,8 +61,9 @@ def wait(
             break
         if open_ones:
             sleep(_INTERVAL)
+    healthy = [number not in open_ones and not watch.hopeless for number, watch in enumerate(watches)]
     return [
-        _health(run, target, watch, healthy=number not in open_ones and not watch.hopeless, timeout=timeout, since=since)
+        _health(run, target, watch, healthy=healthy[number], timeout=timeout, since=since)
         for number, (target, watch) in enumerate(zip(targets, watches))
     ]
 
@@ -93,9 +94,7 @@ def _look(run: Run, targets: list[Target]) -> list[Look]:
     return looks
 
 
-def _health(
-    run: Run, target: Target, watch: Watch, *, healthy: bool, timeout: float, since: float | None
-) -> Health:
+def _health(run: Run, target: Target, watch: Watch, *, healthy: bool, timeout: float, since: float | None) -> Health:
     reason = ""
     if not healthy:
         # The probes stand in causal order: what follows the first that failed is only its consequence.

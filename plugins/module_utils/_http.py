@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Io ring. One HTTP request to a service of this very host: no proxies, no redirects, no trust in certificates needed."""
+"""Io ring. One HTTP request to a service of this very host: no proxy, no redirect, no trust in certificates needed."""
 
 from __future__ import annotations
 

@@ -13,13 +13,15 @@ import os
 import shutil
 import typing as t
 
-from ._command import Run
+if t.TYPE_CHECKING:
+    from ._command import Run
 
 
 def owners(run: Run, paths: t.Sequence[str]) -> dict[str, dict[str, str]]:
     """The package that owns each of the paths: C({path: {manager, name}}). A path that none owns is left out.
 
-    The path is asked for as it is and as it is without symbolic links: with a merged /usr, dpkg knows a file by one name.
+    The path is asked for as it is and as it is without symbolic links: with a merged /usr, dpkg knows one name
+    of a file.
     """
     wanted = {name: path for path in paths for name in (os.path.realpath(path), path)}
     if not wanted:

@@ -51,8 +51,9 @@ def runs_file(pid: int, path: str) -> bool:
 
     It does if its executable is that very file. Where that can't be seen (a script's process runs an interpreter; in a
     container root may not look into processes of others), it does if it was started from that path, and not before the
-    file came there: a rename sets a file's ctime, and nobody can set it back. That is exact to a tick only, so it decides
-    nothing where the executable is seen: a script's path never is its process's first word, that of a program is.
+    file came there: a rename sets a file's ctime, and nobody can set it back. That is exact to a tick only, so it
+    decides nothing where the executable is seen: a script's path never is its process's first word, that of a program
+    is.
     """
     there, running = file_id(path), file_id(executable(pid))
     if there is None or running == there:

@@ -7,8 +7,8 @@
 
 """Io ring. Restore points: what a component was before it was touched, and the way back to it.
 
-    backups/<id>/manifest.json   what is in it: kind, path, sha256, owner, mode, extended attributes of each file
-    backups/<id>/0-prometheus    the files, named by their place in the manifest
+backups/<id>/manifest.json   what is in it: kind, path, sha256, owner, mode, extended attributes of each file
+backups/<id>/0-prometheus    the files, named by their place in the manifest
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import typing as t
 
 from . import _files
 from ._errors import HostError
-from ._store import Session
+
+if t.TYPE_CHECKING:
+    from ._store import Session
 
 KINDS = ("binary", "unit", "config", "state")
 

@@ -7,8 +7,8 @@
 
 """Io ring. Bringing a release onto a host and proving it there, before anything of the host is touched.
 
-    staging/<component>-<version>/candidate.json   which archive it came from, and the sha256 of each file
-    staging/<component>-<version>/<file>           the files, executable by root only
+staging/<component>-<version>/candidate.json   which archive it came from, and the sha256 of each file
+staging/<component>-<version>/<file>           the files, executable by root only
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import os
 import typing as t
 
 from . import _archive, _elf, _files, _version
-from ._command import Run
 from ._errors import ReleaseError
+
+if t.TYPE_CHECKING:
+    from ._command import Run
 
 
 class Release(t.NamedTuple):

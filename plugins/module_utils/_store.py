@@ -7,11 +7,11 @@
 
 """Io ring. The state directory of a host: its lock, its document, its history.
 
-    state.json    the document
-    upgrade.lock  the lease; the kernel's lock on this file is held by a module for its whole action
-    backups/      restore points
-    staging/      proven candidates that are not in use yet
-    history/      one document per finished upgrade
+state.json    the document
+upgrade.lock  the lease; the kernel's lock on this file is held by a module for its whole action
+backups/      restore points
+staging/      proven candidates that are not in use yet
+history/      one document per finished upgrade
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def peek(state_dir: str, *, wait: float = 0, sleep: t.Callable[[float], None] = 
     """
     layout = Layout(state_dir)
     try:
-        if wait:
+        if wait and os.path.lexists(layout.lock):
             with _locked(layout.lock, sleep=sleep, wait=wait, shared=True):
                 pass
         data = json.loads(_read(layout.document) or "null")

@@ -19,9 +19,10 @@ import typing as t
 import urllib.parse
 
 from . import _argv, _elf, _files, _http, _metrics, _packages, _process, _systemd, _version
-from ._command import Run
 
 if t.TYPE_CHECKING:
+    from ._command import Run
+
     Spec = dict[str, t.Any]
 
 _USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
@@ -57,11 +58,11 @@ class Reader:
         """For each component the unit that runs it: of its candidates the running one, else the first that is there."""
         names = _systemd.existing(dict.fromkeys(unit for spec in components.values() for unit in spec["units"]))
         shown = dict(zip(names, _systemd.show(self._run, names)))
-        chosen = {}
+        chosen: dict[str, _systemd.Unit | None] = {}
         for name, spec in components.items():
             loaded = [shown[unit] for unit in spec["units"] if unit in shown and shown[unit].is_loaded]
             running = [unit for unit in loaded if unit.is_running]
-            chosen[name] = (running or loaded or [None])[0]
+            chosen[name] = next(iter(running or loaded), None)
         return chosen
 
     def _locate(self, spec: Spec, unit: _systemd.Unit | None) -> dict[str, t.Any]:
@@ -129,7 +130,7 @@ def _paths(facts: dict[str, t.Any]) -> list[str]:
 
 
 def _binary(spec: Spec, unit: _systemd.Unit | None, argv: list[str]) -> str | None:
-    """The program: what the unit starts, what its process runs if it starts a wrapper, or what lies in a usual place."""
+    """The program: what the unit starts, what its process runs if that is a wrapper, or what lies in a usual place."""
     names = [spec["files"][0]["name"], *spec["files"][0].get("aliases", [])]
     if unit is None or not argv:
         places = [os.path.join(place, name) for name in names for place in (*_USUAL_PLACES, f"/opt/{name}")]

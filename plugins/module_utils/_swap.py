@@ -15,8 +15,10 @@ import typing as t
 from . import _files, _process, _restore_point
 from ._errors import HostError
 from ._restore_point import Original
-from ._state import Step
-from ._store import Session
+
+if t.TYPE_CHECKING:
+    from ._state import Step
+    from ._store import Session
 
 
 class Candidate(t.NamedTuple):

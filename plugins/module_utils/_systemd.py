@@ -15,8 +15,10 @@ import os
 import typing as t
 
 from . import _argv, _process
-from ._command import Run
 from ._errors import HostError
+
+if t.TYPE_CHECKING:
+    from ._command import Run
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"

@@ -17,7 +17,7 @@ description:
     that the process really runs, even if it has been replaced or deleted since. Where the two differ, a restart is
     pending.
   - How a component is set up is taken from its unit, not assumed. The command line comes from C(ExecStart) with its
-    environment files, or from the running process where both say the same; the files, addresses and paths follow from it.
+    environment files, or from the running process where both say the same; files, addresses and paths follow from it.
   - What can't be read is V(unknown), never a number.
   - Secrets on command lines are hidden. Of the environment only names are returned.
 options:

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
-  - Looks at one service or several, together, until each has satisfied all its probes for a whole O(window), as one process.
-    A service that crash-loops behind an C(active) unit, or answers and dies a moment later, doesn't.
+  - Looks at one service or several, together, until each has satisfied all its probes for a whole O(window), as one
+    process. A service that crash-loops behind an C(active) unit, or answers and dies a moment later, doesn't.
   - Gives up early where no time will help, that is when the unit has stopped for good or is in a crash loop.
   - A failure says which probe isn't satisfied, what was seen and what was wanted, and shows the journal's last lines.
 options:
@@ -36,7 +36,8 @@ options:
         type: path
         required: true
       url:
-        description: Where it answers, with its path prefix. Certificates are not checked, for one asks at the loopback address.
+        description: Where it answers, with its path prefix. Certificates are not checked, for one asks at the loopback
+          address.
         type: str
         required: true
       version:
@@ -48,8 +49,8 @@ options:
           - V(systemd), active, with a main process.
           - V(process), its process runs the file that is at O(targets[].binary) now.
           - V(http), C(path) answers with one of C(status), by default 200.
-          - V(build_info), one of C(metrics) at C(path) carries O(targets[].version) in its label. Each has C(metric) and
-            C(label).
+          - V(build_info), one of C(metrics) at C(path) carries O(targets[].version) in its label. Each has C(metric)
+            and C(label).
         type: list
         elements: dict
         default: [{kind: systemd}, {kind: process}]

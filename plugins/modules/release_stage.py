@@ -12,13 +12,14 @@ version_added: 0.1.0
 author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
-  - On the controller, fetches a release's archive once for all hosts, into a cache, and checks it against the release's own
-    list of checksums. A mismatch is an error; so is a list without the archive.
-  - On the host, checks it again, takes only the wanted files out of it, and proves them. They must be made for the host's
-    architecture, run there, and say that they are the wanted version.
+  - On the controller, fetches a release's archive once for all hosts, into a cache, and checks it against the release's
+    own list of checksums. A mismatch is an error; so is a list without the archive.
+  - On the host, checks it again, takes only the wanted files out of it, and proves them. They must be made for the
+    host's architecture, run there, and say that they are the wanted version.
   - An archive with names that lead out of it, links, devices, or a member twice is refused as a whole.
   - The proven files wait in C(staging) of O(state_dir). Nothing outside of it is touched.
-  - In check mode the same is done in a temporary directory that is gone afterwards; on the controller the cache is filled.
+  - In check mode the same is done in a temporary directory that is gone afterwards; on the controller the cache is
+    filled.
 options:
   component:
     description: Name of the component.

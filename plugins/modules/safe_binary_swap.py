@@ -24,8 +24,8 @@ options:
   state:
     description:
       - V(swapped) puts O(files) in place, or with O(backup_id) those of a restore point, as a new step with a way back.
-      - V(restored) puts a restore point in place. Without O(backup_id) it is that of an attempt which was not confirmed;
-        if there is none, nothing is done.
+      - V(restored) puts a restore point in place. Without O(backup_id) it is that of an attempt which was not
+        confirmed; if there is none, nothing is done.
     type: str
     choices: [swapped, restored]
     default: swapped
@@ -64,7 +64,8 @@ options:
     type: str
   keep:
     description:
-      - Further files for the restore point, by kind. They are kept for the operator, and put back only if O(kinds) says so.
+      - Further files for the restore point, by kind. They are kept for the operator, and put back only if O(kinds) says
+        so.
       - A file that isn't there is left out.
     type: dict
     suboptions:
@@ -147,7 +148,8 @@ version:
   returned: success
   type: str
 touched:
-  description: With O(state=restored), whether an attempt had crossed the line, so that the service must be proven again.
+  description: With O(state=restored), whether an attempt had crossed the line, so that the service must be proven
+    again.
   returned: O(state=restored)
   type: bool
 """

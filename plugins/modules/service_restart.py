@@ -14,7 +14,8 @@ author:
 description:
   - Restarts a unit if its process doesn't run the file at O(binary); otherwise nothing is done.
   - The unit's own stop time-out is honoured, however long it is. Its start limit doesn't stand in the way.
-  - Success means that systemd has started it, no more. Whether it works is for M(observability.stack.health_probe) to prove.
+  - Success means that systemd has started it, no more. Whether it works is for M(observability.stack.health_probe) to
+    prove.
 options:
   unit:
     description: The unit.

@@ -19,10 +19,10 @@ options:
   action:
     description:
       - V(get) reads the record and changes nothing.
-      - V(begin) takes the lease and starts the upgrade with O(steps), or enters again the one that this run began. One that
-        another run left unfinished is closed as failed, and this one goes on.
-      - V(confirm) ends the step O(component), O(version) as succeeded, and takes the version into the inventory. Only a step
-        whose component has been probed can be confirmed.
+      - V(begin) takes the lease and starts the upgrade with O(steps), or enters again the one that this run began. One
+        that another run left unfinished is closed as failed, and this one goes on.
+      - V(confirm) ends the step O(component), O(version) as succeeded, and takes the version into the inventory. Only a
+        step whose component has been probed can be confirmed.
       - V(fail) ends the step with O(outcome) and O(error).
       - V(close) ends the upgrade if all its steps have ended, archives it in C(history), and removes restore points
         beyond O(keep) and left-over candidates. The lease is given back in any case.
@@ -63,8 +63,8 @@ options:
   outcome:
     description:
       - How the step ended, for O(action=fail).
-      - V(aborted) is before anything was touched, V(rolled_back) is undone and the old version proven, V(failed) needs a
-        person.
+      - V(aborted) is before anything was touched, V(rolled_back) is undone and the old version proven, V(failed) needs
+        a person.
     type: str
     choices: [aborted, rolled_back, failed]
   error:
@@ -134,7 +134,8 @@ from ..module_utils._state import ACTIVE, Document, Step
 
 def begin(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
-    run_id, details = params["run"]["upgrade_id"], {key: params[key] for key in ("kind", "mode", "phase", "plan_digest")}
+    run_id = params["run"]["upgrade_id"]
+    details = {key: params[key] for key in ("kind", "mode", "phase", "plan_digest")}
     left = document.upgrade.get("upgrade_id")
     if document.is_active() and left != run_id:
         session.warnings.append(f"upgrade {left} was left in {document.upgrade['state']}; this run goes on with it")

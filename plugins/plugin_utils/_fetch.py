@@ -7,9 +7,9 @@
 
 """Controller. Release archives: fetched once for all hosts, proven, and kept in a cache by their content.
 
-    <cache>/sha256/<hash>        archives; their name is what they must be
-    <cache>/lists/<hash of URL>  checksum lists, used only while the archive that they name is in the cache
-    <cache>/locks/<hash of URL>  one lock for each archive, so that of many forks and runs one fetches and the others wait
+<cache>/sha256/<hash>        archives; their name is what they must be
+<cache>/lists/<hash of URL>  checksum lists, used only while the archive that they name is in the cache
+<cache>/locks/<hash of URL>  one lock for each archive: of many forks and runs one fetches, the others wait
 """
 
 from __future__ import annotations

@@ -153,9 +153,7 @@ def _obstacles(subject: Subject) -> list[Data]:
                     f"let its ExecStart name the program, or leave {name} out",
                 )
             ]
-        return [
-            subject.finding("not_installed", "info", f"{name} isn't installed", f"looked for the units {units}")
-        ]
+        return [subject.finding("not_installed", "info", f"{name} isn't installed", f"looked for the units {units}")]
     if facts["package"]:
         package = facts["package"]
         command = {"apt": "apt-get install --only-upgrade", "dnf": "dnf upgrade"}[package["manager"]]
@@ -376,8 +374,8 @@ def _warnings(subject: Subject, here: str, version: str) -> list[Data]:
     """What is known, as data, of going from one version to another with the flags and variables that the unit sets."""
     return [
         *_advisories(subject, version),
-        *_removed(subject, here, version, "removed_flags", "flag", subject.facts["flags"]),
-        *_removed(subject, here, version, "removed_environment", "variable", subject.facts["environment"]),
+        *_removed(subject, version, "removed_flags", "flag", subject.facts["flags"]),
+        *_removed(subject, version, "removed_environment", "variable", subject.facts["environment"]),
         *_crossed(subject, here, version),
     ]
 
@@ -387,14 +385,13 @@ def _advisories(subject: Subject, version: str) -> list[Data]:
     for advisory in subject.entry["advisories"]:
         if _versions.matches(version, advisory["versions"]):
             message = f"{subject.name} {version} is known to be {advisory['kind']}: {advisory['reason']}"
-            fix = f"wish for {advisory['fixed_in']} or newer" if advisory.get("fixed_in") else "wish for another version"
+            fixed_in = advisory.get("fixed_in")
+            fix = f"wish for {fixed_in} or newer" if fixed_in else "wish for another version"
             findings.append(subject.finding(f"{advisory['kind']}_version", "warning", message, fix))
     return findings
 
 
-def _removed(
-    subject: Subject, here: str, version: str, field: str, what: str, present: t.Collection[str]
-) -> list[Data]:
+def _removed(subject: Subject, version: str, field: str, what: str, present: t.Collection[str]) -> list[Data]:
     """Flags or variables of the unit that the version doesn't know any more."""
     findings = []
     for removal in subject.entry[field]:
@@ -419,9 +416,11 @@ def _crossed(subject: Subject, here: str, version: str) -> list[Data]:
             severity = "info" if _versions.matches(here, floor["floor"]) else "warning"
             fix = f"nothing, if {here} may be the oldest version to go back to"
             findings.append(subject.finding("rollback_floor", severity, message, fix))
-    for note in subject.entry["notes"]:
-        if _versions.compare(here, note["since"]) < 0 <= _versions.compare(version, note["since"]):
-            findings.append(subject.finding("note", "info", f"{note['since']}: {note['message']}", note["reference"]))
+    findings += [
+        subject.finding("note", "info", f"{note['since']}: {note['message']}", note["reference"])
+        for note in subject.entry["notes"]
+        if _versions.compare(here, note["since"]) < 0 <= _versions.compare(version, note["since"])
+    ]
     return findings
 
 
@@ -512,7 +511,8 @@ def _restore_point(subject: Subject, to: str) -> Data | None:
 def _floors(subject: Subject, version: str) -> list[Data]:
     findings = []
     for floor in subject.entry["rollback_floors"]:
-        if _versions.matches(subject.facts["version"], floor["from"]) and not _versions.matches(version, floor["floor"]):
+        here = subject.facts["version"]
+        if _versions.matches(here, floor["from"]) and not _versions.matches(version, floor["floor"]):
             message = f"{version} is below {floor['floor']}, where the way back ends: {floor['reason']}"
             findings.append(subject.finding("below_floor", "warning", message, "keep a copy of its data first"))
     return findings

@@ -46,8 +46,9 @@ def plan(document: Data) -> str:
         groups.setdefault((row["component"], here or _NOTHING, goal), []).append(row["host"])
     count = sum(len(steps) for steps in document["hosts"].values())
     title = f"Plan {document['digest'][:12]}: {_count(count, 'step')} on {_count(len(document['hosts']), 'host')}"
-    lines = [title, "", *table(("COMPONENT", "NOW", "TO", "HOSTS"), [(*key, hosts(group)) for key, group in groups.items()])]
-    return "\n".join([*lines, *_findings(document["findings"])])
+    rows = [(*key, hosts(group)) for key, group in groups.items()]
+    lines = [title, "", *table(("COMPONENT", "NOW", "TO", "HOSTS"), rows), *_findings(document["findings"])]
+    return "\n".join(lines)
 
 
 def _findings(findings: list[Data]) -> list[str]:
@@ -55,8 +56,8 @@ def _findings(findings: list[Data]) -> list[str]:
     for finding in findings:
         if finding["key"].endswith(".not_installed"):
             continue
-        key = (finding["severity"], finding["key"], finding["message"], finding["fix"])
-        groups.setdefault(key, []).append(finding["host"])
+        told = (finding["severity"], finding["key"], finding["message"], finding["fix"])
+        groups.setdefault(told, []).append(finding["host"])
     lines = []
     for (severity, key, message, fix), group in sorted(groups.items(), key=_by_severity):
         lines += ["", f"{severity}: {key} ({hosts(group)})", *_wrap(message), *_wrap(f"-> {fix}")]
@@ -83,10 +84,10 @@ def status(surveys: dict[str, Data]) -> str:
         records = (survey["state"] or {}).get("components", {})
         installed = {name for name, facts in survey["components"].items() if facts["installed"]}
         state = _upgrade(upgrade, survey["lease"])
-        for name in sorted(installed | set(records)) or [_NOTHING]:
+        for place, name in enumerate(sorted(installed | set(records)) or [_NOTHING]):
             facts, record = survey["components"].get(name, {}), records.get(name, {})
-            rows.append((host, state, name, facts.get("version"), facts.get("running"), _last(record, facts)))
-            host, state = "", ""
+            shown = (host, state) if place == 0 else ("", "")
+            rows.append((*shown, name, facts.get("version"), facts.get("running"), _last(record, facts)))
     lines = table(("HOST", "UPGRADE", "COMPONENT", "DISK", "RUNS", "LAST STEP"), rows)
     return "\n".join([*lines, *_errors(surveys)])
 
