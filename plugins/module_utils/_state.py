@@ -146,7 +146,8 @@ class Document:
         """Start an upgrade, or enter again the one that this run has begun."""
         if self.is_active() and self.upgrade.get("upgrade_id") == run["upgrade_id"]:
             planned = {**dict.fromkeys(steps, "pending"), **self.upgrade["steps"]}
-            self.upgrade.update(steps=planned, phase=details.get("phase"), updated_at=now)
+            if (planned, details.get("phase")) != (self.upgrade["steps"], self.upgrade.get("phase")):
+                self.upgrade.update(steps=planned, phase=details.get("phase"), updated_at=now)
             return
         self.data["upgrade"] = {
             "state": self.upgrade["state"],
@@ -233,7 +234,16 @@ class Document:
         """Bring a component to a state; its present one is no change. Fields go into its record with it."""
         if self.component(name)["state"] != state:
             self._set_component(name, state, now=now)
-        self.data["components"][name].update(fields, updated_at=now)
+        record = self.data["components"][name]
+        if any(key not in record or record[key] != value for key, value in fields.items()):
+            record.update(fields, updated_at=now)
+
+    def has_ended(self, step: Step, outcome: str, *, error: str | None = None) -> bool:
+        """Whether the last attempt at a step is on record as ended so, in this upgrade."""
+        record = self.component(step.component)
+        recorded = [record.get(key) for key in ("state", "outcome", "to_version", "last_error", "upgrade_id")]
+        wanted = [_OUTCOME_STATE[outcome], outcome, step.to_version, error, self.upgrade.get("upgrade_id")]
+        return recorded == wanted and self.upgrade.get("steps", {}).get(step.key, outcome) == outcome
 
     def end_step(self, step: Step, outcome: str, *, now: str, error: str | None = None, **fields: t.Any) -> None:
         """Record how a step ended. The error of the last attempt stays until one succeeds."""

@@ -76,12 +76,11 @@ class Session:
         return timestamp(self._clock())
 
     def save(self) -> None:
-        """Put the document on disk, durably, as its next revision."""
-        if not self.writable:
+        """Put the document on disk, durably, as its next revision, unless it is there as it is."""
+        if not self.writable or _read(self.layout.document) == _serialized(self.document):
             return
         self.document.data["revision"] += 1
-        text = json.dumps(self.document.data, indent=2) + "\n"
-        _files.write_durably(self.layout.document, text.encode())
+        _files.write_durably(self.layout.document, _serialized(self.document))
 
     def archive(self) -> None:
         """Keep the upgrade that has ended in the history."""
@@ -206,6 +205,10 @@ def _rebuilt(layout: Layout) -> Document:
         points.append({"id": backup_id, "version": version, "created_at": created})
         points.sort(key=lambda point: point["created_at"])
     return Document(data)
+
+
+def _serialized(document: Document) -> bytes:
+    return (json.dumps(document.data, indent=2) + "\n").encode()
 
 
 def _read(path: str) -> bytes:

@@ -33,7 +33,6 @@ options:
     description: All steps planned for the host, as C(component@version), for O(action=begin).
     type: list
     elements: str
-    default: []
   kind:
     description: What kind of upgrade it is, for O(action=begin).
     type: str
@@ -149,6 +148,8 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
 def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
     step = Step(params["component"], params["version"])
     document = session.document
+    if document.has_ended(step, "succeeded"):
+        return
     sha256 = document.component(step.component).get("sha256")
     document.end_step(step, "succeeded", now=session.now)
     document.installed(step.component, step.to_version, paths=params["paths"], sha256=sha256, now=session.now)
@@ -159,6 +160,8 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
 def fail(params: dict[str, t.Any], session: _store.Session) -> None:
     step = Step(params["component"], params["version"])
     document = session.document
+    if document.has_ended(step, params["outcome"], error=params["error"]):
+        return
     if document.component(step.component)["state"] in ("idle", "success", "rolled_back", "failed"):
         document.start_step(step, from_version=None, now=session.now)
     document.end_step(step, params["outcome"], now=session.now, error=params["error"])
@@ -210,7 +213,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=arguments(
             action={"type": "str", "choices": ["get", *ACTIONS], "default": "get"},
-            steps={"type": "list", "elements": "str", "default": []},
+            steps={"type": "list", "elements": "str"},
             kind={"type": "str", "choices": ["upgrade", "rollback"], "default": "upgrade"},
             mode={"type": "str", "default": "standard"},
             phase={"type": "str"},

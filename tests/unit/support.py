@@ -23,13 +23,16 @@ from ansible_collections.observability.stack.plugins.module_utils import _comman
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 
 Data = dict[str, t.Any]
+Call = t.Callable[..., Data]
+RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1"}
+OTHER_RUN = {"upgrade_id": "u2", "user": "eve", "controller": "c2"}
 
 
 class Systemd:
     """A host's systemd. Answers for systemctl, journalctl and the package manager; anything else really runs.
 
     ``units`` holds the properties of each unit, or a function that gives them anew at every look. ``asked`` keeps every
-    command line that it answered.
+    command line that it answered. ``broken`` is what it says where there is none.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -38,6 +41,7 @@ class Systemd:
         self.journal: dict[str, list[str]] = {}
         self.owned: dict[str, str] = {}
         self.asked: list[list[str]] = []
+        self.broken = ""
         self.on_restart: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
 
     def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
@@ -77,6 +81,8 @@ class Systemd:
         return answer(list(argv))
 
     def _systemctl(self, argv: list[str]) -> Completed:
+        if self.broken:
+            return Completed(1, "", self.broken)
         names = argv[argv.index("--") + 1 :] if "--" in argv else []
         if argv[1] == "restart":
             return self.on_restart(names[0])
@@ -199,6 +205,11 @@ def snapshot(*roots: pathlib.Path | str) -> dict[str, tuple[t.Any, ...]]:
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
             seen[str(path)] = (status.st_mode, status.st_uid, status.st_gid, status.st_ino, content)
     return seen
+
+
+def message_of(warning: t.Any) -> str:
+    """A module's warning: a text, or since ansible-core 2.20 an event with one."""
+    return warning if isinstance(warning, str) else json.dumps(warning)
 
 
 def sha256(path: pathlib.Path | str) -> str:

@@ -45,10 +45,21 @@ def test_a_session_makes_its_directories_private(root: pathlib.Path) -> None:
 def test_the_revision_only_grows_and_unknown_keys_stay(root: pathlib.Path) -> None:
     for expected in (1, 2, 3):
         with _store.session(str(root), run=RUN) as session:
-            session.document.data["from_the_future"] = True
+            session.document.data["from_the_future"] = expected
+            session.save()
             session.save()
         assert saved(root)["revision"] == expected
-    assert saved(root)["from_the_future"] is True
+    assert saved(root)["from_the_future"] == 3
+
+
+def test_a_document_that_is_on_disk_as_it_is_is_not_written_again(root: pathlib.Path) -> None:
+    with _store.session(str(root), run=RUN) as session:
+        session.save()
+    before = (root / "state.json").stat()
+    with _store.session(str(root), run=RUN) as session:
+        session.save()
+    assert (root / "state.json").stat() == before
+    assert saved(root)["revision"] == 1
 
 
 def test_check_mode_writes_nothing_at_all(root: pathlib.Path) -> None:
@@ -199,6 +210,13 @@ def test_peek_reads_without_a_trace(root: pathlib.Path) -> None:
     (root / "state.json").write_text("{")
     assert _store.peek(str(root)) is None
     assert [name for name, _time in before] == sorted(path.name for path in root.iterdir())
+
+
+def test_peek_reads_a_document_that_was_brought_here_without_its_lock(root: pathlib.Path) -> None:
+    root.mkdir(mode=0o700)
+    (root / "state.json").write_text(json.dumps(new_document()))
+    assert _store.peek(str(root), wait=1) == new_document()
+    assert [path.name for path in root.iterdir()] == ["state.json"]
 
 
 def test_a_finished_upgrade_is_archived_with_its_components(root: pathlib.Path) -> None:

@@ -1,0 +1,157 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import time
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils._command import Completed
+from ansible_collections.observability.stack.plugins.modules import service_restart
+from ansible_collections.observability.stack.tests.unit.support import (
+    OTHER_RUN,
+    RUN,
+    Call,
+    Data,
+    Systemd,
+    outlive_the_tick,
+    running,
+    snapshot,
+    write_program,
+)
+
+UNIT = "prometheus.service"
+
+
+class Service:
+    """A service whose restart really starts its program again."""
+
+    def __init__(self, systemd: Systemd, call: Call, program: pathlib.Path, stack: contextlib.ExitStack) -> None:
+        self.systemd, self.program = systemd, program
+        self._call, self._stack = call, stack
+        self.start(restarts=2)
+        systemd.on_restart = self._restart
+
+    def start(self, restarts: int) -> None:
+        pid = self._stack.enter_context(running(self.program))
+        self.systemd.add(UNIT, str(self.program), pid=pid, NRestarts=restarts, TimeoutStopUSec="10min")
+
+    @property
+    def pid(self) -> int:
+        return int(self.systemd.look(UNIT)["MainPID"])
+
+    def replace(self) -> None:
+        """Put another program at its path, while it runs."""
+        outlive_the_tick(self.pid)
+        write_program(self.program, "2.53.3")
+
+    def restart(self, **changes: t.Any) -> Data:
+        return self._call(service_restart, **{"unit": "prometheus", "binary": str(self.program), **changes})
+
+    def _restart(self, unit: str) -> Completed:
+        assert unit == UNIT
+        self.start(restarts=0)
+        return Completed(0, "", "")
+
+
+@pytest.fixture
+def service(systemd: Systemd, call: Call, tmp_path: pathlib.Path) -> t.Iterator[Service]:
+    with contextlib.ExitStack() as stack:
+        yield Service(systemd, call, write_program(tmp_path / "bin" / "prometheus"), stack)
+
+
+def test_a_service_that_runs_what_is_on_disk_is_left_alone(service: Service, state_dir: pathlib.Path) -> None:
+    result = service.restart()
+    facts = {"state": "active/running", "main_pid": service.pid, "n_restarts": 2}
+    assert result == {"changed": False, "before": facts, "after": facts, "restarted_at": None, "seconds": 0.0}
+    assert service.systemd.commands("systemctl", "restart") == []
+    assert not state_dir.exists()
+
+
+def test_a_service_whose_program_was_replaced_is_restarted_once(service: Service) -> None:
+    service.replace()
+    old, begun = service.pid, time.time()
+    result = service.restart()
+    assert result["changed"] is True
+    assert result["before"] == {"state": "active/running", "main_pid": old, "n_restarts": 2}
+    assert result["after"] == {"state": "active/running", "main_pid": service.pid, "n_restarts": 0}
+    assert result["diff"] == {"before": result["before"], "after": {**result["before"], "runs": str(service.program)}}
+    assert begun <= result["restarted_at"] <= time.time()
+    assert service.restart()["changed"] is False
+    assert service.systemd.commands("systemctl", "restart") == [["systemctl", "restart", "--", UNIT]]
+
+
+def test_a_service_that_does_not_run_is_started(service: Service) -> None:
+    service.systemd.add(UNIT, str(service.program))
+    result = service.restart()
+    assert result["changed"] is True
+    assert (result["before"]["state"], result["after"]["state"]) == ("inactive/dead", "active/running")
+
+
+def test_check_mode_says_so_and_does_nothing(service: Service, tmp_path: pathlib.Path, state_dir: pathlib.Path) -> None:
+    service.replace()
+    before, pid = snapshot(tmp_path / "bin", state_dir), service.pid
+    result = service.restart(check=True, run=RUN)
+    assert result["changed"] is True
+    assert result["after"] == result["before"]
+    assert result["restarted_at"] is None
+    assert result["diff"]["after"]["runs"] == str(service.program)
+    assert snapshot(tmp_path / "bin", state_dir) == before
+    assert (service.pid, service.systemd.commands("systemctl", "restart")) == (pid, [])
+
+
+def test_force_restarts_what_runs_well(service: Service) -> None:
+    old = service.pid
+    result = service.restart(force=True)
+    assert (result["changed"], result["before"]["main_pid"]) == (True, old)
+    assert result["after"]["main_pid"] == service.pid != old
+
+
+@pytest.mark.parametrize("reload_units", [True, False])
+def test_unit_files_are_read_anew_before_the_restart_when_told(service: Service, reload_units: bool) -> None:
+    service.restart(force=True, reload_units=reload_units)
+    verbs = [argv[1] for argv in service.systemd.asked if argv[0] == "systemctl" and argv[1] != "show"]
+    assert verbs == ["reset-failed", *(["daemon-reload"] if reload_units else []), "restart"]
+
+
+def test_the_lease_outlasts_the_unit_s_own_stop_time_out(service: Service, state_dir: pathlib.Path) -> None:
+    begun = time.time()
+    service.restart(force=True, run=RUN)
+    lease = json.loads((state_dir / "upgrade.lock").read_text())
+    assert lease["upgrade_id"] == "u1"
+    assert lease["expires"] >= begun + 600 + 120 + 900
+
+
+def test_a_unit_that_is_not_there_is_refused(call: Call, state_dir: pathlib.Path) -> None:
+    result = call(service_restart, unit="prometheus", binary="/opt/prometheus")
+    assert (result["failed"], result["key"]) == (True, "service.unknown_unit")
+    assert (
+        result["msg"] == "there is no unit prometheus.service on this host (not-found): set units in upgrade_overrides"
+    )
+    assert not state_dir.exists()
+
+
+def test_a_restart_that_fails_tells_why_with_the_journal_and_without_secrets(service: Service) -> None:
+    service.replace()
+    service.systemd.on_restart = lambda unit: Completed(1, "", "Job for prometheus.service failed.\n")
+    service.systemd.journal[UNIT] = ["loading", "can't write to http://ops:geheim@remote/"]
+    result = service.restart()
+    assert (result["failed"], result["key"]) == (True, "service.restart_failed")
+    assert result["msg"] == "systemd couldn't restart prometheus.service: Job for prometheus.service failed."
+    assert result["journal"] == [f"{UNIT}: loading", f"{UNIT}: can't write to http://ops:********@remote/"]
+    assert "geheim" not in json.dumps(result)
+
+
+def test_a_host_of_another_run_is_left_alone(service: Service) -> None:
+    service.restart(force=True, run=OTHER_RUN)
+    count = len(service.systemd.commands("systemctl", "restart"))
+    for check in (True, False):
+        result = service.restart(force=True, run=RUN, check=check)
+        assert (result["failed"], result["key"]) == (True, "lock.held")
+        assert "upgraded by eve on c2" in result["msg"]
+    assert len(service.systemd.commands("systemctl", "restart")) == count
