@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+
+"""Real hosts to test on: Debian with booted systemd and sshd in podman's containers, and a release mirror over HTTP.
+
+    lab.py up [--hosts N]      make what isn't there, and write .lab/inventory.json
+    lab.py fresh [--hosts N]   the same, with new hosts: nothing is installed on them
+    lab.py restart HOST        stop a host as a power cut does, and boot it again
+    lab.py down                remove all hosts; what was downloaded and built stays in the cache
+
+Names are those of this checkout, so that two checkouts can have their labs on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import resource
+import socket
+import subprocess
+import sys
+import time
+import typing as t
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import image  # noqa: E402  # this folder is no package: it is run from anywhere
+from mirror import Mirror, run  # noqa: E402
+
+CHECKOUT = HERE.parents[1]
+LAB = CHECKOUT / ".lab"
+PREFIX = f"obslab-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "observability-stack-lab"
+LIMIT = 16384
+
+# SYS_ADMIN: systemd's hardening really applies. SYS_PTRACE: root may look into processes, as on any host.
+OPTIONS = (
+    "--systemd=always",
+    "--cap-add=SYS_ADMIN,SYS_PTRACE,NET_ADMIN",
+    "--security-opt=seccomp=unconfined",
+    "--security-opt=apparmor=unconfined",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("up", "fresh"):
+        commands.add_parser(command).add_argument("--hosts", type=int, default=3, metavar="N")
+    commands.add_parser("restart").add_argument("host")
+    commands.add_parser("down")
+    options = parser.parse_args()
+    if options.command == "down":
+        down()
+    elif options.command == "restart":
+        restart(options.host)
+    else:
+        up(options.hosts, fresh=options.command == "fresh")
+
+
+def up(count: int, *, fresh: bool) -> None:
+    if os.geteuid() != 0:
+        raise SystemExit("The lab boots containers with systemd and bootstraps Debian: run it as root.")
+    subprocess.run([HERE / "prepare.sh"], check=True)
+    with _cache_lock():
+        mirror = Mirror(CACHE / f"mirror-{_recipe()}")
+        mirror.build()
+        used = image.build(mirror.directory / "share", CACHE / "image.work")
+    names = [f"host{number}" for number in range(1, count + 1)]
+    wanted = {_container(name): used for name in [*names, "mirror"]}
+    there = _containers()
+    _remove([name for name in there if fresh and not name.endswith("-mirror") or there[name] != wanted.get(name)])
+    _make_key()
+    runtime = _runtime(used)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: _start_host(runtime, used, name), names))
+        _start_mirror(runtime, used, mirror.directory)
+        addresses = dict(zip(names, pool.map(_await_host, names), strict=True))
+    _write_known_hosts(addresses)
+    _write_inventory(addresses, mirror)
+    print(f"{count} hosts, in {(LAB / 'inventory.json').relative_to(CHECKOUT)}")
+
+
+def restart(host: str) -> None:
+    run("podman", "kill", "--signal=KILL", _container(host))
+    run("podman", "wait", _container(host))
+    run("podman", "start", _container(host))
+    _await_host(host)
+
+
+def down() -> None:
+    _remove(_containers())
+
+
+def _container(name: str) -> str:
+    return f"{PREFIX}-{name}"
+
+
+def _containers() -> dict[str, str]:
+    """This lab's containers, and the image of each. One that doesn't run counts as one without."""
+    listed = run("podman", "ps", "--all", f"--filter=label=lab={PREFIX}", "--format={{.Names}} {{.Image}} {{.Status}}")
+    rows = (line.split(maxsplit=2) for line in listed.splitlines())
+    return {name: used if status.startswith("Up") else "" for name, used, status in rows}
+
+
+def _remove(names: t.Iterable[str]) -> None:
+    if names := list(names):
+        run("podman", "rm", "--force", "--time=0", *names)
+
+
+def _start_host(runtime: str, used: str, name: str) -> None:
+    if _container(name) in _containers():
+        return
+    _create(runtime, used, name, *OPTIONS)
+    run("podman", "cp", LAB / "key.pub", f"{_container(name)}:/etc/ssh/lab_keys")
+    run("podman", "start", _container(name))
+
+
+def _start_mirror(runtime: str, used: str, directory: pathlib.Path) -> None:
+    if _container("mirror") in _containers():
+        return
+    server = ("python3", "-m", "http.server", "--directory=/mirror", "80")
+    _create(runtime, used, "mirror", f"--volume={directory}:/mirror:ro", command=server)
+    run("podman", "start", _container("mirror"))
+
+
+def _create(runtime: str, used: str, name: str, *options: str, command: t.Sequence[str] = ()) -> None:
+    names = (f"--name={_container(name)}", f"--hostname={name}", f"--label=lab={PREFIX}")
+    run("podman", f"--runtime={runtime}", "create", *names, *_limits(), *options, used, *command)
+
+
+def _limits() -> t.Iterator[str]:
+    """Limits that may be set here: podman's own defaults can lie above the hard limits of this machine."""
+    for kind, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        hard = resource.getrlimit(number)[1]
+        limit = min(LIMIT, hard) if hard != resource.RLIM_INFINITY else LIMIT
+        yield f"--ulimit={kind}={limit}:{limit}"
+
+
+def _runtime(used: str) -> str:
+    """The container runtime: podman's own choice, or runc where that one refuses the machine's cgroups."""
+    known = LAB / "runtime"
+    if not known.exists():
+        chosen = run("podman", "info", "--format={{.Host.OCIRuntime.Name}}").strip()
+        for runtime in dict.fromkeys((chosen, "runc")):
+            probe = ["podman", f"--runtime={runtime}", "run", "--rm", *_limits(), *OPTIONS, used, "true"]
+            tried = subprocess.run(probe, capture_output=True, text=True, check=False)
+            if tried.returncode == 0:
+                known.write_text(runtime)
+                break
+        else:
+            raise SystemExit(f"podman can't run a container with systemd here: {tried.stderr.strip()}")
+    return known.read_text()
+
+
+def _address(name: str) -> str:
+    return run("podman", "inspect", "--format={{.NetworkSettings.IPAddress}}", _container(name)).strip()
+
+
+def _await_host(name: str) -> str:
+    """Wait until a host has booted and takes SSH connections. Returns its address."""
+    address = _address(name)
+    deadline = time.monotonic() + 90
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((address, 22), timeout=2) as connection:
+            if connection.recv(4) == b"SSH-":
+                return address
+        if time.monotonic() > deadline:
+            shown = subprocess.run(["podman", "logs", "--tail=20", _container(name)], capture_output=True, text=True, check=False)
+            raise SystemExit(f"{name} didn't boot within 90 s:\n{shown.stdout}{shown.stderr}")
+        time.sleep(0.1)
+
+
+def _make_key() -> None:
+    LAB.mkdir(exist_ok=True)
+    if not (LAB / "key").exists():
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", LAB / "key")
+
+
+def _write_known_hosts(addresses: dict[str, str]) -> None:
+    lines = [
+        f"{name},{address} {run('podman', 'exec', _container(name), 'cat', '/etc/ssh/ssh_host_ed25519_key.pub')}"
+        for name, address in addresses.items()
+    ]
+    (LAB / "known_hosts").write_text("".join(lines))
+    (LAB / "ssh_config").write_text(
+        "".join(f"Host {name}\n  HostName {address}\n" for name, address in addresses.items())
+        + f"Host *\n  User ops\n  IdentityFile {LAB}/key\n  UserKnownHostsFile {LAB}/known_hosts\n"
+        + f"  ControlMaster auto\n  ControlPath {LAB}/ssh-%C\n  ControlPersist 60\n"
+    )
+
+
+def _write_inventory(addresses: dict[str, str], mirror: Mirror) -> None:
+    variables = {
+        "ansible_user": "ops",
+        "ansible_ssh_private_key_file": str(LAB / "key"),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={LAB}/known_hosts",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "upgrade_release_mirror": f"http://{_address('mirror')}",
+        "upgrade_cache_dir": str(LAB / "cache"),
+        "upgrade_report_dir": str(LAB / "reports"),
+        "lab_versions": mirror.versions(),
+        "lab_architecture": mirror.architecture,
+    }
+    hosts = {name: {"ansible_host": address} for name, address in addresses.items()}
+    first = {next(iter(addresses)): {}}
+    inventory = {"all": {"vars": variables, "hosts": hosts, "children": {"monitoring": {"hosts": first}}}}
+    (LAB / "inventory.json").write_text(json.dumps(inventory, indent=2) + "\n")
+
+
+def _recipe() -> str:
+    parts = (HERE / "mirror.py", HERE / "standins/exporter.c")
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _cache_lock() -> t.Iterator[None]:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+/*
+ * Copyright: Contributors to the observability.stack collection
+ * GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * A STAND-IN, not a real exporter: a release that is bad in one way, which no real release is when a test needs it.
+ *
+ *   NAME     what it calls itself, e.g. "node_exporter"
+ *   VERSION  what --version says
+ *   SERVES   the version that its build_info metric tells
+ *   LIVES    seconds until it dies; 0: it dies at start; -1: never
+ *   LISTENS  0: it runs, and never opens its port
+ */
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void die(int signal)
+{
+    static const char last[] = "level=error msg=\"stand-in: lost its will to live\"\n";
+    (void)signal;
+    if (write(2, last, sizeof last - 1)) {
+    }
+    _exit(3);
+}
+
+static int listen_port(int argc, char **argv)
+{
+    static const char flag[] = "--web.listen-address=";
+    int port = 9100;
+    for (int i = 1; i < argc; i++)
+        if (!strncmp(argv[i], flag, sizeof flag - 1) && strrchr(argv[i], ':'))
+            port = atoi(strrchr(argv[i], ':') + 1);
+    return port;
+}
+
+static void serve(int port)
+{
+    static const char body[] = "# TYPE " NAME "_build_info gauge\n" NAME "_build_info{version=\"" SERVES "\"} 1\n";
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int yes = 1, server = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (bind(server, (struct sockaddr *)&address, sizeof address) || listen(server, 16)) {
+        perror("stand-in");
+        exit(1);
+    }
+    for (;;) {
+        char buffer[4096];
+        int client = accept(server, NULL, NULL);
+        if (client < 0)
+            continue;
+        if (read(client, buffer, sizeof buffer) > 0) {
+            int length = snprintf(buffer, sizeof buffer,
+                                  "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
+                                  "Content-Length: %d\r\nConnection: close\r\n\r\n%s",
+                                  (int)strlen(body), body);
+            if (write(client, buffer, length) < 0) {
+            }
+        }
+        close(client);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strstr(argv[1], "version")) {
+        printf(NAME ", version " VERSION " (branch: HEAD, revision: stand-in)\n");
+        return 0;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    if (LIVES == 0) {
+        fprintf(stderr, "level=error msg=\"stand-in: this release can't start\"\n");
+        return 1;
+    }
+    if (LIVES > 0) {
+        signal(SIGALRM, die);
+        alarm(LIVES);
+    }
+    if (!LISTENS)
+        for (;;)
+            pause();
+    serve(listen_port(argc, argv));
+}
