@@ -112,8 +112,10 @@ def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
 
 
 def _record(session: Session, swap: Swap, backup_id: str, planned: list[Change]) -> None:
-    """Say that the files may be other than they were, before they are."""
+    """Say that the files may be other than they were, before they are. What an attempt found that was cut off, stays:
+    its restore point holds that, and what is there now may be half of each."""
     document, name = session.document, swap.step.component
+    pristine = {file["path"]: file["before"] for file in document.component(name).get("files", [])}
     document.advance("UPGRADING", now=session.now)
     if document.component(name)["state"] in ("checking", "downloading"):
         document.set_component(name, "staged", now=session.now)
@@ -125,7 +127,7 @@ def _record(session: Session, swap: Swap, backup_id: str, planned: list[Change])
         rollback_available=True,
         restored_from=swap.restored_from,
         sha256=planned[0].after,
-        files=[change._asdict() for change in planned],
+        files=[{**change._asdict(), "before": pristine.get(change.path, change.before)} for change in planned],
     )
     session.save()
 

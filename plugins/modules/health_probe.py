@@ -72,7 +72,6 @@ options:
             description: Metrics that tell the version, for V(build_info).
             type: list
             elements: dict
-            default: []
   timeout:
     description: Seconds within which a service must satisfy all its probes.
     type: int
@@ -219,8 +218,9 @@ def main() -> None:
                             "kind": {"type": "str", "required": True, "choices": list(PREDICATES)},
                             "path": {"type": "str"},
                             "status": {"type": "list", "elements": "int", "default": [200]},
-                            "metrics": {"type": "list", "elements": "dict", "default": []},
+                            "metrics": {"type": "list", "elements": "dict"},
                         },
+                        "required_if": [("kind", "http", ("path",)), ("kind", "build_info", ("path", "metrics"))],
                     },
                 },
             },

@@ -170,11 +170,14 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     wanted = _wanted(params, session)
     planned = _swap.changes(wanted)
     result = _report(planned, version=wanted.step.to_version)
-    backup_before = session.document.component(wanted.step.component).get("backup_id")
+    record = session.document.component(wanted.step.component)
+    backup_id = record.get("backup_id")
     if not result["changed"] and not _swap.lost_restart(wanted):
-        return {**result, "backup_id": backup_before}
-    backup_id = _swap.apply(session, wanted, planned) if session.writable else backup_before
-    return {**result, "changed": result["changed"] or backup_id != backup_before, "backup_id": backup_id}
+        return {**result, "backup_id": backup_id}
+    new_restore_point = record["state"] not in TOUCHED
+    if session.writable:
+        backup_id = _swap.apply(session, wanted, planned)
+    return {**result, "changed": result["changed"] or new_restore_point, "backup_id": backup_id}
 
 
 def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
