@@ -122,6 +122,7 @@ import os
 import shutil
 import tempfile
 import typing as t
+import urllib.parse
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -140,7 +141,7 @@ def stage(module: AnsibleModule) -> dict[str, t.Any]:
         component=params["component"],
         version=params["version"],
         archive=params["archive"],
-        archive_name=os.path.basename(params["url"]),
+        archive_name=os.path.basename(urllib.parse.urlsplit(params["url"]).path),
         archive_sha256=params["archive_sha256"],
         members=params["members"],
         version_args=params["version_args"],
@@ -181,10 +182,14 @@ def _prove(
 
 
 def _record(session: _store.Session, step: Step, from_version: str | None, state: str) -> None:
-    """Record the candidate's way. A component that crossed the line in an earlier attempt stays where it stands."""
+    """Record the candidate's way. A component that crossed the line in an earlier attempt stays where it stands; one
+    whose candidate isn't what was proven any more begins anew."""
     document = session.document
     document.start_step(step, from_version=from_version, now=session.now)
-    if document.component(step.component)["state"] not in TOUCHED:
+    here = document.component(step.component)["state"]
+    if (here, state) == ("staged", "downloading"):
+        document.set_component(step.component, "checking", now=session.now)
+    if here not in TOUCHED:
         document.set_component(step.component, state, now=session.now)
     session.save()
 

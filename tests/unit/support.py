@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.server
+import io
 import json
 import os
 import pathlib
 import stat
 import subprocess
+import tarfile
 import threading
 import time
 import types
@@ -163,6 +165,16 @@ def write_program(path: pathlib.Path, version: str = "2.42.0", *, prints: str | 
     replaced.write_text(f'#!/bin/sh\ncase "$*" in -version | --version) {tells}; exit ;; esac\necho up\nread -r line\n')
     replaced.chmod(0o755)
     replaced.rename(path)
+    return path
+
+
+def write_archive(path: pathlib.Path, **files: str) -> pathlib.Path:
+    """A gzipped tar archive as releases are: files in one directory, that is named like the archive."""
+    with tarfile.open(path, mode="w:gz") as bundle:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"{path.name.removesuffix('.tar.gz')}/{name}")
+            info.size = len(text.encode())
+            bundle.addfile(info, io.BytesIO(text.encode()))
     return path
 
 

@@ -14,6 +14,7 @@ import types
 import typing as t
 
 import pytest
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.observability.stack.plugins.module_utils import _module
 
@@ -35,10 +36,12 @@ def state_dir(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture
 def call(state_dir: pathlib.Path, systemd: Systemd, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     """Call a module with arguments. ``check`` is check mode."""
+    (tmp_path / "remote").mkdir()
 
     def call_module(module: types.ModuleType, *, check: bool = False, **arguments: t.Any) -> Data:
         if hasattr(module, "run"):
             monkeypatch.setattr(module, "run", systemd)
+        monkeypatch.setattr(warnings, "_global_warnings", {})
         own = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "remote")}
         said = io.StringIO()
         with (
