@@ -2,7 +2,7 @@
 
 """Real hosts to test on: Debian with booted systemd and sshd in podman's containers, and a release mirror over HTTP.
 
-    lab.py up [--hosts N]      make what isn't there, and write .lab/inventory.json
+    lab.py up [--hosts N]      make what isn't there, and write .lab/inventory
     lab.py fresh [--hosts N]   the same, with new hosts: nothing is installed on them
     lab.py restart HOST        stop a host as a power cut does, and boot it again
     lab.py down                remove all hosts; what was downloaded and built stays in the cache
@@ -84,7 +84,7 @@ def up(count: int, *, fresh: bool) -> None:
         addresses = dict(zip(names, pool.map(_await_host, names), strict=True))
     _write_known_hosts(addresses)
     _write_inventory(addresses, mirror)
-    print(f"{count} hosts, in {(LAB / 'inventory.json').relative_to(CHECKOUT)}")
+    print(f"{count} hosts, in {(LAB / 'inventory').relative_to(CHECKOUT)}")
 
 
 def restart(host: str) -> None:
@@ -211,7 +211,11 @@ def _write_inventory(addresses: dict[str, str], mirror: Mirror) -> None:
     hosts = {name: {"ansible_host": address} for name, address in addresses.items()}
     first = {next(iter(addresses)): {}}
     inventory = {"all": {"vars": variables, "hosts": hosts, "children": {"monitoring": {"hosts": first}}}}
-    (LAB / "inventory.json").write_text(json.dumps(inventory, indent=2) + "\n")
+    directory = LAB / "inventory"
+    directory.mkdir(exist_ok=True)
+    (directory / "hosts.json").write_text(json.dumps(inventory, indent=2) + "\n")
+    if not (directory / "group_vars").exists():
+        (directory / "group_vars").symlink_to(HERE / "group_vars")
 
 
 def _recipe() -> str:
