@@ -99,7 +99,7 @@ def _health(run: Run, target: Target, watch: Watch, *, healthy: bool, timeout: f
     if not healthy:
         # The probes stand in causal order: what follows the first that failed is only its consequence.
         first = next(iter(watch.failures()), "its process kept changing")
-        reason = f"{watch.hopeless or f'not steady within {timeout:g} s'}: {first}"
+        reason = watch.hopeless or f"not steady within {timeout:g} s: {first}"
     return Health(
         component=target["component"],
         healthy=healthy,
