@@ -5,7 +5,7 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""What can go wrong, by who has to act on it. Each error carries a stable C(key)."""
+"""Pure ring. What can go wrong, by who has to act on it. Each error carries a stable C(key)."""
 
 from __future__ import annotations
 

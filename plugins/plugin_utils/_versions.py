@@ -19,14 +19,17 @@ C(-test.2) is no version at all, and C(<3.0.0) holds no pre-release of 3.0.0.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import typing as t
 
-from packaging.version import Version as Numbers
-
 from ..module_utils import _version
 from ..module_utils._errors import InputError
+
+# ansible-core needs packaging itself, so it is there. Only ansible-test's sanity tests import plugins without it.
+with contextlib.suppress(ImportError):
+    from packaging.version import Version as Numbers
 
 _NUMBERS = r"\d{1,9}(?:\.\d{1,9}){0,3}"
 _VERSION = re.compile(

@@ -1,0 +1,132 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rings of docs/architecture.md: who may import whom; and how long things may get."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import sys
+import typing as t
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PLUGINS = ROOT / "plugins"
+DIRECTORIES = {path.name for path in PLUGINS.iterdir()}
+OWN = "ansible_collections.observability.stack.plugins."
+
+STANDARD = sys.stdlib_module_names
+# What of it can't touch anything outside of the process, nor ask for the time.
+HARMLESS = {"__future__", "collections", "copy", "functools", "itertools", "json", "math", "re", "shlex", "typing"}
+
+RINGS = {"Pure ring.": "pure", "Io ring.": "io", "Glue.": "glue"}
+INWARD = {"pure": {"pure"}, "io": {"pure", "io"}, "glue": {"pure", "io", "glue"}}
+
+LONGEST_FUNCTION = 60
+LONGEST_PLAYBOOK = 40
+FLOOR = (3, 9)
+"""The oldest Python of a host."""
+
+
+def sources(*directories: str) -> list[t.Any]:
+    found = (path for directory in directories for path in sorted((ROOT / directory).rglob("*.py")))
+    return [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in found]
+
+
+def tree(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path: pathlib.Path) -> set[str]:
+    """Everything that a file imports, wherever in it; modules of the collection as ``module_utils._x``."""
+    package, found = path.relative_to(PLUGINS).parts[:-1], set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            base = ".".join([*above, node.module or ""]).strip(".").removeprefix(OWN)
+            found |= {f"{base}.{alias.name}" for alias in node.names} if base in DIRECTORIES else {base}
+    return found
+
+
+def own(names: set[str], directory: str) -> set[str]:
+    return {name for name in names if name.split(".")[0] == directory}
+
+
+def foreign(names: set[str]) -> set[str]:
+    """Neither the collection's own nor Python's."""
+    return {name for name in names if name.split(".")[0] not in STANDARD | DIRECTORIES}
+
+
+def ring(path: pathlib.Path) -> str:
+    first = (ast.get_docstring(tree(path)) or "").lstrip()
+    return next((name for words, name in RINGS.items() if first.startswith(words)), "none")
+
+
+@pytest.mark.parametrize("path", sources("plugins/module_utils"))
+def test_a_module_util_says_its_ring_and_imports_inward(path: pathlib.Path) -> None:
+    here, names = ring(path), imports(path)
+    assert here in INWARD, f"its docstring begins with none of {', '.join(RINGS)}"
+    neighbours = {name: ring(PLUGINS / f"{name.replace('.', '/')}.py") for name in own(names, "module_utils")}
+    assert {name: its for name, its in neighbours.items() if its not in INWARD[here]} == {}
+    assert own(names, "plugin_utils") == set()
+
+
+@pytest.mark.parametrize("path", sources("plugins/module_utils", "plugins/modules"))
+def test_what_runs_on_hosts_needs_python_and_ansible_only(path: pathlib.Path) -> None:
+    allowed = ring(path) == "glue" or path.parent.name == "modules"
+    assert {
+        name for name in foreign(imports(path)) if not (allowed and name.startswith("ansible.module_utils"))
+    } == set()
+    assert own(imports(path), "plugin_utils") == set()
+
+
+@pytest.mark.parametrize(
+    "path", [param for param in sources("plugins/module_utils") if ring(param.values[0]) == "pure"]
+)
+def test_the_pure_ring_does_no_io(path: pathlib.Path) -> None:
+    names = imports(path)
+    assert names - own(names, "module_utils") - HARMLESS == set()
+
+
+@pytest.mark.parametrize("path", sources("plugins"))
+def test_nothing_imports_modules(path: pathlib.Path) -> None:
+    assert own(imports(path), "modules") == set()
+
+
+@pytest.mark.parametrize("path", sources("plugins/plugin_utils"))
+def test_a_plugin_util_builds_on_utils_only(path: pathlib.Path) -> None:
+    names = imports(path)
+    assert {name.split(".")[0] for name in foreign(names)} <= {"ansible", "packaging", "yaml"}
+    assert {name.split(".")[0] for name in names} & DIRECTORIES <= {"module_utils", "plugin_utils"}
+
+
+@pytest.mark.parametrize("path", sources("plugins/module_utils", "plugins/modules"))
+def test_what_runs_on_hosts_is_python_of_the_floor(path: pathlib.Path) -> None:
+    ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=FLOOR)
+
+
+@pytest.mark.parametrize("path", sources("plugins", "tests"))
+def test_functions_are_short(path: pathlib.Path) -> None:
+    functions = (node for node in ast.walk(tree(path)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    lengths = {function.name: (function.end_lineno or 0) - function.lineno + 1 for function in functions}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.name) for path in sorted((ROOT / "playbooks").glob("*.yml"))]
+)
+def test_playbooks_are_short(path: pathlib.Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_PLAYBOOK
+
+
+def test_the_rings_are_all_there() -> None:
+    """Guards the tests above against looking at nothing."""
+    rings = {ring(param.values[0]) for param in sources("plugins/module_utils")}
+    assert rings == {"pure", "io", "glue"}
+    assert "module_utils._errors" in imports(PLUGINS / "filter" / "upgrade.py")
+    assert "plugin_utils._planner" in imports(PLUGINS / "filter" / "upgrade.py")
