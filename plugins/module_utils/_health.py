@@ -51,26 +51,29 @@ def wait(
     """
     start = clock()
     watches = [Watch(window=window) for _target in targets]
-    open_ones = set(range(len(targets)))
+    open_ones, proven = list(range(len(targets))), set()
     while open_ones:
-        for number, look in zip(sorted(open_ones), _look(run, [targets[number] for number in sorted(open_ones)])):
-            proven = watches[number].add(look, judge(look, targets[number]), elapsed=clock() - start)
-            if proven or watches[number].hopeless:
-                open_ones.discard(number)
-        if clock() - start > timeout + (window if _all_ready(watches, open_ones) else 0):
-            break
+        for number, look in zip(open_ones, _look(run, [targets[number] for number in open_ones])):
+            if watches[number].add(look, judge(look, targets[number]), elapsed=clock() - start):
+                proven.add(number)
+        over = clock() - start - timeout
+        open_ones = [
+            number for number in open_ones if number not in proven and _may_wait(watches[number], over, window)
+        ]
         if open_ones:
             sleep(_INTERVAL)
-    healthy = [number not in open_ones and not watch.hopeless for number, watch in enumerate(watches)]
     return [
-        _health(run, target, watch, healthy=healthy[number], timeout=timeout, since=since)
+        _health(run, target, watch, healthy=number in proven, timeout=timeout, since=since)
         for number, (target, watch) in enumerate(zip(targets, watches))
     ]
 
 
-def _all_ready(watches: list[Watch], numbers: t.Collection[int]) -> bool:
-    """Whether all that is missing is the end of the window."""
-    return all(not watches[number].failures() for number in numbers)
+def _may_wait(watch: Watch, over: float, window: float) -> bool:
+    """Whether another look may help: until the time is over, or the window of a service that is healthy by then.
+
+    :param over: seconds that are over the time.
+    """
+    return not watch.hopeless and over <= (0 if watch.failures() else window)
 
 
 def _look(run: Run, targets: list[Target]) -> list[Look]:

@@ -145,7 +145,7 @@ class Document:
     def begin(self, run: dict[str, t.Any], *, steps: list[str], details: dict[str, t.Any], now: str) -> None:
         """Start an upgrade, or enter again the one that this run has begun."""
         if self.is_active() and self.upgrade.get("upgrade_id") == run["upgrade_id"]:
-            planned = {**dict.fromkeys(steps, "pending"), **self.upgrade["steps"]}
+            planned = {**self.upgrade["steps"], **{key: "pending" for key in steps if key not in self.upgrade["steps"]}}
             if (planned, details.get("phase")) != (self.upgrade["steps"], self.upgrade.get("phase")):
                 self.upgrade.update(steps=planned, phase=details.get("phase"), updated_at=now)
             return

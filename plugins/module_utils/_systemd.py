@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import typing as t
 
 from . import _argv, _process
@@ -79,7 +80,7 @@ def existing(names: t.Iterable[str]) -> list[str]:
     for directory in _UNIT_DIRECTORIES:
         with contextlib.suppress(OSError):
             files.update(os.listdir(directory))
-    return [name for name in names if _full(name) in files or f"{name.partition('@')[0]}@.service" in files]
+    return [name for name in names if _full(name) in files or re.sub("@.*", "@.service", name) in files]
 
 
 def _full(name: str) -> str:

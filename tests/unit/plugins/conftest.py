@@ -4,12 +4,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import pathlib
+import types
 import typing as t
 
 import pytest
+from ansible.module_utils import _internal
+from ansible.module_utils.common import warnings
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.observability.stack.plugins.module_utils import _systemd
-from ansible_collections.observability.stack.tests.unit.support import Systemd, Web
+from ansible_collections.observability.stack.tests.unit.support import Call, Data, Systemd, Web
 
 
 @pytest.fixture
@@ -25,3 +32,33 @@ def systemd(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Systemd:
 def web() -> t.Iterator[Web]:
     with Web().serving() as server:
         yield server
+
+
+@pytest.fixture
+def state_dir(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def call(state_dir: pathlib.Path, systemd: Systemd, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Call a module as Ansible does: arguments in, JSON out, through its main(). ``check`` is check mode."""
+    (tmp_path / "remote").mkdir()
+
+    def call_module(module: types.ModuleType, *, check: bool = False, **arguments: t.Any) -> Data:
+        if hasattr(module, "run"):
+            monkeypatch.setattr(module, "run", systemd)
+        monkeypatch.setattr(warnings, "_global_warnings", {})
+        monkeypatch.setattr(_internal, "is_controller", False)
+        own = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "remote")}
+        said = io.StringIO()
+        with (
+            patch_module_args({"state_dir": str(state_dir), **arguments, **own}),
+            contextlib.redirect_stdout(said),
+            pytest.raises(SystemExit),
+        ):
+            module.main()
+        result = json.loads(said.getvalue())
+        result.pop("invocation", None)
+        return t.cast("Data", result)
+
+    return call_module

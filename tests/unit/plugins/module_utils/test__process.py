@@ -14,6 +14,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _process
+from ansible_collections.observability.stack.tests.unit.support import eventually, outlive_the_tick
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_script_is_run_by_its_interpreter(tmp_path: pathlib.Path) -> None:
     script = tmp_path / "exporter"
     script.write_text(f"#!{sys.executable}\nimport time\nprint('up', flush=True)\ntime.sleep(60)\n")
     script.chmod(0o755)
-    time.sleep(0.05)  # a process's start is known to a hundredth of a second
+    eventually(lambda: time.time() > script.stat().st_ctime + 4 * _process._TICK)
     process = subprocess.Popen([str(script)], stdout=subprocess.PIPE)
     try:
         assert process.stdout
@@ -62,7 +63,7 @@ def test_a_script_is_run_by_its_interpreter(tmp_path: pathlib.Path) -> None:
         assert not _process.runs_file(process.pid, str(tmp_path / "other"))
         os.utime(script)
         script.chmod(0o700)
-        time.sleep(0.05)
+        outlive_the_tick(process.pid)
         script.with_name("new").write_text(script.read_text())
         os.rename(script.with_name("new"), script)
         assert not _process.runs_file(process.pid, str(script))
@@ -70,6 +71,81 @@ def test_a_script_is_run_by_its_interpreter(tmp_path: pathlib.Path) -> None:
         process.kill()
         process.wait()
         process.stdout.close() if process.stdout else None
+
+
+class Proc:
+    """A /proc in which a process looks as it does in a container, or to a program that is quick."""
+
+    PID = 42
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.file = root / "exporter"
+        self.file.touch()
+        self.root = root / "proc"
+        self._own = self.root / str(self.PID)
+        self._own.mkdir(parents=True)
+
+    def show(self, exe: str | None, words: list[str], *, after: float) -> None:
+        """A process that was started so many seconds after the file came to its path."""
+        if exe is not None:
+            target = self.file if exe == "the file" else self.file.with_name(exe)
+            target.touch()
+            (self._own / "exe").symlink_to(target)
+        (self._own / "cmdline").write_text("".join(f"{word}\0" for word in words).replace("@", str(self.file)))
+        since_boot = self.file.stat().st_ctime + after - time.time() + time.clock_gettime(time.CLOCK_BOOTTIME)
+        fields = ["S", *["0"] * 18, str(round(since_boot / _process._TICK)), "0"]
+        (self._own / "stat").write_text(f"{self.PID} (a) b) {' '.join(fields)}\n")
+
+
+@pytest.mark.parametrize(
+    ("exe", "words", "after", "runs"),
+    [
+        ("the file", ["@"], 1, True),
+        ("the file", ["other"], -1, True),
+        ("other", ["@"], 1, False),
+        ("interpreter", ["interpreter", "@"], 1, True),
+        ("interpreter", ["interpreter", "-u", "@"], 1, True),
+        ("interpreter", ["interpreter", "-u", "-x", "@"], 1, False),
+        ("interpreter", ["interpreter", "@"], -1, False),
+        ("interpreter", ["interpreter", "other"], 1, False),
+        (None, ["@", "--flag"], 1, True),
+        (None, ["interpreter", "@"], 1, True),
+        (None, ["@", "--flag"], -1, False),
+        (None, ["other"], 1, False),
+        (None, [], 1, False),
+    ],
+    ids=[
+        "its executable",
+        "its executable, called otherwise",
+        "another executable that calls itself so",
+        "a script",
+        "a script, with an option",
+        "an argument of a script",
+        "a script that came there later",
+        "another script",
+        "hidden, called so",
+        "hidden, a script",
+        "hidden, but the file came there later",
+        "hidden, called otherwise",
+        "hidden altogether",
+    ],
+)
+def test_which_file_a_process_runs_is_seen_or_follows_from_its_command_line_and_age(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, exe: str | None, words: list[str], after: float, runs: bool
+) -> None:
+    proc = Proc(tmp_path)
+    proc.show(exe, words, after=after)
+    monkeypatch.setattr(_process, "PROC", str(proc.root))
+    assert _process.runs_file(Proc.PID, str(proc.file)) is runs
+    proc.file.unlink()
+    assert _process.runs_file(Proc.PID, str(proc.file)) is False
+
+
+def test_the_program_of_a_process_has_its_name_even_when_it_is_deleted(program: pathlib.Path, pid: int) -> None:
+    eventually(lambda: _process.program_name(pid) == "program")
+    program.unlink()
+    assert _process.program_name(pid) == "program"
+    assert _process.program_name(0) == ""
 
 
 def test_what_is_gone_runs_nothing(program: pathlib.Path) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import subprocess
 import typing as t
 
@@ -58,6 +59,38 @@ def shown() -> list[_systemd.Unit]:
     return _systemd.show(Systemctl(Completed(0, SHOWN, "")), ["prometheus-node-exporter", "node_exporter.service"])
 
 
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("prometheus", True),
+        ("prometheus.service", True),
+        ("loki.service", True),
+        ("grafana", False),
+        ("instance@main", True),
+        ("instance@main.service", True),
+        ("instance", False),
+        ("other@main", False),
+        ("prometheus@main", False),
+    ],
+)
+def test_a_unit_exists_if_one_of_the_directories_has_its_file_or_its_template(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str, there: bool
+) -> None:
+    for file in ("etc/prometheus.service", "etc/instance@.service", "lib/loki.service", "lib/grafana.socket"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    directories = (str(tmp_path / "nowhere"), str(tmp_path / "etc"), str(tmp_path / "lib"))
+    monkeypatch.setattr(_systemd, "_UNIT_DIRECTORIES", directories)
+    assert _systemd.existing([name]) == [name] * there
+
+
+def test_units_that_exist_keep_their_order(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.service").touch()
+    monkeypatch.setattr(_systemd, "_UNIT_DIRECTORIES", (str(tmp_path),))
+    assert _systemd.existing(iter(["c", "x", "a"])) == ["c", "a"]
+
+
 def test_show_asks_once_for_all_units() -> None:
     systemctl = Systemctl(Completed(0, SHOWN, ""))
     units = _systemd.show(systemctl, ["a", "b.service"])
@@ -88,7 +121,10 @@ def test_a_host_without_systemd_is_refused_with_a_reason() -> None:
 
 
 def test_the_command_line_is_filled_in_from_settings_and_files_in_order() -> None:
-    files = {"/etc/default/one": "ARGS='--one'\n", "/etc/default/two": 'ARGS="--web.listen-address=:9200 --b=${WITH}"\n'}
+    files = {
+        "/etc/default/one": "ARGS='--one'\n",
+        "/etc/default/two": 'ARGS="--web.listen-address=:9200 --b=${WITH}"\n',
+    }
     unit = shown()[0]
     assert _systemd.environment_of(unit, lambda path: files[path]) == {
         "GOMAXPROCS": "2",

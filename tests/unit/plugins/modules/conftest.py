@@ -2,56 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls modules as Ansible does: arguments in, JSON out, through the whole of main()."""
-
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import pathlib
 import types
-import typing as t
 
 import pytest
-from ansible.module_utils.common import warnings
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.observability.stack.plugins.module_utils import _module
-
-if t.TYPE_CHECKING:
-    from ansible_collections.observability.stack.tests.unit.support import Call, Data, Systemd
 
 
 @pytest.fixture(autouse=True)
 def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Modules want root on a host. What they do here, in the test's own directory, any user may."""
     monkeypatch.setattr(_module, "os", types.SimpleNamespace(geteuid=lambda: 0))
-
-
-@pytest.fixture
-def state_dir(tmp_path: pathlib.Path) -> pathlib.Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def call(state_dir: pathlib.Path, systemd: Systemd, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Call a module with arguments. ``check`` is check mode."""
-    (tmp_path / "remote").mkdir()
-
-    def call_module(module: types.ModuleType, *, check: bool = False, **arguments: t.Any) -> Data:
-        if hasattr(module, "run"):
-            monkeypatch.setattr(module, "run", systemd)
-        monkeypatch.setattr(warnings, "_global_warnings", {})
-        own = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(tmp_path / "remote")}
-        said = io.StringIO()
-        with (
-            patch_module_args({"state_dir": str(state_dir), **arguments, **own}),
-            contextlib.redirect_stdout(said),
-            pytest.raises(SystemExit),
-        ):
-            module.main()
-        result = json.loads(said.getvalue())
-        result.pop("invocation", None)
-        return t.cast("Data", result)
-
-    return call_module

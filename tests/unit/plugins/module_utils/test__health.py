@@ -1,0 +1,189 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pathlib
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _health
+from ansible_collections.observability.stack.tests.unit.support import (
+    Answer,
+    Data,
+    Systemd,
+    Web,
+    running,
+    write_program,
+)
+
+
+class Fleet:
+    """Services of one host, and a clock that only moves when somebody sleeps."""
+
+    def __init__(self, systemd: Systemd, web: Web, program: pathlib.Path, pid: int) -> None:
+        self.systemd, self.web, self.program, self.pid = systemd, web, program, pid
+        self.now = 100.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def unit(self, name: str, says: t.Callable[[float], Data] = lambda _elapsed: {}) -> Data:
+        """A service that runs, but for what it says at a time, in seconds after the beginning. Its target."""
+
+        def properties() -> Data:
+            runs = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "MainPID": self.pid}
+            return {**runs, "NRestarts": 0, **says(self.now - 100.0)}
+
+        self.systemd.units[f"{name}.service"] = properties
+        self.systemd.journal[f"{name}.service"] = ["last words"]
+        return {
+            "component": name,
+            "unit": f"{name}.service",
+            "binary": str(self.program),
+            "url": self.web.url,
+            "probes": [{"kind": "systemd"}, {"kind": "process"}],
+        }
+
+    def wait(self, *targets: Data, timeout: float = 60, window: float = 10, **more: t.Any) -> list[_health.Health]:
+        options = {"timeout": timeout, "window": window, "clock": lambda: self.now, "sleep": self.sleep, **more}
+        return _health.wait(self.systemd, list(targets), **options)
+
+    @property
+    def looks(self) -> list[list[str]]:
+        """The units that each look was at."""
+        return [argv[argv.index("--") + 1 :] for argv in self.systemd.commands("systemctl", "show")]
+
+
+@pytest.fixture
+def fleet(systemd: Systemd, web: Web, tmp_path: pathlib.Path) -> t.Iterator[Fleet]:
+    program = write_program(tmp_path / "prometheus")
+    with running(program) as pid:
+        yield Fleet(systemd, web, program, pid)
+
+
+def test_without_a_window_one_good_look_is_enough(fleet: Fleet) -> None:
+    (health,) = fleet.wait(fleet.unit("a"), window=0)
+    assert (health.component, health.healthy, health.ready_after, health.reason) == ("a", True, 0.0, "")
+    assert len(fleet.looks) == 1
+    assert fleet.systemd.commands("journalctl") == []
+
+
+def test_a_service_must_stay_healthy_for_the_whole_window(fleet: Fleet) -> None:
+    (health,) = fleet.wait(fleet.unit("a"))
+    assert (health.healthy, health.ready_after, fleet.now) == (True, 0.0, 110.0)
+
+
+def starting(until: float) -> t.Callable[[float], Data]:
+    return lambda elapsed: {"ActiveState": "activating", "SubState": "start", "MainPID": 0} if elapsed < until else {}
+
+
+@pytest.mark.parametrize(
+    ("ready", "healthy", "ends"),
+    [(3, True, 113), (60, True, 170), (61, False, 160.5)],
+    ids=["soon", "just", "too late"],
+)
+def test_the_time_limit_is_for_becoming_healthy_and_the_window_comes_on_top(
+    fleet: Fleet, ready: float, healthy: bool, ends: float
+) -> None:
+    (health,) = fleet.wait(fleet.unit("a", starting(ready)))
+    assert (health.healthy, health.ready_after) == (healthy, ready if healthy else None)
+    assert fleet.now == ends
+
+
+def test_the_first_failed_probe_is_the_reason_and_the_journal_is_told(fleet: Fleet) -> None:
+    (health,) = fleet.wait(fleet.unit("a", starting(1000)), timeout=5, since=1000.4)
+    assert health.reason == (
+        "not steady within 5 s: systemd: a.service is activating/start; wanted: active, with a main process"
+    )
+    assert health.journal == ["a.service: last words"]
+    assert "--since=@1000" in fleet.systemd.commands("journalctl")[0]
+    assert [(verdict["probe"], verdict["ok"]) for verdict in health.verdicts] == [
+        ("systemd", False),
+        ("process", False),
+    ]
+
+
+def test_a_service_that_fails_within_the_window_begins_it_anew(fleet: Fleet) -> None:
+    (health,) = fleet.wait(fleet.unit("a", lambda elapsed: starting(1000)(0) if 4 <= elapsed < 6 else {}))
+    assert (health.healthy, health.ready_after, fleet.now) == (True, 6.0, 116.0)
+
+
+def test_a_service_that_systemd_restarted_begins_its_window_anew(fleet: Fleet) -> None:
+    (health,) = fleet.wait(fleet.unit("a", lambda elapsed: {"NRestarts": int(elapsed >= 7)}))
+    assert (health.healthy, health.ready_after) == (True, 7.0)
+
+
+def test_a_process_that_keeps_changing_is_never_steady(fleet: Fleet) -> None:
+    restarts = iter(range(1000))
+    (health,) = fleet.wait(fleet.unit("a", lambda _elapsed: {"NRestarts": next(restarts)}), timeout=5)
+    assert (health.healthy, health.reason) == (False, "not steady within 5 s: its process kept changing")
+    assert fleet.now == 115.5
+
+
+@pytest.mark.parametrize(
+    ("says", "reason", "looks"),
+    [
+        (
+            lambda _e: {"ActiveState": "failed", "SubState": "failed", "MainPID": 0},
+            "the unit has stopped (failed)",
+            1,
+        ),
+        (
+            lambda _e: {"ActiveState": "inactive", "SubState": "dead", "MainPID": 0},
+            "the unit has stopped (inactive)",
+            1,
+        ),
+        (
+            lambda elapsed: {"ActiveState": "activating", "MainPID": 0, "NRestarts": int(elapsed * 2)},
+            "a crash loop: systemd has restarted it 3 times meanwhile",
+            4,
+        ),
+    ],
+    ids=["failed", "stopped", "crash loop"],
+)
+def test_what_no_time_will_help_is_given_up_at_once(
+    fleet: Fleet, says: t.Callable[[float], Data], reason: str, looks: int
+) -> None:
+    (health,) = fleet.wait(fleet.unit("a", says), timeout=600)
+    assert health.healthy is False
+    assert health.reason == reason
+    assert len(fleet.looks) == looks
+
+
+def test_services_are_looked_at_together_and_each_only_as_long_as_it_is_open(fleet: Fleet) -> None:
+    gone = fleet.unit("gone", lambda _elapsed: {"ActiveState": "failed", "MainPID": 0})
+    found = fleet.wait(fleet.unit("good"), gone, fleet.unit("slow", starting(20)))
+    assert [(health.component, health.healthy) for health in found] == [("good", True), ("gone", False), ("slow", True)]
+    assert fleet.looks[:2] == [["good.service", "gone.service", "slow.service"], ["good.service", "slow.service"]]
+    assert fleet.looks[-1] == ["slow.service"]
+
+
+def test_a_sick_neighbour_does_not_cost_a_late_service_its_window(fleet: Fleet) -> None:
+    late, sick = fleet.wait(fleet.unit("late", starting(58)), fleet.unit("sick", starting(1000)))
+    assert (late.healthy, late.ready_after, late.reason) == (True, 58.0, "")
+    assert sick.reason.startswith("not steady within 60 s: systemd: ")
+
+
+def test_pages_are_asked_for_once_a_look_and_only_of_a_process(fleet: Fleet) -> None:
+    fleet.web.answers["/p"] = Answer(b'x_build_info{version="1.0.0"} 1\n')
+    probes = [
+        {"kind": "http", "path": "/p"},
+        {"kind": "build_info", "path": "/p", "metrics": [{"metric": "x_build_info", "label": "version"}]},
+    ]
+    target = {**fleet.unit("a", starting(1)), "probes": probes, "version": "1.0.0"}
+    (health,) = fleet.wait(target, window=0)
+    assert (health.healthy, health.ready_after) == (True, 1.0)
+    assert fleet.web.asked == ["/p"]
+
+
+def test_no_process_is_the_reason_why_a_page_is_missing(fleet: Fleet) -> None:
+    target = {**fleet.unit("a", starting(1000)), "probes": [{"kind": "http", "path": "/p"}]}
+    (health,) = fleet.wait(target, timeout=0)
+    assert health.reason.endswith(f"http: {fleet.web.url}/p didn't answer (no process); wanted: status 200")
+
+
+def test_nothing_to_look_at_is_healthy_at_once(fleet: Fleet) -> None:
+    assert fleet.wait() == []
+    assert fleet.looks == []
