@@ -12,10 +12,13 @@ STACK := playbooks/collections/ansible_collections/observability/stack
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
-.PHONY: help venv lint
+# ansible-test wants a place and Pythons of its own kind.
+ANSIBLE_TEST = cd "$$(tests/tools/tree)" && env -u ANSIBLE_COLLECTIONS_PATH PATH="$(CURDIR)/.cache/pythons:$$PATH" ansible-test
+
+.PHONY: help venv lint sanity units
 
 help: ## What there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.made ## The tools, in .venv, with the newest Python from 3.11 on
 
@@ -24,10 +27,17 @@ $(VENV)/.made: tests/requirements.txt tests/tools/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-lint: venv ## All that can be said without running anything
+lint: venv ## yamllint, ruff, mypy, ansible-lint, the changelog's fragments
 	yamllint --strict .
 	ruff check .
 	ruff format --check .
 	MYPYPATH=$(COLLECTIONS) mypy --config-file .mypy.ini $(STACK)/plugins/module_utils $(STACK)/plugins/plugin_utils
 	ansible-lint --offline
 	antsibull-changelog lint
+
+sanity: venv ## ansible-test sanity, as Ansible Galaxy asks for it
+	$(ANSIBLE_TEST) sanity --venv --color no
+
+units: venv ## ansible-test units, also with the oldest Python of a host, if there is one
+	python="$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; $(ANSIBLE_TEST) units --venv --color no --python "$$python"
+	if PATH="$(CURDIR)/.cache/pythons:$$PATH" python3.9 -c '' 2>/dev/null; then $(ANSIBLE_TEST) units --venv --color no --python 3.9; fi
