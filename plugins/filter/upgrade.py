@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 
-def _explained(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+def _explained(name: str, function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
     """An error in the operator's data ends as one line, not as a traceback."""
 
     def wrapped(*args: t.Any, **kwargs: t.Any) -> t.Any:
@@ -25,6 +25,11 @@ def _explained(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
             return function(*args, **kwargs)
         except UpgradeError as exc:
             raise AnsibleFilterError(str(exc)) from exc
+        except (AttributeError, LookupError, TypeError, ValueError) as exc:
+            raise AnsibleFilterError(
+                f"{name} can't use what it was given ({type(exc).__name__}: {exc}): "
+                f"see ansible-doc -t filter observability.stack.{name}"
+            ) from exc
 
     return wrapped
 
@@ -60,8 +65,8 @@ def plan_rollback(
     return _planner.plan_rollback(host, survey, catalog, intent, to=to, kinds=list(kinds or ["binary"]))
 
 
-def plan_fleet(plans: list[Data], phases: list[str] | None = None, kind: str = "upgrade") -> Data:
-    return _planner.plan_fleet(list(plans), phases=list(phases or _planner.PHASES), kind=kind)
+def plan_fleet(plans: list[Data], phases: list[str] | None = None, kind: str = "upgrade", to: str = "") -> Data:
+    return _planner.plan_fleet(list(plans), phases=list(phases or _planner.PHASES), kind=kind, to=to)
 
 
 def probe_targets(
@@ -75,25 +80,28 @@ def probe_targets(
     ]
 
 
+_FILTERS: dict[str, t.Callable[..., t.Any]] = {
+    "plan_host": plan_host,
+    "plan_rollback": plan_rollback,
+    "plan_fleet": plan_fleet,
+    "plan_blockers": _planner.blockers,
+    "plan_groups": _planner.groups,
+    "swap_files": _planner.swap_files,
+    "plan_table": _report.plan,
+    "probe_targets": probe_targets,
+    "restore_points": _planner.restore_points,
+    "restore_point_table": _report.restore_points,
+    "status_table": _report.status,
+    "health_table": _report.health,
+    "health_problems": _report.sick,
+    "outcome_table": _report.outcome,
+    "failure": _report.failure,
+    "failure_text": _report.failures,
+}
+
+
 class FilterModule:
     """The filters of the collection."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {
-            "plan_host": _explained(plan_host),
-            "plan_rollback": _explained(plan_rollback),
-            "plan_fleet": _explained(plan_fleet),
-            "plan_blockers": _planner.blockers,
-            "plan_groups": _planner.groups,
-            "swap_files": _planner.swap_files,
-            "plan_table": _report.plan,
-            "probe_targets": _explained(probe_targets),
-            "restore_points": _planner.restore_points,
-            "restore_point_table": _report.restore_points,
-            "status_table": _report.status,
-            "health_table": _report.health,
-            "health_problems": _report.sick,
-            "outcome_table": _report.outcome,
-            "failure": _report.failure,
-            "failure_text": _report.failures,
-        }
+        return {name: _explained(name, function) for name, function in _FILTERS.items()}

@@ -164,7 +164,7 @@ def _obstacles(subject: Subject) -> list[Data]:
             subject.finding(
                 "no_unit",
                 "blocker",
-                f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])}",
+                f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])} is",
                 f"name its unit: upgrade_overrides: {{{name}: {{units: [...]}}}}",
             )
         ]
@@ -521,15 +521,23 @@ def _floors(subject: Subject, version: str) -> list[Data]:
 # -- the fleet ----------------------------------------------------------------------------------------------------
 
 
-def plan_fleet(plans: list[Data], *, phases: list[str], kind: str = "upgrade") -> Data:
+def plan_fleet(plans: list[Data], *, phases: list[str], kind: str = "upgrade", to: str = "") -> Data:
     """One plan for all hosts: for each phase its hosts, and the sequence of steps that all of them go through.
 
     Every host goes through the whole sequence and does its own steps of it, so that equal steps of many hosts run side
     by side, and no host does its steps in another order.
 
     :param kind: C(upgrade), or C(rollback): there what was upgraded last goes first.
+    :param to: where a rollback is to go.
+    :raises InputError: if there are more phases than a run has, or a rollback's restore point is on no host.
     """
     reverse = kind == "rollback"
+    if reverse and not any(plan["rows"] for plan in plans):
+        raise InputError(
+            f"upgrade_rollback_to: no host has a restore point {to!r}. The playbook rollback, without it, lists those "
+            "that there are",
+            key="input.no_restore_point",
+        )
     by_phase: dict[str, list[Data]] = {}
     for step in (step for plan in plans for step in plan["steps"].values()):
         by_phase.setdefault(step["phase"], []).append(step)

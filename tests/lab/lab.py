@@ -42,7 +42,7 @@ LIMIT = 16384
 # SYS_ADMIN: systemd's hardening really applies. SYS_PTRACE: root may look into processes, as on any host.
 OPTIONS = (
     "--systemd=always",
-    "--cap-add=SYS_ADMIN,SYS_PTRACE,NET_ADMIN",
+    "--cap-add=SYS_ADMIN,SYS_PTRACE,NET_ADMIN,AUDIT_WRITE",
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
 )

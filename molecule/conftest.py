@@ -1,0 +1,152 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Looking at the lab's hosts from the outside, over SSH, and running playbooks against them as an operator does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import typing as t
+
+import pytest
+import testinfra
+
+if t.TYPE_CHECKING:
+    from testinfra.host import Host
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+STATE_DIR = "/var/lib/observability-upgrades"
+PORTS = {"node_exporter": 9100, "alertmanager": 9093, "prometheus": 9090}
+Data = dict[str, t.Any]
+
+
+class Played(t.NamedTuple):
+    """What became of a run of ansible-playbook."""
+
+    code: int
+    output: str
+
+    @property
+    def recap(self) -> dict[str, dict[str, int]]:
+        """The figures of each host: changed, failed, rescued, ..."""
+        rows = re.findall(r"^(\S+) +: (ok=.*)$", self.output, re.MULTILINE)
+        return {host: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", row)} for host, row in rows}
+
+    @property
+    def changed(self) -> int:
+        return sum(row["changed"] for row in self.recap.values())
+
+
+def _start(playbook: str, *arguments: str, **variables: t.Any) -> subprocess.Popen[str]:
+    path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
+    return subprocess.Popen(
+        ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
+        cwd=CHECKOUT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def play(playbook: str, *arguments: str, code: int | None = 0, **variables: t.Any) -> Played:
+    """Run a playbook to its end.
+
+    :param playbook: the name of one of the collection's, a path, or a name with dots.
+    :param code: the exit code that it must have; None: any but 0.
+    """
+    process = _start(playbook, *arguments, **variables)
+    output = process.communicate(timeout=900)[0]
+    expected = process.returncode == code if code is not None else process.returncode != 0
+    assert expected, f"exit code {process.returncode}:\n{output}"
+    return Played(process.returncode, output)
+
+
+@contextlib.contextmanager
+def playing(playbook: str, *arguments: str, **variables: t.Any) -> t.Iterator[t.Callable[[], None]]:
+    """Run a playbook in the background. Yields what kills it, with all its workers, as the kernel's out-of-memory killer does."""
+    process = _start(playbook, *arguments, **variables)
+
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    try:
+        yield kill
+    finally:
+        kill()
+
+
+class Server:
+    """One host of the lab."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.host: Host = testinfra.get_host(f"ssh://{name}?ssh_config={CHECKOUT}/.lab/ssh_config&sudo=true")
+
+    def out(self, command: str, *arguments: str) -> str:
+        return str(self.host.check_output(command, *arguments))
+
+    def state(self) -> Data:
+        return t.cast("Data", json.loads(self.out("cat %s", f"{STATE_DIR}/state.json")))
+
+    def component(self, name: str) -> Data:
+        return t.cast("Data", self.state()["components"][name])
+
+    def serves(self, name: str) -> str:
+        """The version that a component's metrics tell."""
+        metrics = self.out("python3 -c %s %s", _GET, f"http://127.0.0.1:{PORTS[name]}/metrics")
+        found = re.search(rf'^{name}_build_info\{{.*\bversion="([^"+]+)', metrics, re.MULTILINE)
+        assert found, metrics[:2000]
+        return found[1]
+
+    def on_disk(self, name: str) -> str:
+        """The version that the file tells."""
+        found = re.search(r"version (\d+\.\d+\.\d+)", self.out("/usr/local/bin/%s --version 2>&1" % name))
+        assert found
+        return found[1]
+
+    def pid(self, name: str) -> int:
+        return int(self.out("systemctl show --property=MainPID --value %s", name))
+
+    def is_healthy(self, name: str, version: str) -> bool:
+        """Whether a component runs the file that is there, in this version, and answers."""
+        shown = self.out("systemctl is-active %s || true", name)
+        same = self.out(f"cmp /proc/{self.pid(name)}/exe /usr/local/bin/{name} && echo same || true")
+        return (shown, same, self.on_disk(name), self.serves(name)) == ("active", "same", version, version)
+
+    def snapshot(self) -> str:
+        """All that an upgrade may touch: files with their owner, mode, time, inode and content, and the running processes."""
+        files = f"find /usr/local/bin /etc/systemd/system /etc/prometheus /etc/alertmanager {STATE_DIR} 2>/dev/null"
+        listing = self.out(f"{files} | sort | xargs stat --format='%n %A %U %G %Y %i %s'")
+        content = self.out(f"{files} -type f | sort | xargs sha256sum")
+        pids = [f"{name} {self.pid(name)}" for name in PORTS]
+        return "\n".join([listing, content, *pids])
+
+
+_GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=10).read().decode())"
+
+
+@pytest.fixture(scope="session")
+def inventory() -> Data:
+    return t.cast("Data", json.loads((CHECKOUT / ".lab/inventory/hosts.json").read_text())["all"])
+
+
+@pytest.fixture(scope="session")
+def servers(inventory: Data) -> dict[str, Server]:
+    return {name: Server(name) for name in inventory["hosts"]}
+
+
+@pytest.fixture(scope="session")
+def versions(inventory: Data) -> dict[str, list[str]]:
+    """The versions of each program that the mirror has, oldest first."""
+    return t.cast("dict[str, list[str]]", inventory["vars"]["lab_versions"])
