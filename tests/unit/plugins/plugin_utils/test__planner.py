@@ -5,50 +5,13 @@
 from __future__ import annotations
 
 import copy
-import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
 from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _planner
+from ansible_collections.observability.stack.tests.unit.surveys import CATALOG, Data, facts, survey
 
-CATALOG = _catalog.load()
 PHASES = list(_planner.PHASES)
-Data = dict[str, t.Any]
-
-
-def facts(name: str, version: str | None, /, **changes: t.Any) -> Data:
-    """What component_version tells of a component as prometheus.prometheus deploys it."""
-    if version is None:
-        return {"installed": False, "unit": None, "files": [], "version": None, "running": None, "restart_pending": False}
-    names = [file["name"] for file in CATALOG[name]["files"]]
-    return {
-        "installed": True,
-        "version": version,
-        "running": version,
-        "restart_pending": False,
-        "unit": f"{name}.service",
-        "state": {"active": "active", "sub": "running", "n_restarts": 0},
-        "binary": f"/usr/local/bin/{names[0]}",
-        "files": [{"name": file, "path": f"/usr/local/bin/{file}", "size": 1} for file in names],
-        "package": None,
-        "architecture": "amd64",
-        "user": name,
-        "unit_files": [f"/etc/systemd/system/{name}.service"],
-        "flags": ["config.file", "web.listen-address"],
-        "environment": [],
-        "config": f"/etc/{name}/{name}.yml",
-        "web_config": None,
-        "data": f"/var/lib/{name}",
-        "url": f"http://127.0.0.1:{CATALOG[name]['port']}",
-        "metrics_path": "/metrics",
-        "protected": False,
-        **changes,
-    }
-
-
-def survey(components: Data, *, records: Data | None = None, unfinished: Data | None = None) -> Data:
-    state = {"upgrade": {"state": "IDLE"}, "components": records} if records else None
-    return {"components": components, "state": state, "unfinished": unfinished or {}, "lease": {}}
 
 
 def plan(
@@ -73,8 +36,10 @@ def finding_keys(planned: Data, severity: str | None = None) -> list[str]:
     return [f["key"] for f in planned["findings"] if severity in (None, f["severity"])]
 
 
-STACK = {name: facts(name, version) for name, version in
-         {"prometheus": "2.42.0", "alertmanager": "0.25.0", "node_exporter": "1.5.0"}.items()}
+STACK = {
+    name: facts(name, version)
+    for name, version in {"prometheus": "2.42.0", "alertmanager": "0.25.0", "node_exporter": "1.5.0"}.items()
+}
 STAGE = {"prometheus": {"stages": ["2.53.3"]}}
 
 
@@ -272,8 +237,11 @@ def test_known_bad_and_vulnerable_versions_are_told() -> None:
 
 
 def test_the_end_of_the_way_back_is_told_when_it_is_crossed() -> None:
-    planned = plan(survey({"prometheus": facts("prometheus", "2.42.0")}), {"prometheus": "3.5.3"},
-                   overrides={"prometheus": {"stages": []}})
+    planned = plan(
+        survey({"prometheus": facts("prometheus", "2.42.0")}),
+        {"prometheus": "3.5.3"},
+        overrides={"prometheus": {"stages": []}},
+    )
     floors = [finding for finding in planned["findings"] if finding["key"] == "prometheus.rollback_floor"]
     assert [floor["severity"] for floor in floors] == ["warning"]
     upward = plan(survey({"prometheus": facts("prometheus", "2.55.1")}), {"prometheus": "3.5.3"})
@@ -408,7 +376,11 @@ def back(to: str, only: list[str] | None = None) -> Data:
 @pytest.mark.parametrize(
     ("to", "only", "steps"),
     [
-        ("previous", None, {"prometheus@2.55.1": "u2.prometheus-2.55.1", "node_exporter@1.5.0": "u2.node_exporter-1.5.0"}),
+        (
+            "previous",
+            None,
+            {"prometheus@2.55.1": "u2.prometheus-2.55.1", "node_exporter@1.5.0": "u2.node_exporter-1.5.0"},
+        ),
         ("previous", ["node_exporter"], {"node_exporter@1.5.0": "u2.node_exporter-1.5.0"}),
         ("u2", None, {"prometheus@2.53.3": "u2.prometheus-2.53.3", "node_exporter@1.5.0": "u2.node_exporter-1.5.0"}),
         ("u1.prometheus-2.42.0", None, {"prometheus@2.42.0": "u1.prometheus-2.42.0"}),
@@ -454,8 +426,12 @@ def test_restore_points_are_listed_newest_first() -> None:
 
 def test_staged_files_go_where_they_belong_and_what_is_in_place_stays() -> None:
     step = plan(survey(STACK), {"prometheus": "2.53.3"})["steps"]["prometheus@2.53.3"]
-    staged = {"files": [{"name": "prometheus", "path": "/s/prometheus", "sha256": "a"},
-                        {"name": "promtool", "path": "/s/promtool", "sha256": "b"}]}
+    staged = {
+        "files": [
+            {"name": "prometheus", "path": "/s/prometheus", "sha256": "a"},
+            {"name": "promtool", "path": "/s/promtool", "sha256": "b"},
+        ]
+    }
     assert _planner.swap_files(step, staged) == [
         {"src": "/s/prometheus", "dest": "/usr/local/bin/prometheus", "sha256": "a"},
         {"src": "/s/promtool", "dest": "/usr/local/bin/promtool", "sha256": "b"},

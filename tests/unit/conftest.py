@@ -1,0 +1,19 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Collections are found as Ansible finds them, so that templates in tests know the collection's own filters."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from ansible.plugins.loader import init_plugin_loader
+from ansible.utils.collection_loader import AnsibleCollectionConfig
+
+if AnsibleCollectionConfig.collection_finder is None:  # ansible-test has done it already
+    # The one that is under test comes before one that is installed.
+    init_plugin_loader(
+        [path for path in sys.path if pathlib.Path(path, "ansible_collections", "observability").is_dir()]
+    )
