@@ -65,8 +65,8 @@ def plan_rollback(
     return _planner.plan_rollback(host, survey, catalog, intent, to=to, kinds=list(kinds or ["binary"]))
 
 
-def plan_fleet(plans: list[Data], phases: list[str] | None = None, kind: str = "upgrade") -> Data:
-    return _planner.plan_fleet(list(plans), phases=list(phases or _planner.PHASES), kind=kind)
+def plan_fleet(plans: list[Data], phases: list[str] | None = None, kind: str = "upgrade", to: str = "") -> Data:
+    return _planner.plan_fleet(list(plans), phases=list(phases or _planner.PHASES), kind=kind, to=to)
 
 
 def probe_targets(

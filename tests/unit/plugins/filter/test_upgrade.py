@@ -173,6 +173,12 @@ def test_the_way_back_is_planned_from_restore_points(to: str) -> None:
     assert (step["backup_id"], step["kinds"], step["stage"]) == (POINT["id"], ["binary", "config"], None)
 
 
+def test_a_rollback_to_what_no_host_has_is_refused() -> None:
+    planned = render("survey | plan_rollback('h1', 'u9')", survey=survey(NODE))
+    with pytest.raises(AnsibleError, match="no host has a restore point 'u9'"):
+        render("plans | plan_fleet(kind='rollback', to=to)", plans=[planned], to="{{ 'u9' }}")
+
+
 def test_restore_points_are_listed_and_shown() -> None:
     records = {"node_exporter": RECORD}
     points = render("survey | restore_points", survey="{{ found }}", found=survey(NODE, records=records))
