@@ -31,7 +31,7 @@ lint: venv ## yamllint, ruff, mypy, ansible-lint, the changelog's fragments
 	yamllint --strict .
 	ruff check .
 	ruff format --check .
-	MYPYPATH=$(COLLECTIONS) mypy --config-file .mypy.ini $(STACK)/plugins/module_utils $(STACK)/plugins/plugin_utils
+	MYPYPATH=$(COLLECTIONS) mypy --config-file .mypy.ini $(STACK)/plugins
 	ansible-lint --offline
 	antsibull-changelog lint
 
