@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import os
 import re
 import typing as t
@@ -25,7 +26,7 @@ import urllib.parse
 
 from ansible.module_utils.urls import open_url
 
-from ..module_utils import _files
+from ..module_utils import _argv, _files
 from ..module_utils._errors import ReleaseError
 
 _CHUNK = 1 << 20
@@ -54,6 +55,11 @@ def via_mirror(url: str, mirror: str | None) -> str:
     return mirror.rstrip("/") + urllib.parse.urlsplit(url).path if mirror else url
 
 
+def shown(url: str) -> str:
+    """A URL for people: without its password and its query, which may hold a token."""
+    return _argv.redact_text(urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl())
+
+
 def expected_sha256(listing: str, *, name: str, url: str) -> str:
     """The sha256 that a checksum list gives for a file.
 
@@ -69,7 +75,7 @@ def expected_sha256(listing: str, *, name: str, url: str) -> str:
         if listed and listed.removeprefix("./") == name:
             return str(digest).lower()
     raise ReleaseError(
-        f"{url} has no sha256 for {name}: nothing is fetched without one. "
+        f"{shown(url)} has no sha256 for {name}: nothing is fetched without one. "
         "Is this version released for this architecture?",
         key="release.no_checksum",
     )
@@ -131,7 +137,7 @@ def _download(url: str, target: str, *, sha256: str, list_url: str) -> None:
             os.fsync(sink.fileno())
         if digest.hexdigest() != sha256:
             raise ReleaseError(
-                f"{url} has sha256 {digest.hexdigest()}, but {list_url} says {sha256}: "
+                f"{shown(url)} has sha256 {digest.hexdigest()}, but {shown(list_url)} says {sha256}: "
                 "it is damaged or was tampered with, and is not used",
                 key="release.checksum",
             )
@@ -160,11 +166,12 @@ def _open(url: str) -> t.Iterator[t.Any]:
             403: "is access to it limited, or a rate limit reached?",
             429: "too many requests; try again later",
         }.get(exc.code, "try again, or set upgrade_release_mirror")
-        raise ReleaseError(f"{url} answered {exc.code} {exc.reason}: {hint}", key="release.unavailable") from exc
-    except (OSError, ValueError) as exc:
+        raise ReleaseError(f"{shown(url)} answered {exc.code} {exc.reason}: {hint}", key="release.unavailable") from exc
+    except (OSError, ValueError, http.client.HTTPException) as exc:
         reason = getattr(exc, "reason", None) or exc
         raise ReleaseError(
-            f"{url} can't be fetched: {reason}. Without internet, set upgrade_release_mirror", key="release.unavailable"
+            f"{shown(url)} can't be fetched: {reason}. Without internet, set upgrade_release_mirror",
+            key="release.unavailable",
         ) from exc
 
 
