@@ -1,0 +1,239 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.plugin_utils import _report
+from ansible_collections.observability.stack.tests.unit.surveys import Data, facts, survey
+
+
+def test_a_table_is_as_wide_as_its_cells_and_no_line_ends_in_spaces() -> None:
+    lines = _report.table(("A", "LONGER"), [("wide cell", None), (1, "x")])
+    assert lines == ["A          LONGER", "wide cell  -", "1          x"]
+
+
+def test_a_table_of_nothing_is_its_header() -> None:
+    assert _report.table(("A", "B"), []) == ["A  B"]
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [([], ""), (["a"], "a"), (["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d", "e"], "a, b, c, +2 more")],
+)
+def test_a_long_list_of_hosts_is_cut(names: list[str], shown: str) -> None:
+    assert _report.hosts(names) == shown
+
+
+# -- the plan -----------------------------------------------------------------------------------------------------
+
+
+def row(**changes: t.Any) -> Data:
+    usual = {"host": "h1", "component": "loki", "installed": "2.9.1", "running": "2.9.1", "proven": True}
+    return {**usual, "hops": ["3.0.0"], "note": "", **changes}
+
+
+def finding(**changes: t.Any) -> Data:
+    usual = {"host": "h1", "component": "loki", "severity": "warning", "key": "loki.note", "message": "m", "fix": "f"}
+    return {**usual, **changes}
+
+
+def plan(*rows: Data, findings: t.Sequence[Data] = (), hosts: Data | None = None) -> list[str]:
+    hosts = {"h1": {"loki@3.0.0": {}}} if hosts is None else hosts
+    document = {"digest": "0123456789abcdef", "rows": list(rows), "findings": list(findings), "hosts": hosts}
+    return _report.plan(document).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("changes", "here", "goal"),
+    [
+        ({}, "2.9.1", "3.0.0"),
+        ({"hops": ["2.9.17", "3.0.0"]}, "2.9.1", "2.9.17 -> 3.0.0"),
+        ({"hops": []}, "2.9.1", "nothing to do"),
+        ({"hops": [], "note": "package_owned"}, "2.9.1", "package owned"),
+        ({"running": "2.9.0"}, "2.9.1 (runs 2.9.0)", "3.0.0"),
+        ({"running": None}, "2.9.1", "3.0.0"),
+        ({"proven": False, "running": "2.9.0"}, "2.9.1 (unproven)", "3.0.0"),
+        ({"installed": None, "running": None, "hops": [], "note": "not_installed"}, "-", "not installed"),
+    ],
+)
+def test_a_plan_shows_what_is_there_and_where_it_goes(changes: Data, here: str, goal: str) -> None:
+    lines = plan(row(**changes))
+    assert lines[0] == "Plan 0123456789ab: 1 step on 1 host"
+    assert [cell.strip() for cell in lines[3].split("  ") if cell.strip()] == ["loki", here, goal, "h1"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "title"),
+    [
+        ({}, "0 steps on 0 hosts"),
+        ({"h1": {"a@1": {}, "b@1": {}}}, "2 steps on 1 host"),
+        ({"h": {"a@1": {}}, "i": {"a@1": {}}}, "2 steps on 2 hosts"),
+    ],
+)
+def test_a_plan_counts_its_steps_and_hosts(hosts: Data, title: str) -> None:
+    assert plan(hosts=hosts)[0] == f"Plan 0123456789ab: {title}"
+
+
+def test_hosts_for_which_the_same_is_planned_share_a_line() -> None:
+    lines = plan(*(row(host=f"h{number}") for number in range(1, 6)), row(host="odd", hops=[]))
+    assert [line.split()[3:] for line in lines[3:]] == [
+        ["h1,", "h2,", "h3,", "+2", "more"],
+        ["to", "do", "odd"],
+    ]
+
+
+def test_findings_come_worst_first_and_those_of_equal_hosts_once() -> None:
+    found = [
+        finding(severity="info", key="loki.note"),
+        finding(severity="warning", key="loki.floor"),
+        finding(severity="warning", key="loki.advisory"),
+        finding(severity="skipped", key="loki.package_owned"),
+        finding(severity="blocker", key="loki.no_release"),
+        finding(severity="blocker", key="loki.no_release", host="h2"),
+    ]
+    heads = [line for line in plan(findings=found) if line.split(":")[0] in ("blocker", "warning", "skipped", "info")]
+    assert heads == [
+        "blocker: loki.no_release (h1, h2)",
+        "warning: loki.advisory (h1)",
+        "warning: loki.floor (h1)",
+        "skipped: loki.package_owned (h1)",
+        "info: loki.note (h1)",
+    ]
+
+
+def test_a_finding_says_what_to_do_within_the_terminal_s_width() -> None:
+    lines = plan(findings=[finding(message="a long-winded word " * 20, fix="set --some-flag-with-dashes " * 9)])
+    assert max(map(len, lines)) <= 80
+    assert lines[lines.index("warning: loki.note (h1)") + 1].startswith("  a long-winded word")
+    assert any(line.startswith("  -> set --some-flag-with-dashes") for line in lines)
+    assert not any(line.endswith("-") for line in lines)
+
+
+def test_what_is_not_installed_is_no_finding_to_read() -> None:
+    assert not any("info" in line for line in plan(findings=[finding(severity="info", key="loki.not_installed")]))
+
+
+# -- the state of hosts -------------------------------------------------------------------------------------------
+
+
+def status(
+    record: Data | None = None, upgrade: Data | None = None, lease: Data | None = None, **changes: t.Any
+) -> list[str]:
+    found = survey({"loki": facts("loki", "2.9.1", **changes)})
+    if record is not None or upgrade is not None:
+        found["state"] = {"upgrade": upgrade or {"state": "IDLE"}, "components": {"loki": record} if record else {}}
+    return _report.status({"h1": {**found, "lease": lease or {}}}).splitlines()
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "last"),
+    [
+        (None, {}, "-"),
+        ({"state": "success", "to_version": "2.9.1", "attempts": 1}, {}, "success 2.9.1"),
+        ({"state": "failed", "to_version": "3.0.0", "attempts": 3}, {}, "failed 3.0.0 (attempt 3)"),
+        ({"state": "idle"}, {}, "idle"),
+        ({"state": "success", "to_version": "2.9.1"}, {"restart_pending": True}, "restart pending"),
+    ],
+)
+def test_a_component_s_last_step_is_told(record: Data | None, changes: Data, last: str) -> None:
+    assert cells(status(record, **changes)[1]) == ["h1", "IDLE", "loki", "2.9.1", "2.9.1", last]
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "lease", "shown"),
+    [
+        ({"state": "UPGRADING", "steps": {"a@1": "succeeded", "b@1": "pending"}}, {}, "UPGRADING 1/2"),
+        ({"state": "COMPLETED", "steps": {"a@1": "succeeded"}}, {}, "COMPLETED"),
+        ({"state": "PLANNING", "steps": {"a@1": "pending"}}, {"user": "ops"}, "PLANNING 0/1 (locked by ops)"),
+    ],
+)
+def test_a_host_s_upgrade_is_told(upgrade: Data, lease: Data, shown: str) -> None:
+    assert cells(status(upgrade=upgrade, lease=lease)[1])[1] == shown
+
+
+def test_a_host_is_named_once_and_what_is_only_on_record_is_shown_too() -> None:
+    found = survey(
+        {"loki": facts("loki", "2.9.1"), "grafana": facts("grafana", None)},
+        records={
+            "promtail": {"state": "failed", "to_version": "3.0.0", "last_error": "boom\nmore", "outcome": "aborted"}
+        },
+    )
+    lines = _report.status({"h1": found, "h2": survey({})}).splitlines()
+    assert [cells(line) for line in lines[1:4]] == [
+        ["h1", "IDLE", "loki", "2.9.1", "2.9.1", "-"],
+        ["promtail", "-", "-", "failed 3.0.0"],
+        ["h2", "IDLE", "-", "-", "-", "-"],
+    ]
+    assert lines[4:] == ["", "h1 promtail: aborted", "  boom"]
+
+
+# -- what was done ------------------------------------------------------------------------------------------------
+
+
+def test_outcomes_are_shown_for_each_step_of_each_host() -> None:
+    documents = {"h1": {"upgrade": {"steps": {"a@1.0.0": "succeeded", "b@2.0.0@x": "pending"}}}, "h2": {"upgrade": {}}}
+    assert [cells(line) for line in _report.outcome(documents).splitlines()] == [
+        ["HOST", "COMPONENT", "VERSION", "OUTCOME"],
+        ["h1", "a", "1.0.0", "succeeded"],
+        ["h1", "b", "2.0.0@x", "pending"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "journal"),
+    [
+        ({"msg": " no room\n"}, "no room", []),
+        ({}, "no message", []),
+        ({"msg": "x", "journal": ["a"]}, "x", ["a"]),
+        ({"msg": "x", "services": [{"journal": ["b"]}], "journal": ["a"]}, "x", ["b"]),
+        ({"msg": "x", "services": [], "journal": None}, "x", []),
+    ],
+)
+def test_a_failure_is_noted_with_what_the_service_said(result: Data, error: str, journal: list[str]) -> None:
+    noted = _report.failure({"component": "loki", "from": "2.9.1", "to": "3.0.0"}, "Swap", result)
+    assert (noted["error"], noted["journal"]) == (error, journal)
+    assert (noted["component"], noted["from"], noted["to"], noted["task"]) == ("loki", "2.9.1", "3.0.0", "Swap")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes", "lines"),
+    [
+        ("aborted", {}, ["h1: loki 3.0.0 aborted at 'Swap'.", "boom", "Nothing was touched on this host."]),
+        (
+            "rolled_back",
+            {"journal": ["panic"]},
+            [
+                "h1: loki 3.0.0 rolled back at 'Swap'.",
+                "boom",
+                "The journal's last lines:",
+                "    panic",
+                "2.9.1 is back in place, and proven healthy.",
+            ],
+        ),
+        (
+            "failed",
+            {"undo_error": "disk full"},
+            [
+                "h1: loki 3.0.0 failed at 'Swap'.",
+                "boom",
+                "It could not be undone: disk full. This host needs a person.",
+            ],
+        ),
+        (
+            "aborted",
+            {"component": None},
+            ["h1: the upgrade aborted at 'Swap'.", "boom", "Nothing was touched on this host."],
+        ),
+    ],
+)
+def test_a_failure_tells_how_the_host_stands_now(outcome: str, changes: Data, lines: list[str]) -> None:
+    noted = {"component": "loki", "from": "2.9.1", "to": "3.0.0", "task": "Swap", "error": "boom", "journal": []}
+    assert _report.failures([{**noted, **changes, "outcome": outcome}], "h1").splitlines() == lines
