@@ -10,6 +10,7 @@ import json
 import os
 import typing as t
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -36,12 +37,21 @@ class ActionModule(ActionBase):
         )
         Display().display(f"\n{arguments['text']}\n")
         result["changed"] = False
-        dest = arguments["dest"] and os.path.expanduser(arguments["dest"])
-        if dest and not self._task.check_mode:
-            os.makedirs(os.path.dirname(dest) or ".", exist_ok=True)
-            text = json.dumps(arguments["data"], indent=2, sort_keys=True) + "\n"
-            _files.write_durably(dest, text.encode(), mode=0o640)
-            result["dest"] = dest
+        if arguments["dest"] and not self._task.check_mode:
+            result["dest"] = _keep(arguments["data"], os.path.abspath(os.path.expanduser(arguments["dest"])))
         if arguments["problems"]:
             result.update(failed=True, msg="\n".join(arguments["problems"]))
         return result
+
+
+def _keep(data: t.Any, dest: str) -> str:
+    text = json.dumps(data, indent=2, sort_keys=True) + "\n"
+    try:
+        os.makedirs(os.path.dirname(dest), exist_ok=True)
+        _files.write_durably(dest, text.encode(), mode=0o640)
+    except OSError as exc:
+        raise AnsibleActionFail(
+            f"{dest} can't be written on the controller ({exc.strerror}: {exc.filename}): "
+            "choose another place, with upgrade_report_dir in the collection's playbooks"
+        ) from exc
+    return dest
