@@ -9,10 +9,16 @@ from __future__ import annotations
 import pathlib
 import sys
 
-from ansible.plugins.loader import init_plugin_loader
-from ansible.utils.collection_loader import AnsibleCollectionConfig
+try:
+    from ansible.plugins.loader import init_plugin_loader
+    from ansible.utils.collection_loader import AnsibleCollectionConfig
+except ModuleNotFoundError:
+    # For tests of what runs on hosts, ansible-test hides all that hosts don't have. They need no plugins.
+    finder_is_there = True
+else:
+    finder_is_there = AnsibleCollectionConfig.collection_finder is not None  # so it is for ansible-test's other tests
 
-if AnsibleCollectionConfig.collection_finder is None:  # ansible-test has done it already
+if not finder_is_there:
     # The one that is under test comes before one that is installed.
     init_plugin_loader(
         [path for path in sys.path if pathlib.Path(path, "ansible_collections", "observability").is_dir()]
