@@ -96,7 +96,9 @@ class Systemd:
     def _journalctl(self, argv: list[str]) -> Completed:
         unit = next(word.partition("=")[2] for word in argv if word.startswith("--unit="))
         unit = unit if unit.endswith(".service") else f"{unit}.service"
-        entries = ({"SYSLOG_IDENTIFIER": unit, "MESSAGE": line} for line in self.journal.get(unit, []))
+        entries = [{"SYSLOG_IDENTIFIER": unit, "MESSAGE": line} for line in self.journal.get(unit, [])]
+        if "--reverse" in argv:
+            entries.reverse()
         return Completed(0, "\n".join(map(json.dumps, entries)), "")
 
     def _dpkg(self, argv: list[str]) -> Completed:

@@ -41,7 +41,11 @@ def tar(path: pathlib.Path, *members: tuple[tarfile.TarInfo, bytes]) -> pathlib.
     return path
 
 
-GOOD = (member("x-1.0.linux-amd64", type=tarfile.DIRTYPE), member(WANTED, PROGRAM), member("x-1.0.linux-amd64/LICENSE", b"l"))
+GOOD = (
+    member("x-1.0.linux-amd64", type=tarfile.DIRTYPE),
+    member(WANTED, PROGRAM),
+    member("x-1.0.linux-amd64/LICENSE", b"l"),
+)
 
 
 @pytest.fixture
@@ -145,7 +149,7 @@ def test_a_truncated_archive_is_refused(tmp_path: pathlib.Path, room: pathlib.Pa
     archive = tar(tmp_path / "a", member(WANTED, os.urandom(200_000)), member("LICENSE", os.urandom(1000)))
     data = archive.read_bytes()
     archive.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(ReleaseError, match="truncated or damaged|is truncated") as failure:
+    with pytest.raises(ReleaseError, match=r"truncated or damaged|is truncated") as failure:
         extract(archive, room)
     assert failure.value.key == "release.damaged_archive"
     assert everything(room.parent) == ["room"]
@@ -200,8 +204,10 @@ def test_whatever_an_archive_holds_no_byte_leaves_the_directory(
     room.mkdir(parents=True)
     archive = tar(
         base / "a",
-        *(member(name or "x", data if kind == tarfile.REGTYPE else b"", type=kind, linkname=link)
-          for name, data, kind, link in members),
+        *(
+            member(name or "x", data if kind == tarfile.REGTYPE else b"", type=kind, linkname=link)
+            for name, data, kind, link in members
+        ),
     )
     if keep < 0.5:
         archive.write_bytes(archive.read_bytes()[: int(200 * keep)])

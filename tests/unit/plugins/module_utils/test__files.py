@@ -57,7 +57,9 @@ def test_write_durably_survives_what_a_killed_run_left(tmp_path: pathlib.Path) -
     assert victim.read_bytes() == b"untouched"
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_rest(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "state.json"
     _files.write_durably(str(path), b"old")
 
@@ -91,7 +93,13 @@ def test_prepare_copy_carries_owner_mode_capabilities_and_attributes(program: pa
 
 def test_prepare_copy_carries_access_control_lists(program: pathlib.Path) -> None:
     # A POSIX ACL as the kernel stores it: version 2, then user_obj, user 12, group_obj, mask, other.
-    entries = [(0x01, 7, 0xFFFFFFFF), (0x02, 5, 12), (0x04, 5, 0xFFFFFFFF), (0x10, 5, 0xFFFFFFFF), (0x20, 0, 0xFFFFFFFF)]
+    entries = [
+        (0x01, 7, 0xFFFFFFFF),
+        (0x02, 5, 12),
+        (0x04, 5, 0xFFFFFFFF),
+        (0x10, 5, 0xFFFFFFFF),
+        (0x20, 0, 0xFFFFFFFF),
+    ]
     value = (2).to_bytes(4, "little") + b"".join(
         tag.to_bytes(2, "little") + perm.to_bytes(2, "little") + who.to_bytes(4, "little") for tag, perm, who in entries
     )
@@ -151,8 +159,12 @@ def test_remove_if_there_removes_and_forgives(program: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "says"),
-    [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only"), (errno.EACCES, "become: true"), (errno.EIO, "/x: ")],
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "become: true"),
+        (errno.EIO, "/x: "),
+    ],
 )
 def test_explain_says_where_and_what_next(number: int, says: str) -> None:
     assert says in _files.explain(OSError(number, os.strerror(number), "/x"))
-

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import http.server
+import pathlib
 import socket
 import ssl
 import subprocess
 import threading
 import typing as t
-
-import pathlib
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _http

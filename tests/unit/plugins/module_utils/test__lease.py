@@ -75,6 +75,7 @@ def test_two_runs_never_hold_it_at_once(calls: list[tuple[dict[str, t.Any] | Non
         try:
             lease = enter(lease, run, now=now)
         except LockedError:
-            assert before is not None and (run is None or before != run["upgrade_id"])
+            assert before is not None
+            assert run is None or before != run["upgrade_id"]
         else:
             assert run is None or before in (None, run["upgrade_id"])

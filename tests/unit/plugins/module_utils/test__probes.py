@@ -59,7 +59,9 @@ def answers(status: int | None, body: str = "", error: str = "") -> dict[str, t.
         (answers(200, PAGE.replace("1.9.0", "1.9.0+ds")), [], ""),
     ],
 )
-def test_judge_says_which_probe_failed_and_what_it_saw(changes: dict[str, t.Any], failing: list[str], says: str) -> None:
+def test_judge_says_which_probe_failed_and_what_it_saw(
+    changes: dict[str, t.Any], failing: list[str], says: str
+) -> None:
     verdicts = judge(look(**changes), TARGET)
     failed = [verdict for verdict in verdicts if not verdict.ok]
     assert [verdict.probe for verdict in failed] == failing

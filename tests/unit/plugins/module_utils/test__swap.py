@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -206,7 +207,7 @@ def test_a_damaged_restore_point_restores_nothing(host: Host, damage: str) -> No
         (directory / "manifest.json").write_text("{")
     else:
         shutil.rmtree(directory)
-    with pytest.raises(HostError, match="restore point u1.prometheus-2.42.0") as failure:
+    with pytest.raises(HostError, match=r"restore point u1\.prometheus-2\.42\.0") as failure:
         host.restore(backup_id)
     assert failure.value.key.startswith("restore_point.")
     assert host.content() == NEW
@@ -280,10 +281,8 @@ def _points(host: Host, monkeypatch: pytest.MonkeyPatch, *, die_at: int | None) 
             patch.setattr(os, name, dying(getattr(os, name)))
         if die_at is not None:  # a killed program cleans nothing up
             patch.setattr(_files, "remove_if_there", lambda path: None if count >= die_at else _unlink(path))
-        try:
+        with contextlib.suppress(Killed):
             host.apply()
-        except Killed:
-            pass
     return count
 
 

@@ -192,8 +192,13 @@ def test_the_journal_is_read_without_secrets_and_with_bytes() -> None:
         {"MESSAGE": list("ünder".encode()), "SYSLOG_IDENTIFIER": "x"},
         {"MESSAGE": "no name"},
     ]
-    out = "\n".join([*map(json.dumps, lines), "no json", ""])
-    journalctl = Systemctl(Completed(0, out, ""))
+    asked: list[str] = []
+
+    def journalctl(argv: list[str], **_options: t.Any) -> Completed:
+        asked.extend(argv)
+        shown = [*map(json.dumps, lines), "no json"]
+        return Completed(0, "\n".join(reversed(shown) if "--reverse" in argv else shown) + "\n", "")
+
     tail = _systemd.journal_tail(journalctl, "x.service", since=1000.4)
     assert tail == ["x: scraping http://u:********@h/", "x: ünder", "?: no name"]
-    assert "--since=@1000" in journalctl.asked[0]
+    assert "--since=@1000" in asked
