@@ -27,13 +27,14 @@ $(VENV)/.made: tests/requirements.txt tests/tools/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-lint: venv ## yamllint, ruff, mypy, ansible-lint, the changelog's fragments
+lint: venv ## yamllint, ruff, mypy, ansible-lint, documentation
 	yamllint --strict .
 	ruff check .
 	ruff format --check .
 	MYPYPATH=$(COLLECTIONS) mypy --config-file .mypy.ini $(STACK)/plugins
 	ansible-lint --offline
 	antsibull-changelog lint
+	cd "$$(tests/tools/tree)" && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=all .
 
 sanity: venv ## ansible-test sanity, as Ansible Galaxy asks for it
 	$(ANSIBLE_TEST) sanity --venv --color no
