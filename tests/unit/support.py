@@ -28,6 +28,11 @@ Data = dict[str, t.Any]
 Call = t.Callable[..., Data]
 RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1"}
 OTHER_RUN = {"upgrade_id": "u2", "user": "eve", "controller": "c2"}
+# VFS_CAP_REVISION_2 with cap_net_raw permitted and effective, as setcap writes it (linux/capability.h).
+CAP_NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
+# Only root may give files away and give them capabilities. Tests of anybody else do it with what they may.
+OWNER = (12, 34) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+CAPABILITY = "security.capability" if os.geteuid() == 0 else "user.capability"
 
 
 class Systemd:
@@ -194,6 +199,15 @@ def running(*argv: str | pathlib.Path) -> t.Iterator[int]:
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def directory_of_a_stranger(path: pathlib.Path) -> pathlib.Path:
+    """A directory that belongs to somebody else."""
+    if os.geteuid() != 0:
+        return pathlib.Path("/usr")
+    path.mkdir()
+    os.chown(path, 12345, 12345)
+    return path
 
 
 def eventually(condition: t.Callable[[], t.Any], *, within: float = 20) -> None:

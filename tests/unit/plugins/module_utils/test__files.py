@@ -12,11 +12,14 @@ import subprocess
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _files
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
+from ansible_collections.observability.stack.tests.unit.support import (
+    CAP_NET_RAW,
+    CAPABILITY,
+    OWNER,
+    directory_of_a_stranger,
+)
 
 CONTENT = b"program\n" * 1000
-
-# VFS_CAP_REVISION_2 with cap_net_raw permitted and effective, as setcap writes it (linux/capability.h).
-CAP_NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
 
 
 @pytest.fixture
@@ -75,10 +78,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_rest(
 
 
 def test_prepare_copy_carries_owner_mode_capabilities_and_attributes(program: pathlib.Path) -> None:
-    os.chown(program, 12, 34)
+    os.chown(program, *OWNER)
     program.chmod(0o4750)
     os.setxattr(program, "user.note", b"mine")
-    os.setxattr(program, "security.capability", CAP_NET_RAW)
+    os.setxattr(program, CAPABILITY, CAP_NET_RAW)
     attributes = _files.read_attributes(str(program))
     source = program.with_name("candidate")
     source.write_bytes(b"new program")
@@ -87,8 +90,8 @@ def test_prepare_copy_carries_owner_mode_capabilities_and_attributes(program: pa
     os.rename(temporary, program)
     assert program.read_bytes() == b"new program"
     assert _files.read_attributes(str(program)) == attributes
-    assert os.getxattr(program, "security.capability") == CAP_NET_RAW
-    assert (attributes.uid, attributes.gid, attributes.mode) == (12, 34, 0o4750)
+    assert os.getxattr(program, CAPABILITY) == CAP_NET_RAW
+    assert (attributes.uid, attributes.gid, attributes.mode) == (*OWNER, 0o4750)
 
 
 def test_prepare_copy_carries_access_control_lists(program: pathlib.Path) -> None:
@@ -111,7 +114,7 @@ def test_prepare_copy_carries_access_control_lists(program: pathlib.Path) -> Non
 
 
 def test_attributes_survive_their_way_through_json(program: pathlib.Path) -> None:
-    os.setxattr(program, "security.capability", CAP_NET_RAW)
+    os.setxattr(program, CAPABILITY, CAP_NET_RAW)
     attributes = _files.read_attributes(str(program))
     assert _files.Attributes.from_dict(attributes.to_dict()) == attributes
     assert attributes.to_dict()["mode"] == "0755"
@@ -144,9 +147,8 @@ def test_a_private_directory_that_is_something_else_is_refused(tmp_path: pathlib
     elif kind == "file":
         path.write_text("x")
     else:
-        path.mkdir()
-        os.chown(path, 12345, 12345)
-    with pytest.raises(HostError, match="must be a directory that belongs to user 0") as failure:
+        path = directory_of_a_stranger(path)
+    with pytest.raises(HostError, match=f"must be a directory that belongs to user {os.geteuid()}") as failure:
         _files.ensure_private_directory(str(path))
     assert failure.value.key == "files.not_private"
 

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _lease, _store
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError, LockedError, StateError
 from ansible_collections.observability.stack.plugins.module_utils._state import new_document
+from ansible_collections.observability.stack.tests.unit.support import directory_of_a_stranger
 
 RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 1, "started": 1.0, "dead": []}
 OTHER = {**RUN, "upgrade_id": "u2", "controller": "c2"}
@@ -194,9 +195,8 @@ def test_a_link_in_place_of_a_file_is_refused(root: pathlib.Path, tmp_path: path
 
 
 def test_a_directory_of_a_stranger_is_refused(root: pathlib.Path) -> None:
-    root.mkdir()
-    os.chown(root, 12345, 12345)
-    with pytest.raises(HostError, match="must be a directory"), _store.session(str(root), run=RUN):
+    state = str(directory_of_a_stranger(root))
+    with pytest.raises(HostError, match="must be a directory"), _store.session(state, run=RUN):
         pass
 
 

@@ -17,11 +17,10 @@ from ansible_collections.observability.stack.plugins.module_utils import _files,
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
 from ansible_collections.observability.stack.plugins.module_utils._restore_point import Original
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
+from ansible_collections.observability.stack.tests.unit.support import CAP_NET_RAW, CAPABILITY, OWNER
 
 RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "dead": []}
 STEP = Step("prometheus", "2.53.3")
-# cap_net_raw, permitted and effective, as setcap writes it (linux/capability.h, VFS_CAP_REVISION_2).
-CAP_NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")
 
 
 class Host:
@@ -91,9 +90,9 @@ def test_all_files_go_into_place_and_the_record_names_them(host: Host) -> None:
 
 def test_a_restore_point_brings_everything_back(host: Host) -> None:
     program = host.bin / "prometheus"
-    os.chown(program, 12, 34)
+    os.chown(program, *OWNER)
     program.chmod(0o4755)
-    os.setxattr(program, "security.capability", CAP_NET_RAW)
+    os.setxattr(program, CAPABILITY, CAP_NET_RAW)
     before = _files.read_attributes(str(program))
     backup_id = host.apply()
     assert _files.read_attributes(str(program)) == before
