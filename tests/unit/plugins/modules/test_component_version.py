@@ -83,7 +83,7 @@ def test_without_checksums_no_file_is_read_for_them(read: Call) -> None:
 
 
 def test_a_program_that_tells_nothing_in_time_is_unknown(read: Call, program: pathlib.Path) -> None:
-    write_program(program, prints="sleep 60 & wait")
+    write_program(program, prints="sleep 60 & wait; echo 'x, version 1.0.0'")
     assert read(timeout=1)["components"]["node_exporter"]["version"] == "unknown"
 
 
