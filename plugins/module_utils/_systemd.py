@@ -201,11 +201,12 @@ def journal_tail(run: Run, unit: str, *, since: float | None = None, lines: int 
 
     :param since: seconds since the epoch; older lines are left out.
     """
-    argv = ["journalctl", f"--unit={unit}", f"--lines={lines}", "--no-pager", "--output=json", "--quiet"]
+    # Newest first: systemd 252 takes --lines from the wrong end when --since is there too.
+    argv = ["journalctl", f"--unit={unit}", f"--lines={lines}", "--reverse", "--no-pager", "--output=json", "--quiet"]
     if since is not None:
-        argv.append(f"--since=@{since:.0f}")
+        argv.append(f"--since=@{int(since)}")
     done = run(argv, timeout=20)
-    return [_argv.redact_text(text) for text in map(_message, done.out.splitlines()) if text]
+    return [_argv.redact_text(text) for text in map(_message, reversed(done.out.splitlines())) if text]
 
 
 def _message(line: str) -> str:
