@@ -112,6 +112,25 @@ def test_an_attempt_that_was_cut_off_is_told_by_evidence(
     assert snapshot(state_dir) == before
 
 
+@pytest.mark.parametrize("state", ["checking", "staged"])
+def test_an_attempt_that_touched_nothing_is_not_unfinished(read: Call, state_dir: pathlib.Path, state: str) -> None:
+    with _store.session(str(state_dir), run=RUN) as session:
+        session.document.start_step(Step("node_exporter", "1.9.0"), from_version="1.5.0", now=session.now)
+        session.document.set_component("node_exporter", state, now=session.now)
+        session.save()
+    result = read()
+    assert (result["unfinished"], result["state"]["components"]["node_exporter"]["state"]) == ({}, state)
+
+
+@pytest.mark.parametrize("ended", ["released", "expired"])
+def test_a_lease_that_has_ended_is_nobody_s(read: Call, state_dir: pathlib.Path, ended: str) -> None:
+    long_ago = {"clock": lambda: 1000.0} if ended == "expired" else {}
+    with _store.session(str(state_dir), run=RUN, **long_ago) as session:
+        if ended == "released":
+            session.release()
+    assert read()["lease"] == {}
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}'], ids=["no JSON", "no document", "half"])
 def test_a_damaged_record_does_not_stop_the_reading(read: Call, state_dir: pathlib.Path, text: str) -> None:
     state_dir.mkdir(mode=0o700)
