@@ -15,7 +15,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # ansible-test wants a place and Pythons of its own kind.
 ANSIBLE_TEST = cd "$$(tests/tools/tree)" && env -u ANSIBLE_COLLECTIONS_PATH PATH="$(CURDIR)/.cache/pythons:$$PATH" ansible-test
 
-.PHONY: help venv lint sanity units
+.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,12 +27,20 @@ $(VENV)/.made: tests/requirements.txt tests/tools/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
-lint: venv ## yamllint, ruff, mypy, ansible-lint, documentation
+lint: lint-yaml lint-python lint-ansible lint-docs ## yamllint, ruff, mypy, ansible-lint, documentation
+
+lint-yaml: venv
 	yamllint --strict .
+
+lint-python: venv
 	ruff check .
 	ruff format --check .
 	MYPYPATH=$(COLLECTIONS) mypy --config-file .mypy.ini $(STACK)/plugins
+
+lint-ansible: venv
 	ansible-lint --offline
+
+lint-docs: venv
 	antsibull-changelog lint
 	cd "$$(tests/tools/tree)" && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=all .
 
