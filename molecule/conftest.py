@@ -44,46 +44,49 @@ class Played(t.NamedTuple):
         return sum(row["changed"] for row in self.recap.values())
 
 
-def _start(playbook: str, *arguments: str, **variables: t.Any) -> subprocess.Popen[str]:
-    path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
-    return subprocess.Popen(
-        ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
-        cwd=CHECKOUT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+class Run:
+    """A run of ansible-playbook, in a process group of its own."""
+
+    def __init__(self, playbook: str, *arguments: str, **variables: t.Any) -> None:
+        path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
+        settings = {"ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500"}
+        self._process = subprocess.Popen(
+            ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
+            cwd=CHECKOUT,
+            env={**os.environ, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and all its workers at once, as a machine's death does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def end(self) -> Played:
+        output = self._process.communicate(timeout=900)[0]
+        return Played(self._process.returncode, output)
 
 
-def play(playbook: str, *arguments: str, code: int | None = 0, **variables: t.Any) -> Played:
+def play(playbook: str, *arguments: str, code: int = 0, **variables: t.Any) -> Played:
     """Run a playbook to its end.
 
     :param playbook: the name of one of the collection's, a path, or a name with dots.
-    :param code: the exit code that it must have; None: any but 0.
+    :param code: the exit code that it must have.
     """
-    process = _start(playbook, *arguments, **variables)
-    output = process.communicate(timeout=900)[0]
-    expected = process.returncode == code if code is not None else process.returncode != 0
-    assert expected, f"exit code {process.returncode}:\n{output}"
-    return Played(process.returncode, output)
-
-
-@contextlib.contextmanager
-def playing(playbook: str, *arguments: str, **variables: t.Any) -> t.Iterator[t.Callable[[], None]]:
-    """Run a playbook in the background. Yields what kills it, with all its workers, as the kernel's out-of-memory killer does."""
-    process = _start(playbook, *arguments, **variables)
-
-    def kill() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-    try:
-        yield kill
-    finally:
-        kill()
+    with Run(playbook, *arguments, **variables) as run:
+        played = run.end()
+    assert played.code == code, f"exit code {played.code}:\n{played.output}"
+    return played
 
 
 class Server:
@@ -95,6 +98,10 @@ class Server:
 
     def out(self, command: str, *arguments: str) -> str:
         return str(self.host.check_output(command, *arguments))
+
+    def await_state(self, name: str, state: str) -> None:
+        """Wait until the host's record says that a component is in a state. It looks a hundred times a second."""
+        self.out("timeout 60 python3 -c %s %s %s %s", _AWAIT, f"{STATE_DIR}/state.json", name, state)
 
     def state(self) -> Data:
         return t.cast("Data", json.loads(self.out("cat %s", f"{STATE_DIR}/state.json")))
@@ -134,6 +141,18 @@ class Server:
 
 
 _GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=10).read().decode())"
+
+_AWAIT = """
+import json, sys, time
+path, name, state = sys.argv[1:]
+while True:
+    try:
+        if json.load(open(path))["components"][name]["state"] == state:
+            break
+    except (OSError, KeyError):
+        pass
+    time.sleep(0.01)
+"""
 
 
 @pytest.fixture(scope="session")

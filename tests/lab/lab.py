@@ -69,7 +69,7 @@ def up(count: int, *, fresh: bool) -> None:
         raise SystemExit("The lab boots containers with systemd and bootstraps Debian: run it as root.")
     subprocess.run([HERE / "prepare.sh"], check=True)
     with _cache_lock():
-        mirror = Mirror(CACHE / f"mirror-{_recipe()}")
+        mirror = _mirror()
         mirror.build()
         used = image.build(mirror.directory / "share", CACHE / "image.work")
     names = [f"host{number}" for number in range(1, count + 1)]
@@ -81,9 +81,7 @@ def up(count: int, *, fresh: bool) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: _start_host(runtime, used, name), names))
         _start_mirror(runtime, used, mirror.directory)
-        addresses = dict(zip(names, pool.map(_await_host, names), strict=True))
-    _write_known_hosts(addresses)
-    _write_inventory(addresses, mirror)
+    _describe(names)
     print(f"{count} hosts, in {(LAB / 'inventory').relative_to(CHECKOUT)}")
 
 
@@ -91,7 +89,7 @@ def restart(host: str) -> None:
     run("podman", "kill", "--signal=KILL", _container(host))
     run("podman", "wait", _container(host))
     run("podman", "start", _container(host))
-    _await_host(host)
+    _describe(sorted(name.removeprefix(f"{PREFIX}-") for name in _containers() if not name.endswith("-mirror")))
 
 
 def down() -> None:
@@ -183,6 +181,13 @@ def _make_key() -> None:
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", LAB / "key")
 
 
+def _describe(names: list[str]) -> None:
+    """Wait for the hosts, and write down how they are reached. Their addresses are new after each start."""
+    addresses = {name: _await_host(name) for name in names}
+    _write_known_hosts(addresses)
+    _write_inventory(addresses)
+
+
 def _write_known_hosts(addresses: dict[str, str]) -> None:
     lines = [
         f"{name},{address} {run('podman', 'exec', _container(name), 'cat', '/etc/ssh/ssh_host_ed25519_key.pub')}"
@@ -196,7 +201,8 @@ def _write_known_hosts(addresses: dict[str, str]) -> None:
     )
 
 
-def _write_inventory(addresses: dict[str, str], mirror: Mirror) -> None:
+def _write_inventory(addresses: dict[str, str]) -> None:
+    mirror = _mirror()
     variables = {
         "ansible_user": "ops",
         "ansible_ssh_private_key_file": str(LAB / "key"),
@@ -218,9 +224,11 @@ def _write_inventory(addresses: dict[str, str], mirror: Mirror) -> None:
         (directory / "group_vars").symlink_to(HERE / "group_vars")
 
 
-def _recipe() -> str:
+def _mirror() -> Mirror:
+    """The mirror, in a directory that tells by its name what it was made by."""
     parts = (HERE / "mirror.py", HERE / "standins/exporter.c")
-    return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    recipe = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
+    return Mirror(CACHE / f"mirror-{recipe}")
 
 
 @contextlib.contextmanager
