@@ -15,7 +15,15 @@ export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 # ansible-test wants a place and Pythons of its own kind.
 ANSIBLE_TEST = cd "$$(tests/tools/tree)" && env -u ANSIBLE_COLLECTIONS_PATH PATH="$(CURDIR)/.cache/pythons:$$PATH" ansible-test
 
-.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export LC_ALL := C.UTF-8
+
+SCENARIOS := molecule-upgrade molecule-rollback molecule-resume
+LAB := tests/lab/lab.py
+PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ansible-playbook
+
+.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units lab lab-down \
+    demo demo-down integration molecule $(SCENARIOS) bench test
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +31,8 @@ help: ## What there is
 venv: $(VENV)/.made ## The tools, in .venv, with the newest Python from 3.11 on
 
 $(VENV)/.made: tests/requirements.txt tests/tools/python
-	python="$$(tests/tools/python)" && "$$python" -m venv --clear $(VENV)
+	python="$$(tests/tools/python 2>/dev/null || { tests/lab/prepare.sh && tests/tools/python; })" && \
+	    "$$python" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
@@ -50,3 +59,30 @@ sanity: venv ## ansible-test sanity, as Ansible Galaxy asks for it
 units: venv ## ansible-test units, also with the oldest Python of a host, if there is one
 	python="$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; $(ANSIBLE_TEST) units --venv --color no --python "$$python"
 	if PATH="$(CURDIR)/.cache/pythons:$$PATH" python3.9 -c '' 2>/dev/null; then $(ANSIBLE_TEST) units --venv --color no --python 3.9; fi
+
+lab: venv ## Three hosts to try things on, with old versions on them (needs root; see tests/lab)
+	$(LAB) fresh --hosts 3
+	$(PLAY) tests/lab/deploy.yml
+
+lab-down demo-down: venv ## Remove the hosts
+	$(LAB) down
+
+demo: venv ## Upgrade a real fleet, then again, then with a bad release
+	tests/lab/demo.sh
+
+integration: venv ## ansible-test integration, on one of the lab's hosts
+	$(LAB) fresh --hosts 1
+	$(PLAY) tests/lab/deploy.yml --extra-vars '{"lab_deploy": {"node_exporter": "1.5.0", "mysqld_exporter": "0.14.0"}}'
+	env -u ANSIBLE_COLLECTIONS_PATH tests/tools/integration --color no
+
+molecule: $(SCENARIOS) ## All scenarios: upgrade, rollback, resume
+
+$(SCENARIOS): molecule-%: venv
+	molecule test --scenario-name $*
+
+bench: venv ## What a run costs, beside a play with one ping
+	tests/benchmarks/bench.py
+
+test: venv ## All of it, each check even where another failed; then the hosts are removed
+	trap '$(LAB) down' EXIT; \
+	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units integration $(SCENARIOS)

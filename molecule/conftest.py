@@ -118,7 +118,7 @@ class Server:
 
     def on_disk(self, name: str) -> str:
         """The version that the file tells."""
-        found = re.search(r"version (\d+\.\d+\.\d+)", self.out("/usr/local/bin/%s --version 2>&1" % name))
+        found = re.search(r"version (\d+\.\d+\.\d+)", self.out(f"/usr/local/bin/{name} --version 2>&1"))
         assert found
         return found[1]
 
@@ -132,7 +132,7 @@ class Server:
         return (shown, same, self.on_disk(name), self.serves(name)) == ("active", "same", version, version)
 
     def snapshot(self) -> str:
-        """All that an upgrade may touch: files with their owner, mode, time, inode and content, and the running processes."""
+        """All that an upgrade may touch: files with owner, mode, time, inode and content, and the processes."""
         files = f"find /usr/local/bin /etc/systemd/system /etc/prometheus /etc/alertmanager {STATE_DIR} 2>/dev/null"
         listing = self.out(f"{files} | sort | xargs stat --format='%n %A %U %G %Y %i %s'")
         content = self.out(f"{files} -type f | sort | xargs sha256sum")

@@ -1,5 +1,8 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The image of the lab's hosts: a small Debian with systemd, sshd and Python, and what Debian's builds read at run time."""
+"""The image of the lab's hosts: a small Debian with systemd, sshd, Python, and what Debian's builds read."""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from mirror import debian_mirror, run
 
 SUITE = "bookworm"
 PACKAGES = (
-    "systemd systemd-sysv dbus openssh-server python3 sudo iproute2 ca-certificates libcap2-bin procps acl attr".split()
+    *("systemd", "systemd-sysv", "dbus", "openssh-server", "python3", "sudo"),
+    *("iproute2", "ca-certificates", "libcap2-bin", "procps", "acl", "attr"),
 )
 SETUP = """
 set -eu
@@ -36,7 +40,7 @@ def name(data: pathlib.Path) -> str:
 def build(data: pathlib.Path, work: pathlib.Path) -> str:
     """Make the image, unless it is there.
 
-    :param data: what Debian's builds look for below /usr/share/prometheus: without its templates, Alertmanager crash-loops.
+    :param data: what Debian's builds look for below /usr/share/prometheus: without it, Alertmanager crash-loops.
     """
     image = name(data)
     if run("podman", "images", "--quiet", image):

@@ -1,4 +1,7 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 
 """Real hosts to test on: Debian with booted systemd and sshd in podman's containers, and a release mirror over HTTP.
 
@@ -24,6 +27,7 @@ import resource
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import typing as t
 
@@ -75,7 +79,7 @@ def up(count: int, *, fresh: bool) -> None:
     names = [f"host{number}" for number in range(1, count + 1)]
     wanted = {_container(name): used for name in [*names, "mirror"]}
     there = _containers()
-    _remove([name for name in there if fresh and not name.endswith("-mirror") or there[name] != wanted.get(name)])
+    _remove([name for name in there if (fresh and not name.endswith("-mirror")) or there[name] != wanted.get(name)])
     _make_key()
     runtime = _runtime(used)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -170,8 +174,7 @@ def _await_host(name: str) -> str:
             if connection.recv(4) == b"SSH-":
                 return address
         if time.monotonic() > deadline:
-            shown = subprocess.run(["podman", "logs", "--tail=20", _container(name)], capture_output=True, text=True, check=False)
-            raise SystemExit(f"{name} didn't boot within 90 s:\n{shown.stdout}{shown.stderr}")
+            raise SystemExit(f"{name} didn't boot within 90 s; see: podman logs {_container(name)}")
         time.sleep(0.1)
 
 
@@ -197,7 +200,7 @@ def _write_known_hosts(addresses: dict[str, str]) -> None:
     (LAB / "ssh_config").write_text(
         "".join(f"Host {name}\n  HostName {address}\n" for name, address in addresses.items())
         + f"Host *\n  User ops\n  IdentityFile {LAB}/key\n  UserKnownHostsFile {LAB}/known_hosts\n"
-        + f"  ControlMaster auto\n  ControlPath {LAB}/ssh-%C\n  ControlPersist 60\n"
+        + f"  ControlMaster auto\n  ControlPath {tempfile.gettempdir()}/{PREFIX}-%C\n  ControlPersist 60\n"
     )
 
 

@@ -263,7 +263,8 @@ def _spoil(archive: pathlib.Path, version: str) -> None:
 def _compile(work: pathlib.Path, name: str, version: str, traits: dict[str, t.Any]) -> bytes:
     """A stand-in, made with the C compiler that starts fastest."""
     settings = {"VERSION": version, "SERVES": version, "LIVES": -1, "LISTENS": 1, **traits, "NAME": name}
-    defines = [f'-D{key}="{value}"' if isinstance(value, str) else f"-D{key}={value}" for key, value in settings.items()]
+    quoted = {key: f'"{value}"' if isinstance(value, str) else value for key, value in settings.items()}
+    defines = [f"-D{key}={value}" for key, value in quoted.items()]
     program = work / f"standin-{name}-{version}"
     run("tcc", *defines, "-o", program, HERE / "standins/exporter.c")
     return program.read_bytes()
@@ -283,4 +284,5 @@ def run(*argv: object, cwd: pathlib.Path | None = None) -> str:
     try:
         return subprocess.run(list(map(str, argv)), cwd=cwd, check=True, capture_output=True, text=True).stdout
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"{argv[0]} failed ({error.returncode}): {' '.join(map(str, argv))}\n{error.stderr}") from error
+        command = " ".join(map(str, argv))
+        raise SystemExit(f"exit code {error.returncode}: {command}\n{error.stderr}") from error

@@ -3,7 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Installs what the lab needs of the machine: containers, a Debian bootstrap, an SSH client, a C compiler for the stand-ins.
+# Installs what the lab needs of the machine: containers, a Debian bootstrap, an SSH client, a C compiler for the stand-ins;
+# and a Python that can make a virtual environment.
 # Does nothing where all is there. Without root or without apt, says what is missing.
 
 set -eu
@@ -21,6 +22,7 @@ done
 for pair in $files; do
     [ -e "${pair%%:*}" ] || missing="$missing ${pair##*:}"
 done
+"$(dirname "$0")/../tools/python" >/dev/null 2>&1 || missing="$missing python3 python3-venv"
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

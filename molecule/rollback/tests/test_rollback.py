@@ -13,10 +13,11 @@ from conftest import STATE_DIR, Played, Server, play
 
 Versions = dict[str, list[str]]
 
-# In one wave, each host gets a release that is bad in another way: the version, how it ends, and what the operator reads.
 IMPATIENT = {"node_exporter": {"probe_timeout": 20}}
 REFUSED = "aborted"
 UNDONE = "rolled_back"
+
+# In one wave, each host gets a release that is bad in another way: the version, how it ends, what the operator reads.
 ROUNDS: list[dict[str, tuple[str, str, list[str]]]] = [
     {
         "host1": ("1.99.1", UNDONE, ["crash loop", "this release can't start"]),
@@ -43,7 +44,7 @@ ROUNDS: list[dict[str, tuple[str, str, list[str]]]] = [
 
 def each_its_own(versions: dict[str, str]) -> str:
     """A version of node_exporter for each host, in the way that an operator writes it."""
-    return "{{ %r[inventory_hostname] }}" % versions
+    return f"{{{{ {versions!r}[inventory_hostname] }}}}"
 
 
 def failures(played: Played) -> dict[str, str]:

@@ -44,9 +44,7 @@ def test_files_keep_their_owner_and_mode(servers: dict[str, Server]) -> None:
         assert servers["host1"].out(f"stat --format='%U %G %a %h' /usr/local/bin/{name}") == "root root 755 1"
 
 
-def test_the_record_tells_what_was_done(
-    servers: dict[str, Server], wanted: dict[str, str], versions: Versions
-) -> None:
+def test_the_record_tells_what_was_done(servers: dict[str, Server], wanted: dict[str, str], versions: Versions) -> None:
     state = servers["host1"].state()
     assert (state["upgrade"]["state"], state["upgrade"]["outcome"]) == ("COMPLETED", "succeeded")
     for name, version in wanted.items():
@@ -63,7 +61,13 @@ def test_the_record_is_roots_alone_and_nothing_is_left_behind(servers: dict[str,
     assert server.out(f"find {STATE_DIR} -type d ! -perm 0700 -o -type f ! -perm 0600 -o ! -user root") == ""
     assert server.out(f"ls {STATE_DIR}/staging") == ""
     assert len(server.out(f"ls {STATE_DIR}/history").splitlines()) == 1
-    assert server.out("ls -A /usr/local/bin").split() == ["alertmanager", "amtool", "node_exporter", "prometheus", "promtool"]
+    assert server.out("ls -A /usr/local/bin").split() == [
+        "alertmanager",
+        "amtool",
+        "node_exporter",
+        "prometheus",
+        "promtool",
+    ]
 
 
 def test_a_second_run_changes_no_task_and_no_byte(servers: dict[str, Server], wanted: dict[str, str]) -> None:
@@ -99,7 +103,10 @@ def test_a_rehearsal_says_what_would_happen_and_changes_nothing(
         ({"upgrade_versions": {"nod_exporter": "1.9.0"}}, ["nod_exporter", "node_exporter"]),
         ({"upgrade_versions": {"node_exporter": "one"}}, ["node_exporter", "'one'"]),
         ({"upgrade_versions": {"node_exporter": "9.9.9"}}, ["9.9.9", "404"]),
-        ({"upgrade_overrides": {"node_exporter": {"units": ["absent.service"]}}}, ["node_exporter", "none of the units absent"]),
+        (
+            {"upgrade_overrides": {"node_exporter": {"units": ["absent.service"]}}},
+            ["none of the units absent"],
+        ),
         ({"upgrade_overrides": {"node_exporter": {"unit": "x"}}}, ["node_exporter", "unit", "units"]),
         ({"upgrade_rollback_to": "no-such-point"}, ["no-such-point"]),
     ],
