@@ -180,7 +180,7 @@ def failure(step: Data, task: str, result: Data) -> Data:
 
 
 _ENDINGS = {
-    "aborted": "Nothing was touched on this host.",
+    "aborted": "This step touched nothing.",
     "rolled_back": "{from} is back in place, and proven healthy.",
     "failed": "It could not be undone: {undo_error}. This host needs a person.",
 }

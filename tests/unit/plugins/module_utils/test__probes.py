@@ -128,4 +128,4 @@ def test_without_a_window_one_good_look_is_enough() -> None:
     ],
 )
 def test_a_watch_gives_up_where_no_time_will_help(looks: list[Look], reason: str) -> None:
-    assert watch([(number, one) for number, one in enumerate(looks)])[0].hopeless == reason
+    assert watch(list(enumerate(looks)))[0].hopeless == reason

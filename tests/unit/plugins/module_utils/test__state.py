@@ -29,9 +29,9 @@ OTHER_RUN = {"upgrade_id": "u2", "user": "ops", "controller": "c2", "job": "17"}
 STEP = Step("node_exporter", "1.9.0")
 
 
-def begun(*steps: Step, run: dict[str, str] = RUN) -> Document:
+def begun(*steps: Step, run: dict[str, str] | None = None) -> Document:
     document = Document()
-    document.begin(run, steps=[step.key for step in steps or (STEP,)], details={"phase": "exporters"}, now=NOW)
+    document.begin(run or RUN, steps=[step.key for step in steps or (STEP,)], details={"phase": "exporters"}, now=NOW)
     return document
 
 

@@ -206,7 +206,7 @@ def test_a_failure_is_noted_with_what_the_service_said(result: Data, error: str,
 @pytest.mark.parametrize(
     ("outcome", "changes", "lines"),
     [
-        ("aborted", {}, ["h1: loki 3.0.0 aborted at 'Swap'.", "boom", "Nothing was touched on this host."]),
+        ("aborted", {}, ["h1: loki 3.0.0 aborted at 'Swap'.", "boom", "This step touched nothing."]),
         (
             "rolled_back",
             {"journal": ["panic"]},
@@ -230,7 +230,7 @@ def test_a_failure_is_noted_with_what_the_service_said(result: Data, error: str,
         (
             "aborted",
             {"component": None},
-            ["h1: the upgrade aborted at 'Swap'.", "boom", "Nothing was touched on this host."],
+            ["h1: the upgrade aborted at 'Swap'.", "boom", "This step touched nothing."],
         ),
     ],
 )
