@@ -47,12 +47,20 @@ class Played(t.NamedTuple):
 class Run:
     """A run of ansible-playbook, in a process group of its own."""
 
-    def __init__(self, playbook: str, *arguments: str, **variables: t.Any) -> None:
+    def __init__(
+        self, playbook: str, *arguments: str, collections: pathlib.Path | None = None, **variables: t.Any
+    ) -> None:
+        """Start it.
+
+        :param collections: where the collection is installed; otherwise it is the checkout's.
+        """
         path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
         settings = {"ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500"}
+        if collections:
+            settings["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
         self._process = subprocess.Popen(
             ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
-            cwd=CHECKOUT,
+            cwd=collections or CHECKOUT,
             env={**os.environ, **settings},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+import subprocess
 import typing as t
 
+import jsonschema
 import pytest
-from conftest import STATE_DIR, Server, play
+from conftest import CHECKOUT, STATE_DIR, Run, Server, play
 
 Versions = dict[str, list[str]]
 WANTED = {"node_exporter": 1, "alertmanager": 1, "prometheus": 2}
@@ -54,6 +58,12 @@ def test_the_record_tells_what_was_done(servers: dict[str, Server], wanted: dict
     points = state["components"]["prometheus"]["inventory"]["restore_points"]
     assert [point["version"] for point in points] == versions["prometheus"][:2]
     assert state["components"]["prometheus"]["inventory"]["previous_version"] == versions["prometheus"][1]
+
+
+def test_the_record_satisfies_its_published_schema(servers: dict[str, Server]) -> None:
+    schema = json.loads((CHECKOUT / "docs/state.schema.json").read_text())
+    for server in servers.values():
+        jsonschema.Draft202012Validator(schema).validate(server.state())
 
 
 def test_the_record_is_roots_alone_and_nothing_is_left_behind(servers: dict[str, Server]) -> None:
@@ -120,6 +130,23 @@ def test_a_wrong_wish_is_refused_by_its_name_before_anything_is_touched(
     played = play(playbook, code=2, **{"upgrade_versions": {**wanted, "node_exporter": "1.11.1"}, **variables})
     assert [word for word in says if word not in played.output] == []
     assert {name: server.out("sha256sum /usr/local/bin/*") for name, server in servers.items()} == before
+
+
+def test_the_installed_collection_works_by_its_name(
+    servers: dict[str, Server], wanted: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """Built, installed and run from somewhere else, with nothing of the checkout but the lab's inventory."""
+    galaxy = ["ansible-galaxy", "collection"]
+    subprocess.run([*galaxy, "build", "--output-path", tmp_path, CHECKOUT], check=True)
+    (artifact,) = tmp_path.glob("*.tar.gz")
+    subprocess.run([*galaxy, "install", "--offline", "-p", tmp_path, artifact], check=True)
+    before = snapshots(servers)
+    for playbook in ("plan", "upgrade", "status", "verify", "rollback"):
+        with Run(f"observability.stack.{playbook}", collections=tmp_path, upgrade_versions=wanted) as run:
+            played = run.end()
+        assert played.code == 0, played.output
+        assert played.changed == 0
+    assert snapshots(servers) == before
 
 
 def test_roles_work_in_a_playbook_of_ones_own(servers: dict[str, Server], wanted: dict[str, str]) -> None:

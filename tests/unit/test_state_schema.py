@@ -1,0 +1,94 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The published schema of state.json says what the code writes."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import typing as t
+
+import jsonschema
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _state
+from ansible_collections.observability.stack.plugins.module_utils._state import Document, Step
+
+NOW = "2026-11-21T03:00:00Z"
+RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "job": "17"}
+STEP = Step("node_exporter", "1.9.0")
+SCHEMA: dict[str, t.Any] = json.loads((pathlib.Path(__file__).parents[2] / "docs/state.schema.json").read_text())
+
+
+def check(data: dict[str, t.Any]) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(data)
+
+
+def ended(outcome: str) -> Document:
+    """A host on which one step was gone through, with all that is recorded on the way."""
+    document = Document()
+    document.begin(
+        RUN, steps=[STEP.key], details={"kind": "upgrade", "mode": "standard", "phase": "exporters"}, now=NOW
+    )
+    document.start_step(STEP, from_version="1.5.0", now=NOW)
+    document.set_component(STEP.component, "staged", now=NOW)
+    if outcome != "aborted":
+        document.advance("UPGRADING", now=NOW)
+        document.add_restore_point(STEP.component, backup_id="b1", version="1.5.0", now=NOW)
+        files = [{"path": "/usr/local/bin/node_exporter", "before": "a" * 64, "after": "b" * 64}]
+        document.set_component(STEP.component, "activated", now=NOW, backup_id="b1", files=files)
+        check(document.data)
+        document.set_component(STEP.component, "verifying", now=NOW)
+    if outcome == "succeeded":
+        document.installed(STEP.component, STEP.to_version, paths=["/x"], sha256="b" * 64, now=NOW)
+    document.end_step(STEP, outcome, now=NOW, error=None if outcome == "succeeded" else "it broke")
+    document.close(abandon=True, now=NOW)
+    return document
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("outcome", _state.OUTCOMES)
+def test_a_document_satisfies_it_however_a_step_ends(outcome: str) -> None:
+    check(ended(outcome).data)
+
+
+def test_a_new_document_satisfies_it() -> None:
+    check(_state.new_document())
+
+
+def test_it_knows_the_states_and_outcomes_of_the_code() -> None:
+    kinds = SCHEMA["$defs"]
+    assert kinds["upgrade"]["properties"]["state"]["enum"] == list(_state.UPGRADE_TRANSITIONS)
+    assert kinds["component"]["properties"]["state"]["enum"] == list(_state.COMPONENT_TRANSITIONS)
+    assert kinds["outcome"]["enum"] == list(_state.OUTCOMES)
+    assert SCHEMA["properties"]["schema_version"]["minimum"] == _state.SCHEMA_VERSION
+
+
+def test_it_names_every_key_that_is_written() -> None:
+    document = ended("succeeded").data
+    assert set(document["upgrade"]) <= set(SCHEMA["$defs"]["upgrade"]["properties"])
+    assert set(document["components"]["node_exporter"]) <= set(SCHEMA["$defs"]["component"]["properties"])
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        (("upgrade", "state"), "DONE"),
+        (("components", "node_exporter", "state"), "done"),
+        (("components", "node_exporter", "attempts"), -1),
+        (("upgrade", "steps"), {"node_exporter@1.9.0": "maybe"}),
+        (("upgrade", "started_at"), "yesterday"),
+    ],
+)
+def test_what_is_wrong_does_not_satisfy_it(path: tuple[str, ...], wrong: t.Any) -> None:
+    data = ended("succeeded").data
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = wrong
+    with pytest.raises(jsonschema.ValidationError):
+        check(data)
