@@ -23,7 +23,14 @@ if t.TYPE_CHECKING:
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 STATE_DIR = "/var/lib/observability-upgrades"
-PORTS = {"node_exporter": 9100, "alertmanager": 9093, "prometheus": 9090}
+PORTS = {
+    "node_exporter": 9100,
+    "alertmanager": 9093,
+    "prometheus": 9090,
+    "blackbox_exporter": 9115,
+    "pushgateway": 9091,
+    "mysqld_exporter": 9104,
+}
 Data = dict[str, t.Any]
 
 

@@ -132,6 +132,27 @@ def test_a_wrong_wish_is_refused_by_its_name_before_anything_is_touched(
     assert {name: server.out("sha256sum /usr/local/bin/*") for name, server in servers.items()} == before
 
 
+def test_other_exporters_are_found_as_they_are_set_up_and_upgraded(
+    servers: dict[str, Server], versions: Versions
+) -> None:
+    server, names = servers["host3"], ["blackbox_exporter", "pushgateway"]
+    play("tests/lab/deploy.yml", "-l", "host3", lab_deploy={name: versions[name][0] for name in names})
+    play("upgrade", "-l", "host3", upgrade_versions={name: versions[name][2] for name in names})
+    for name in names:
+        assert server.is_healthy(name, versions[name][2])
+
+
+def test_what_the_unit_sets_and_the_new_version_has_not_stands_in_the_way(
+    servers: dict[str, Server], versions: Versions
+) -> None:
+    older, newer = versions["mysqld_exporter"][:2]
+    play("tests/lab/deploy.yml", "-l", "host3", lab_deploy={"mysqld_exporter": older})
+    played = play("upgrade", "-l", "host3", code=2, upgrade_versions={"mysqld_exporter": newer})
+    assert "DATA_SOURCE_NAME, which was removed in 0.15.0" in played.output
+    assert "not-a-secret" not in played.output
+    assert servers["host3"].is_healthy("mysqld_exporter", older)
+
+
 def test_the_installed_collection_works_by_its_name(
     servers: dict[str, Server], wanted: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
@@ -139,7 +160,7 @@ def test_the_installed_collection_works_by_its_name(
     galaxy = ["ansible-galaxy", "collection"]
     subprocess.run([*galaxy, "build", "--output-path", tmp_path, CHECKOUT], check=True)
     (artifact,) = tmp_path.glob("*.tar.gz")
-    subprocess.run([*galaxy, "install", "--offline", "-p", tmp_path, artifact], check=True)
+    subprocess.run([*galaxy, "install", "--offline", "--force", "-p", tmp_path, artifact], check=True)
     before = snapshots(servers)
     for playbook in ("plan", "upgrade", "status", "verify", "rollback"):
         with Run(f"observability.stack.{playbook}", collections=tmp_path, upgrade_versions=wanted) as run:
