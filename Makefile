@@ -13,7 +13,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 
 # ansible-test wants a place and Pythons of its own kind.
-ANSIBLE_TEST = cd "$$(tests/tools/tree)" && env -u ANSIBLE_COLLECTIONS_PATH PATH="$(CURDIR)/.cache/pythons:$$PATH" ansible-test
+ANSIBLE_TEST = cd "$$(tests/tools/tree)" && env -u ANSIBLE_COLLECTIONS_PATH HOME="$(CURDIR)/.cache/home" \
+    PATH="$(CURDIR)/.cache/pythons:$$PATH" ansible-test
 
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export LC_ALL := C.UTF-8
@@ -22,19 +23,20 @@ SCENARIOS := molecule-upgrade molecule-rollback molecule-resume
 LAB := tests/lab/lab.py
 PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ansible-playbook
 
-.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units lab lab-down \
+.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units newer newer-core lab lab-down \
     demo demo-down integration molecule $(SCENARIOS) bench test
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-venv: $(VENV)/.made ## The tools, in .venv, with the newest Python from 3.11 on
+venv: $(VENV)/.made ## The tools, in .venv
 
 $(VENV)/.made: tests/requirements.txt tests/tools/python
-	python="$$(tests/tools/python 2>/dev/null || { tests/lab/prepare.sh && tests/tools/python; })" && \
-	    "$$python" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-	touch $@
+	@tests/tools/python $(WHICH_PYTHON) >/dev/null 2>&1 || tests/lab/prepare.sh
+	@echo "Installing the tools into $(VENV)"
+	@"$$(tests/tools/python $(WHICH_PYTHON))" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
 
 lint: lint-yaml lint-python lint-ansible lint-docs ## yamllint, ruff, mypy, ansible-lint, documentation
 
@@ -60,6 +62,16 @@ units: venv ## ansible-test units, also with the oldest Python of a host, if the
 	python="$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; $(ANSIBLE_TEST) units --venv --color no --python "$$python"
 	if PATH="$(CURDIR)/.cache/pythons:$$PATH" python3.9 -c '' 2>/dev/null; then $(ANSIBLE_TEST) units --venv --color no --python 3.9; fi
 
+newer: ## The unit tests, and an upgrade, with the newest ansible-core; it wants Python 3.12
+	$(MAKE) --no-print-directory VENV=.venv-newer WHICH_PYTHON=newer newer-core
+
+newer-core: venv
+	PYTHONPATH=$(COLLECTIONS) pytest -q -p no:cacheprovider tests/unit
+	$(LAB) fresh --hosts 3
+	$(PLAY) tests/lab/deploy.yml
+	$(PLAY) playbooks/upgrade.yml --extra-vars '{"upgrade_versions": {"node_exporter": "1.9.0", "alertmanager": "0.28.1"}}'
+	$(PLAY) playbooks/verify.yml
+
 lab: venv ## Three hosts to try things on, with old versions on them (needs root; see tests/lab)
 	$(LAB) fresh --hosts 3
 	$(PLAY) tests/lab/deploy.yml
@@ -84,5 +96,6 @@ bench: venv ## What a run costs, beside a play with one ping
 	tests/benchmarks/bench.py
 
 test: venv ## All of it, each check even where another failed; then the hosts are removed
-	trap '$(LAB) down' EXIT; \
-	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units integration $(SCENARIOS)
+	newer=newer; tests/tools/python newer >/dev/null || { newer=; echo "Left out: newer"; }; \
+	    trap '$(LAB) down' EXIT; \
+	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units integration $(SCENARIOS) $$newer
