@@ -24,6 +24,7 @@ import typing as t
 import zipfile
 import zlib
 
+from . import _files
 from ._errors import ReleaseError
 
 MEMBER_LIMIT = 2 << 30
@@ -126,7 +127,7 @@ def _take(content: t.IO[bytes], archive: str, member: str, target: str, size: in
         raise _unsafe(archive, member, f"it has {size} bytes, more than {MEMBER_LIMIT}")
     found.add(member)
     descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as sink:
+    with _files.naming(target), open(descriptor, "wb") as sink:
         written = 0
         for chunk in iter(lambda: content.read(_CHUNK), b""):
             written += len(chunk)

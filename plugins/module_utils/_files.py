@@ -145,13 +145,24 @@ def remove_if_there(path: str) -> None:
 
 
 @contextlib.contextmanager
+def naming(path: str) -> t.Iterator[None]:
+    """Let an error of the operating system tell which file it is about: a write to a descriptor doesn't."""
+    try:
+        yield
+    except OSError as exc:
+        exc.filename = exc.filename or path
+        raise
+
+
+@contextlib.contextmanager
 def _create(path: str, mode: int) -> t.Iterator[int]:
     """A new file of our own, never one that is there or a link; gone again if what is done with it fails."""
     remove_if_there(path)
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        os.fchmod(descriptor, mode)
-        yield descriptor
+        with naming(path):
+            os.fchmod(descriptor, mode)
+            yield descriptor
     except BaseException:
         remove_if_there(path)
         raise

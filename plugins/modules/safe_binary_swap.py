@@ -16,7 +16,7 @@ description:
   - All files of a component go together. Each successor is prepared beside its place, made durable, and checked, before
     the first of them is renamed. If a rename fails, those already done are undone.
   - Owner, mode, file capabilities, ACLs, the SELinux context and all other extended attributes are carried over from
-    the file that is replaced.
+    the file that is replaced. A symbolic link is replaced by a file; undoing the step brings the link back.
   - Before that a restore point is made, and the host's record says which files may be other than they were. So a crash
     at any moment leaves a record that names it.
   - A second attempt after a crash keeps the restore point of the first, which holds the last version that was good.

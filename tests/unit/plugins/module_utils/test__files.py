@@ -170,3 +170,13 @@ def test_remove_if_there_removes_and_forgives(program: pathlib.Path) -> None:
 )
 def test_explain_says_where_and_what_next(number: int, says: str) -> None:
     assert says in _files.explain(OSError(number, os.strerror(number), "/x"))
+
+
+def test_a_write_without_space_left_tells_which_file_it_was() -> None:
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(OSError, match="'/state/x'") as failure,
+        _files.naming("/state/x"),
+    ):
+        full.write(b"x")
+    assert _files.explain(failure.value).startswith("/state/x: No space left on device; free some space there")
