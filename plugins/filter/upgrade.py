@@ -85,7 +85,6 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "plan_rollback": plan_rollback,
     "plan_fleet": plan_fleet,
     "plan_blockers": _planner.blockers,
-    "plan_groups": _planner.groups,
     "swap_files": _planner.swap_files,
     "plan_table": _report.plan,
     "probe_targets": probe_targets,

@@ -571,12 +571,6 @@ def _sequence(steps: list[Data], *, reverse: bool) -> list[str]:
     return [step["key"] for step in sorted(versions, key=rank, reverse=reverse)]
 
 
-def groups(plan: Data, host: str) -> list[str]:
-    """The groups that a host with steps joins: one for each phase it has steps in, by the phase's place in the plan."""
-    places = [f"upgrade_phase_{place}" for place, phase in enumerate(plan["phases"], 1) if host in phase["hosts"]]
-    return ["upgrade_planned", *places]
-
-
 def swap_files(step: Data, staged: Data) -> list[Data]:
     """The files to put in place: those that were staged, or what is in place already."""
     proven = {file["name"]: file for file in staged.get("files") or []} if step["stage"] else {}

@@ -201,6 +201,7 @@ def _write_known_hosts(addresses: dict[str, str]) -> None:
         "".join(f"Host {name}\n  HostName {address}\n" for name, address in addresses.items())
         + f"Host *\n  User ops\n  IdentityFile {LAB}/key\n  UserKnownHostsFile {LAB}/known_hosts\n"
         + f"  ControlMaster auto\n  ControlPath {tempfile.gettempdir()}/{PREFIX}-%C\n  ControlPersist 60\n"
+        + "  ConnectionAttempts 60\n"
     )
 
 

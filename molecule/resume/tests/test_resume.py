@@ -14,6 +14,7 @@ from conftest import CHECKOUT, STATE_DIR, Run, Server, play
 
 Versions = dict[str, list[str]]
 ALL_AT_ONCE = ["100%"]
+_AWAY = "systemctl stop ssh; pkill -KILL sshd; sleep 25; systemctl start ssh"
 
 
 def is_at_rest(server: Server) -> bool:
@@ -95,3 +96,26 @@ def test_a_bad_release_that_was_cut_off_is_left_behind_by_wishing_for_a_good_one
     assert server.component("node_exporter")["inventory"]["previous_version"] == before
     play("rollback", "-l", "host2", upgrade_rollback_to="previous")
     assert server.is_healthy("node_exporter", before)
+
+
+def test_a_host_that_is_lost_stops_what_comes_after_it_and_is_finished_by_the_next_run(
+    servers: dict[str, Server], versions: Versions
+) -> None:
+    play("rollback", "-l", "host1,host3", upgrade_rollback_to="previous", upgrade_only=["node_exporter"])
+    before, after = versions["node_exporter"][2], "1.99.12"
+    prometheus = versions["prometheus"][:2]
+    wish = {"node_exporter": after, "prometheus": prometheus[1]}
+    with Run("upgrade", upgrade_versions=wish, upgrade_waves=[2, "100%"]) as run:
+        servers["host2"].await_state("node_exporter", "verifying")
+        servers["host2"].out("systemd-run --quiet --on-active=1 sh -c %s", _AWAY)
+        played = run.end()
+    assert played.code != 0
+    assert "host3 isn't begun: host2 can't be reached any more" in played.output
+    assert servers["host1"].is_healthy("node_exporter", after)
+    assert servers["host1"].is_healthy("prometheus", prometheus[0])
+    assert servers["host3"].is_healthy("node_exporter", before)
+    assert servers["host2"].component("node_exporter")["state"] == "verifying"
+    play("upgrade", upgrade_versions=wish, upgrade_waves=ALL_AT_ONCE)
+    for server in servers.values():
+        assert server.is_healthy("node_exporter", after)
+        assert is_at_rest(server)

@@ -133,13 +133,6 @@ def test_a_fleet_s_plan_is_made_from_what_hosts_hold_as_templates() -> None:
     assert fleet["digest"] == fleet_of(plan_of())["digest"]
 
 
-def test_a_host_joins_a_group_for_each_phase_that_it_has_steps_in() -> None:
-    assert render("plan | plan_groups(host)", plan=fleet_of(plan_of()), host="{{ 'h1' }}") == [
-        "upgrade_planned",
-        "upgrade_phase_1",
-    ]
-
-
 def test_blockers_are_lines_and_nothing_stands_in_the_way_of_nothing() -> None:
     blocked = plan_of(survey=survey({"node_exporter": facts("node_exporter", "unknown")}))
     (line,) = render("plan | plan_blockers", plan=fleet_of(blocked))
@@ -315,7 +308,6 @@ def test_what_cannot_be_meant_is_said_in_words(variables: Data, says: str) -> No
 CALLS = {name: f"value | {name}" for name in upgrade._FILTERS} | {
     "plan_host": "value | plan_host('h', {})",
     "plan_rollback": "value | plan_rollback('h', 'previous')",
-    "plan_groups": "value | plan_groups('h')",
     "swap_files": "value | swap_files({})",
     "failure": "value | failure('t', {})",
     "failure_text": "value | failure_text('h')",
