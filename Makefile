@@ -96,6 +96,6 @@ bench: venv ## What a run costs, beside a play with one ping
 	tests/benchmarks/bench.py
 
 test: venv ## All of it, each check even where another failed; then the hosts are removed
-	newer=newer; tests/tools/python newer >/dev/null || { newer=; echo "Left out: newer"; }; \
+	@newer=newer; tests/tools/python newer >/dev/null || { newer=; echo "Left out: newer"; }; \
 	    trap '$(LAB) down' EXIT; \
 	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units integration $(SCENARIOS) $$newer

@@ -115,12 +115,29 @@ def test_neighbours_finish_and_later_waves_do_not_start(servers: dict[str, Serve
     assert servers["host3"].snapshot() == before
 
 
-def test_a_failed_step_ends_the_hosts_run_unless_it_is_told_to_go_on(
-    servers: dict[str, Server], versions: Versions
-) -> None:
+def test_a_failed_step_ends_the_hosts_run(servers: dict[str, Server], versions: Versions) -> None:
     wish: dict[str, t.Any] = {"node_exporter": "1.99.1", "alertmanager": versions["alertmanager"][1]}
     play("upgrade", "-l", "host1", code=2, upgrade_versions=wish)
     assert servers["host1"].is_healthy("alertmanager", versions["alertmanager"][0])
+
+
+def test_a_run_that_is_told_to_go_on_leaves_out_what_builds_on_a_failed_step(
+    servers: dict[str, Server], versions: Versions
+) -> None:
+    server, older = servers["host1"], versions["node_exporter"][0]
+    play(
+        "upgrade",
+        "-l",
+        "host1",
+        code=2,
+        upgrade_versions={"node_exporter": "1.99.12"},
+        upgrade_overrides={"node_exporter": {"stages": ["1.99.1"]}},
+        upgrade_on_failure="continue",
+    )
+    assert server.is_healthy("node_exporter", older)
+    upgrade = server.state()["upgrade"]
+    assert upgrade["steps"] == {"node_exporter@1.99.1": "rolled_back", "node_exporter@1.99.12": "pending"}
+    assert upgrade["state"] == "ROLLED_BACK"
 
 
 def test_a_server_that_dies_at_start_comes_back_with_its_tools(servers: dict[str, Server], versions: Versions) -> None:
