@@ -44,6 +44,7 @@ class Played(t.NamedTuple):
     def recap(self) -> dict[str, dict[str, int]]:
         """The figures of each host: changed, failed, rescued, ..."""
         rows = re.findall(r"^(\S+) +: (ok=.*)$", self.output, re.MULTILINE)
+        assert rows or "no hosts matched" in self.output, f"no recap:\n{self.output}"
         return {host: {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", row)} for host, row in rows}
 
     @property
@@ -62,7 +63,12 @@ class Run:
         :param collections: where the collection is installed; otherwise it is the checkout's.
         """
         path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
-        settings = {"ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500"}
+        # Where colour is wanted of Molecule, it forces Ansible to it, whatever ANSIBLE_NOCOLOR says.
+        settings = {
+            "ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"),
+            "ANSIBLE_FORCE_COLOR": "0",
+            "COLUMNS": "500",
+        }
         if collections:
             settings["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
         self._process = subprocess.Popen(

@@ -167,7 +167,7 @@ def outcome(documents: dict[str, Data]) -> str:
 
 
 def failure(step: Data, task: str, result: Data) -> Data:
-    """What went wrong with a step: the task, its message, and what the service's journal said."""
+    """What went wrong with a step, or with the upgrade itself: the task, its message, and what the journal said."""
     services = result.get("services") or [{}]
     return {
         "component": step.get("component"),
@@ -190,8 +190,12 @@ def failures(found: list[Data], host: str) -> str:
     """Why a host's upgrade failed, and how it stands now."""
     lines = []
     for item in found:
-        subject = f"{item['component']} {item['to']}" if item["component"] else "the upgrade"
-        lines.append(f"{host}: {subject} {item['outcome'].replace('_', ' ')} at '{item['task']}'.")
+        if not item["component"]:
+            lines += [f"{host}: the upgrade failed at '{item['task']}'.", item["error"]]
+            continue
+        lines.append(
+            f"{host}: {item['component']} {item['to']} {item['outcome'].replace('_', ' ')} at '{item['task']}'."
+        )
         lines.append(item["error"])
         if item["journal"]:
             lines += ["The journal's last lines:", *[f"    {line}" for line in item["journal"]]]

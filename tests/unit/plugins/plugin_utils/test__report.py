@@ -227,13 +227,14 @@ def test_a_failure_is_noted_with_what_the_service_said(result: Data, error: str,
                 "It could not be undone: disk full. This host needs a person.",
             ],
         ),
-        (
-            "aborted",
-            {"component": None},
-            ["h1: the upgrade aborted at 'Swap'.", "boom", "This step touched nothing."],
-        ),
     ],
 )
 def test_a_failure_tells_how_the_host_stands_now(outcome: str, changes: Data, lines: list[str]) -> None:
     noted = {"component": "loki", "from": "2.9.1", "to": "3.0.0", "task": "Swap", "error": "boom", "journal": []}
     assert _report.failures([{**noted, **changes, "outcome": outcome}], "h1").splitlines() == lines
+
+
+def test_what_is_no_steps_failure_is_told_without_more() -> None:
+    """An upgrade that can't be begun or closed: what became of its steps isn't known here."""
+    noted = _report.failure({}, "Begin", {"msg": "ops has the host"})
+    assert _report.failures([noted], "h1").splitlines() == ["h1: the upgrade failed at 'Begin'.", "ops has the host"]
