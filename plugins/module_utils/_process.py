@@ -71,10 +71,6 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
-def is_alive(pid: int) -> bool:
-    return os.path.isdir(f"{PROC}/{pid}")
-
-
 def started(pid: int) -> float:
     """When a process started, in seconds since the epoch; 0 if it is gone. With the pid it names a process for ever.
 

@@ -46,9 +46,6 @@ class Manifest(t.NamedTuple):
     created_at: str
     entries: list[Entry]
 
-    def binaries(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.kind == "binary"]
-
 
 class Original(t.NamedTuple):
     """A file to keep. ``source`` is where its content is, if that isn't the path itself."""
