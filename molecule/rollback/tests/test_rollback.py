@@ -152,19 +152,19 @@ def test_a_server_that_dies_at_start_comes_back_with_its_tools(servers: dict[str
     assert upgrade["steps"] == {f"prometheus@{stage}": "succeeded", "prometheus@3.99.1": "rolled_back"}
 
 
-@pytest.mark.parametrize("record", ["writable", "not writable"])
-def test_what_cannot_be_undone_is_told_with_the_reason(servers: dict[str, Server], record: str) -> None:
-    server = servers["host2"]
+@pytest.mark.parametrize(("host", "record"), [("host2", "writable"), ("host3", "not writable")])
+def test_what_cannot_be_undone_is_told_with_the_reason(servers: dict[str, Server], host: str, record: str) -> None:
+    server = servers[host]
     wish = {"upgrade_versions": {"node_exporter": "1.99.2"}, "upgrade_overrides": IMPATIENT}
-    with Run("upgrade", "-l", "host2", **wish) as run:
+    with Run("upgrade", "-l", host, **wish) as run:
         server.await_state("node_exporter", "verifying")
-        server.out(f"mv {STATE_DIR}/backups {STATE_DIR}/kept && touch {STATE_DIR}/backups")
+        server.out(f"mv {STATE_DIR}/backups {STATE_DIR}/kept && mkdir --mode=700 {STATE_DIR}/backups")
         if record == "not writable":
             server.out(f"mount --bind {STATE_DIR} {STATE_DIR} && mount -o remount,ro,bind {STATE_DIR}")
         played = run.end()
-    server.out(f"umount {STATE_DIR} || true; rm -f {STATE_DIR}/backups; mv {STATE_DIR}/kept {STATE_DIR}/backups")
+    server.out(f"umount {STATE_DIR} || true; rmdir {STATE_DIR}/backups; mv {STATE_DIR}/kept {STATE_DIR}/backups")
     assert played.code == 2
-    told = failures(played)["host2"]
+    told = failures(played)[host]
     assert "It could not be undone:" in told
     assert "This host needs a person." in told
     assert ("nor could that be recorded:" in told) == (record == "not writable")
