@@ -56,26 +56,54 @@ def holder(lease: Lease, *, now: float, dead: t.Collection[str] = ()) -> str | N
     return None if upgrade_id in dead or lease.get("expires", 0) <= now else upgrade_id
 
 
-def enter(lease: Lease, run: dict[str, t.Any] | None, *, now: float, seconds: float, boot_id: str) -> Lease:
+def enter(
+    lease: Lease, run: dict[str, t.Any] | None, *, now: float, seconds: float, boot_id: str, acquire: bool = False
+) -> Lease:
     """The lease after a module has come in: renewed or taken for its run, or as it was if it belongs to none.
 
     :param run: ``upgrade_id``, ``user``, ``controller``, ... of the run; ``dead`` names runs that are known to be dead.
+    :param acquire: take a lease that nobody has. Otherwise only the run's own is renewed, even one that has ended: a
+        module that comes late, after another run or the host itself went on, is refused.
     :raises LockedError: naming who holds it, since when, and how to go on.
     """
-    wanted = run["upgrade_id"] if run else None
-    has_it = holder(lease, now=now, dead=(run or {}).get("dead") or ())
-    if has_it not in (None, wanted):
-        raise LockedError(describe(lease, now=now))
+    if run is None or (acquire and not is_of(lease, run)):
+        if holder(lease, now=now, dead=(run or {}).get("dead") or ()) is not None:
+            raise LockedError(describe(lease, now=now))
+    elif not is_of(lease, run):
+        raise LockedError(_lost(lease, run, now=now), key="lock.lost")
     if run is None:
         return lease
-    taken = lease.get("upgrade_id") != wanted
+    taken = not is_of(lease, run)
     return {
         **{key: run.get(key) for key in _FROM_RUN},
         "token": lease.get("token", 0) + taken,
         "acquired": now if taken else lease["acquired"],
+        "renewed": now,
         "expires": now + seconds,
         "boot_id": boot_id,
     }
+
+
+def is_of(lease: Lease, run: dict[str, t.Any]) -> bool:
+    """Whether a lease is that of a run, still or once."""
+    return bool(lease.get("upgrade_id") == run["upgrade_id"])
+
+
+def name(lease: Lease) -> str:
+    """A lease's run, as people know it."""
+    user, controller = lease.get("user") or "somebody", lease.get("controller") or "?"
+    return f"upgrade {lease['upgrade_id']} of {user} on {controller}"
+
+
+def _lost(lease: Lease, run: dict[str, t.Any], *, now: float) -> str:
+    """Why a run that had the host, or never began on it, must not go on."""
+    since = max(0, now - lease.get("acquired", now)) / 60
+    who = f"{name(lease)} has had it for {since:.0f} min" if lease.get("upgrade_id") else "nobody has it now"
+    return (
+        f"upgrade {run['upgrade_id']} doesn't have this host, or not any more: {who}. It was taken over, released, or "
+        "undone by the host itself meanwhile, or never begun. This run must not go on here; run again when the host "
+        "is free, which works out from what is there now what is left to do"
+    )
 
 
 def describe(lease: Lease, *, now: float) -> str:

@@ -11,6 +11,7 @@ state.json    the document
 upgrade.lock  the lease; the kernel's lock on this file is held by a module for its whole action
 backups/      restore points
 staging/      proven candidates that are not in use yet
+pending/      a marker for each component whose swap nobody has confirmed yet; see C(_rebuilt)
 history/      one document per finished upgrade
 """
 
@@ -56,6 +57,9 @@ class Layout(t.NamedTuple):
     def staging(self, key: str = "") -> str:
         return os.path.join(self.root, "staging", key)
 
+    def pending(self, component: str = "") -> str:
+        return os.path.join(self.root, "pending", f"{component}.json" if component else "")
+
     def history(self, upgrade_id: str = "") -> str:
         return os.path.join(self.root, "history", f"{upgrade_id}.json" if upgrade_id else "")
 
@@ -68,12 +72,20 @@ class Session:
         self.document = document
         self.writable = writable
         self.warnings: list[str] = []
+        self.took_over: dict[str, t.Any] | None = None
         self._clock = clock
         self._lock: int | None = None
 
     @property
     def now(self) -> str:
         return timestamp(self._clock())
+
+    def note_takeover(self, before: dict[str, t.Any], lease: dict[str, t.Any]) -> None:
+        """Tell from whom the lease was taken, if it was: that run has ended without giving it back."""
+        if before.get("upgrade_id") in (None, lease.get("upgrade_id")):
+            return
+        self.took_over = {key: before.get(key) for key in ("upgrade_id", "user", "controller")}
+        self.warnings.append(f"took over from {_lease.name(before)}, which ended without giving the host back")
 
     def save(self) -> None:
         """Put the document on disk, durably, as its next revision, unless it is there as it is."""
@@ -112,7 +124,10 @@ def session(
     state_dir: str,
     *,
     run: dict[str, t.Any] | None = None,
+    acquire: bool = False,
+    force: bool = False,
     check_mode: bool = False,
+    wait: float = _LOCK_WAIT,
     lease_seconds: float = _lease.LEASE_SECONDS,
     clock: t.Callable[[], float] = time.time,
     sleep: t.Callable[[float], None] = time.sleep,
@@ -122,26 +137,34 @@ def session(
     A module that a dead run left behind still holds the kernel's lock: then this waits until it has ended.
 
     :param run: who acts, see C(_lease.enter). Without it no lease is taken, and a foreign one is respected.
-    :raises LockedError: if another run has the host.
+    :param acquire: the run begins here, so it may take a lease that nobody has. In check mode no run has begun, and any
+        module may.
+    :param force: don't ask for the lease at all, nor renew it: for the host's own guard, and for releasing one.
+    :param wait: seconds to wait for the kernel's lock; 0 is one try.
+    :raises LockedError: if another run has the host, or another process holds the kernel's lock.
     """
     layout = Layout(state_dir)
     if check_mode:
-        lease = _lease.decode(_read(layout.lock))
-        _lease.enter(lease, run, now=clock(), seconds=lease_seconds, boot_id="")
-        yield Session(layout, Document(peek(state_dir)), writable=False, clock=clock)
+        before = read_lease(state_dir)
+        current = Session(layout, Document(peek(state_dir)), writable=False, clock=clock)
+        if not force:
+            lease = _lease.enter(before, run, now=clock(), seconds=lease_seconds, boot_id="", acquire=True)
+            current.note_takeover(before, lease)
+        yield current
         return
-    for path in (layout.root, layout.backup(), layout.staging(), layout.history()):
+    for path in (layout.root, layout.backup(), layout.staging(), layout.pending(), layout.history()):
         _files.ensure_private_directory(path.rstrip("/"))
-    with _locked(layout.lock, sleep=sleep) as descriptor:
-        before = _lease.decode(os.pread(descriptor, _lease.SIZE, 0))
-        lease = _lease.enter(before, run, now=clock(), seconds=lease_seconds, boot_id=_boot_id())
+    with _locked(layout.lock, sleep=sleep, wait=wait) as descriptor:
+        before = lease = _lease.decode(os.pread(descriptor, _lease.SIZE, 0))
+        if not force:
+            now, boot_id = clock(), _boot_id()
+            lease = _lease.enter(before, run, now=now, seconds=lease_seconds, boot_id=boot_id, acquire=acquire)
         if lease != before:
             _write_lease(descriptor, lease)
         document, warnings = _load(layout, now=timestamp(clock()))
         current = Session(layout, document, writable=True, clock=clock)
         current.warnings.extend(warnings)
-        if before.get("upgrade_id") not in (None, lease.get("upgrade_id")):
-            current.warnings.append(f"took over from upgrade {before['upgrade_id']} of {before.get('controller')}")
+        current.note_takeover(before, lease)
         current._lock = descriptor
         yield current
 
@@ -193,18 +216,34 @@ def _load(layout: Layout, *, now: str) -> tuple[Document, list[str]]:
 
 
 def _rebuilt(layout: Layout) -> Document:
+    """A document from what else is there: the restore points, and the markers of swaps that nobody has confirmed. Their
+    components are recorded as they were when their files were touched, so that the next run finishes or undoes that."""
     data = new_document()
+    for marker in _json_files(layout.pending()):
+        if isinstance(marker.get("component"), str) and isinstance(marker.get("record"), dict):
+            data["components"][marker["component"]] = marker["record"]
     for backup_id in sorted(os.listdir(layout.backup())):
         try:
             manifest = json.loads(_read(os.path.join(layout.backup(backup_id), "manifest.json")))
             name, version, created = manifest["component"], manifest["version"], manifest["created_at"]
         except (ValueError, KeyError, TypeError):
             continue
-        record = data["components"].setdefault(name, {"state": "idle", "attempts": 0, "inventory": {}})
-        points = record["inventory"].setdefault("restore_points", [])
-        points.append({"id": backup_id, "version": version, "created_at": created})
+        record = data["components"].setdefault(name, {"state": "idle", "attempts": 0})
+        points = record.setdefault("inventory", {}).setdefault("restore_points", [])
+        if backup_id not in [point["id"] for point in points]:
+            points.append({"id": backup_id, "version": version, "created_at": created})
         points.sort(key=lambda point: point["created_at"])
     return Document(data)
+
+
+def _json_files(directory: str) -> t.Iterator[dict[str, t.Any]]:
+    """What is in the JSON files of a directory; one that is damaged, or isn't finished, is left out."""
+    for name in sorted(os.listdir(directory)):
+        if name.endswith(".json") and not name.startswith("."):
+            with contextlib.suppress(ValueError, OSError):
+                data = json.loads(_read(os.path.join(directory, name)))
+                if isinstance(data, dict):
+                    yield data
 
 
 def _serialized(document: Document) -> bytes:
@@ -235,10 +274,10 @@ def _locked(
                 fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if time.monotonic() >= deadline:
                     raise LockedError(
-                        f"another process on this host has held {path} for {wait:.0f} s: it is in the middle of a "
-                        "step; see it with 'fuser' on that file and run again when it has ended",
+                        f"another process on this host holds {path}, after {wait:.0f} s still: it is in the middle of "
+                        "a step; see it with 'fuser' on that file and run again when it has ended",
                         key="lock.busy",
                     ) from None
                 sleep(_POLL)

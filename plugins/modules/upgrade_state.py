@@ -127,6 +127,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _lease, _store
+from ..module_utils._errors import LockedError
 from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import ACTIVE, Document, Step
 
@@ -142,6 +143,8 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
         session.archive()
         details["resumes"] = left
     document.begin(params["run"], steps=params["steps"], details=details, now=session.now)
+    if session.took_over:
+        document.upgrade["took_over"] = session.took_over
     session.save()
 
 
@@ -173,6 +176,7 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
 
 def close(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
+    _check_own(params["run"], document)
     if document.close(abandon=params["abandon"], now=session.now):
         doomed = document.prune_restore_points(params["keep"])
         session.save()
@@ -182,6 +186,17 @@ def close(params: dict[str, t.Any], session: _store.Session) -> None:
         for left_over in os.listdir(session.layout.staging()) if session.writable else []:
             session.remove_tree(session.layout.staging(left_over))
     session.release()
+
+
+def _check_own(run: dict[str, t.Any] | None, document: Document) -> None:
+    """A run ends its own upgrade only, even where its lease was released before it came to that."""
+    there = document.upgrade.get("upgrade_id")
+    if run is not None and there not in (None, run["upgrade_id"]):
+        raise LockedError(
+            f"upgrade {run['upgrade_id']} can't be closed: upgrade {there} has begun on this host since, and goes on "
+            "with what was left. This run must not go on here; see the playbook status",
+            key="lock.lost",
+        )
 
 
 ACTIONS = {"begin": begin, "confirm": confirm, "fail": fail, "close": close}
@@ -194,7 +209,12 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
         document = Document(_store.peek(params["state_dir"]))
         held = lease if _lease.holder(lease, now=time.time()) else {}
         return {"changed": False, **_facts(document), "lease": held}
-    with _store.session(params["state_dir"], run=params["run"], check_mode=module.check_mode) as session:
+    with _store.session(
+        params["state_dir"],
+        run=params["run"],
+        acquire=params["action"] in ("begin", "close"),
+        check_mode=module.check_mode,
+    ) as session:
         before = copy.deepcopy(session.document.data)
         ACTIONS[params["action"]](params, session)
         result = differences(before, session.document.data)

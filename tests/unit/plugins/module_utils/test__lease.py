@@ -17,6 +17,10 @@ OTHER = {**RUN, "upgrade_id": "u2", "controller": "c2"}
 
 
 def enter(lease: dict[str, t.Any], run: dict[str, t.Any] | None, *, now: float) -> dict[str, t.Any]:
+    return _lease.enter(lease, run, now=now, seconds=900, boot_id="b", acquire=True)
+
+
+def renew(lease: dict[str, t.Any], run: dict[str, t.Any] | None, *, now: float) -> dict[str, t.Any]:
     return _lease.enter(lease, run, now=now, seconds=900, boot_id="b")
 
 
@@ -25,6 +29,7 @@ def test_a_run_takes_renews_and_gives_back_its_lease() -> None:
     assert (taken["upgrade_id"], taken["token"], taken["acquired"], taken["expires"]) == ("u1", 1, 100, 1000)
     renewed = enter(taken, RUN, now=200)
     assert (renewed["token"], renewed["acquired"], renewed["expires"]) == (1, 100, 1100)
+    assert (taken["renewed"], renewed["renewed"]) == (100, 200)
     free = _lease.released(renewed)
     assert _lease.holder(free, now=201) is None
     assert enter(free, OTHER, now=202)["token"] == 2
@@ -51,6 +56,30 @@ def test_a_lease_is_taken_over_from(now: float, dead: list[str]) -> None:
     taken = enter({}, RUN, now=0)
     over = enter(taken, {**OTHER, "dead": dead}, now=now)
     assert (over["upgrade_id"], over["token"], over["acquired"]) == ("u2", 2, now)
+
+
+def test_a_run_that_has_the_host_renews_its_lease_even_if_that_has_ended() -> None:
+    taken = enter({}, RUN, now=0)
+    assert renew(taken, RUN, now=5000)["expires"] == 5900
+
+
+@pytest.mark.parametrize(
+    ("lease", "says"),
+    [
+        ({}, "nobody has it now"),
+        ({"token": 3}, "nobody has it now"),
+        (enter({}, OTHER, now=0), "upgrade u2 of ops on c2 has had it for 5 min"),
+        (enter({}, {**OTHER, "upgrade_id": "u0"}, now=-600), "upgrade u0 of ops on c2 has had it for 15 min"),
+    ],
+    ids=["never begun", "released", "taken over", "taken over by one that has ended"],
+)
+def test_a_module_that_comes_late_is_fenced_off_and_told_why(lease: dict[str, t.Any], says: str) -> None:
+    for dead in ([], [lease.get("upgrade_id")]):
+        with pytest.raises(LockedError, match=says) as failure:
+            renew(lease, {**RUN, "dead": dead}, now=300)
+        assert failure.value.key == "lock.lost"
+        assert "upgrade u1 doesn't have this host, or not any more" in str(failure.value)
+        assert "This run must not go on here; run again when the host is free" in str(failure.value)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\0" * 50])

@@ -37,7 +37,7 @@ class Host:
             (self.bin / name).write_text(f"old {name}")
             (self.bin / name).chmod(0o755)
             (self.staged / name).write_text(f"new {name}")
-        with _store.session(self.state, run=RUN) as session:
+        with _store.session(self.state, run=RUN, acquire=True) as session:
             session.document.begin(RUN, steps=[STEP.key], details={}, now=session.now)
             session.save()
 
@@ -51,11 +51,11 @@ class Host:
 
     def apply(self, swap: _swap.Swap | None = None) -> str:
         swap = swap or self.swap()
-        with _store.session(self.state, run=RUN) as session:
+        with _store.session(self.state, run=RUN, acquire=True) as session:
             return _swap.apply(session, swap, _swap.changes(swap))
 
     def restore(self, backup_id: str, kinds: tuple[str, ...] = ("binary",)) -> list[str]:
-        with _store.session(self.state, run=RUN) as session:
+        with _store.session(self.state, run=RUN, acquire=True) as session:
             return _restore_point.restore(session, _restore_point.read(session, backup_id), kinds)
 
     def content(self) -> list[str]:

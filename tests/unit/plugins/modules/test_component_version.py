@@ -98,7 +98,7 @@ def test_an_attempt_that_was_cut_off_is_told_by_evidence(
         hashes[moment] = sha256(file)
     file.write_text(content)
     step = Step("node_exporter", "1.9.0")
-    with _store.session(str(state_dir), run=RUN) as session:
+    with _store.session(str(state_dir), run=RUN, acquire=True) as session:
         session.document.begin(RUN, steps=[step.key], details={}, now=session.now)
         session.document.start_step(step, from_version="1.5.0", now=session.now)
         session.document.set_component("node_exporter", "staged", now=session.now)
@@ -114,7 +114,7 @@ def test_an_attempt_that_was_cut_off_is_told_by_evidence(
 
 @pytest.mark.parametrize("state", ["checking", "staged"])
 def test_an_attempt_that_touched_nothing_is_not_unfinished(read: Call, state_dir: pathlib.Path, state: str) -> None:
-    with _store.session(str(state_dir), run=RUN) as session:
+    with _store.session(str(state_dir), run=RUN, acquire=True) as session:
         session.document.start_step(Step("node_exporter", "1.9.0"), from_version="1.5.0", now=session.now)
         session.document.set_component("node_exporter", state, now=session.now)
         session.save()
@@ -125,7 +125,7 @@ def test_an_attempt_that_touched_nothing_is_not_unfinished(read: Call, state_dir
 @pytest.mark.parametrize("ended", ["released", "expired"])
 def test_a_lease_that_has_ended_is_nobody_s(read: Call, state_dir: pathlib.Path, ended: str) -> None:
     long_ago = {"clock": lambda: 1000.0} if ended == "expired" else {}
-    with _store.session(str(state_dir), run=RUN, **long_ago) as session:
+    with _store.session(str(state_dir), run=RUN, acquire=True, **long_ago) as session:
         if ended == "released":
             session.release()
     assert read()["lease"] == {}

@@ -189,7 +189,7 @@ def test_without_probes_the_unit_and_its_process_are_what_counts(probe: Call, se
 def recorded(state_dir: pathlib.Path, state: str, *, steps: int = 1) -> None:
     """The record of a host whose prometheus has come to a state, and that has so many steps to do."""
     step = Step("prometheus", "2.53.3")
-    with _store.session(str(state_dir), run=RUN) as session:
+    with _store.session(str(state_dir), run=RUN, acquire=True) as session:
         document = session.document
         document.begin(RUN, steps=[step.key, "loki@3.0.0"][:steps], details={}, now=session.now)
         document.start_step(step, from_version="2.42.0", now=session.now)
@@ -251,7 +251,7 @@ def test_the_same_again_writes_nothing_but_the_lease(probe: Call, state_dir: pat
 def test_another_run_is_refused(probe: Call, state_dir: pathlib.Path) -> None:
     recorded(state_dir, "activated")
     result = probe(component="prometheus", run=OTHER_RUN)
-    assert (result["failed"], result["key"]) == (True, "lock.held")
+    assert (result["failed"], result["key"]) == (True, "lock.lost")
     assert document_of(state_dir) == ("UPGRADING", "activated")
 
 

@@ -37,7 +37,7 @@ class Host:
         self.directory = state / "staging" / STEP.key
         self._call = call
         self.release(prometheus=PROMETHEUS, promtool="tool")
-        with _store.session(str(state), run=RUN) as session:
+        with _store.session(str(state), run=RUN, acquire=True) as session:
             session.document.begin(RUN, steps=[STEP.key], details={}, now=session.now)
             session.save()
 
@@ -155,7 +155,7 @@ def test_what_an_attempt_that_was_cut_off_left_is_replaced(host: Host) -> None:
 @pytest.mark.parametrize("state", ["activated", "verifying"])
 def test_a_component_beyond_the_line_stays_where_it_stands(host: Host, state: str) -> None:
     host.stage()
-    with _store.session(str(host.state), run=RUN) as session:
+    with _store.session(str(host.state), run=RUN, acquire=True) as session:
         session.document.set_component("prometheus", "activated", now=session.now, backup_id="b1")
         session.document.set_component("prometheus", state, now=session.now)
         session.save()
@@ -192,7 +192,7 @@ def refused(host: Host, case: str) -> Data:
     [
         ("no half", "input.invalid", "needs its half on the controller: call it as a task"),
         ("transfer", "release.transfer", f"but {'0' * 64} was sent: the transfer damaged it; run again"),
-        ("another run", "lock.held", "being upgraded by ops on c1"),
+        ("another run", "lock.lost", "upgrade u1 of ops on c1 has had it for 0 min"),
         ("no archive", "host.os_error", "/gone: No such file or directory"),
         ("truncated", "release.damaged_archive", "is truncated or damaged"),
         ("no member", "release.member_missing", f"has no member {NAME}/promtool: "),

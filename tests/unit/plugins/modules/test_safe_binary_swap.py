@@ -42,7 +42,7 @@ class Host:
             (self.bin / name).write_text(f"old {name}")
             (self.bin / name).chmod(0o755)
             (self.staged / name).write_text(f"new {name}")
-        with _store.session(str(state), run=RUN) as session:
+        with _store.session(str(state), run=RUN, acquire=True) as session:
             session.document.begin(RUN, steps=["prometheus@2.53.3"], details={}, now=session.now)
             session.save()
         self.hashes = {name: (sha256(self.bin / name), sha256(self.staged / name)) for name in NAMES}
@@ -159,7 +159,7 @@ def test_where_nothing_was_touched_there_is_nothing_to_undo(host: Host) -> None:
 
 def test_what_was_confirmed_is_not_undone_unless_its_restore_point_is_named(host: Host) -> None:
     host.swap()
-    with _store.session(str(host.state), run=RUN) as session:
+    with _store.session(str(host.state), run=RUN, acquire=True) as session:
         session.document.set_component("prometheus", "verifying", now=session.now)
         session.document.set_component("prometheus", "success", now=session.now)
         session.save()
@@ -257,7 +257,7 @@ def failing(host: Host, case: str, tmp_path: pathlib.Path) -> Data:
         ("changed", "files.checksum", f"but {'0' * 64} was expected: it was changed or damaged"),
         ("no such restore point", "restore_point.unreadable", "restore point u9.x can't be used"),
         ("no candidate", "host.os_error", "/gone: No such file or directory"),
-        ("another run", "lock.held", "being upgraded by ops on c1"),
+        ("another run", "lock.lost", "upgrade u1 of ops on c1 has had it for 0 min"),
         ("kind", None, "soul"),
         ("damaged", "restore_point.damaged", "Nothing was restored; choose another restore point"),
     ],

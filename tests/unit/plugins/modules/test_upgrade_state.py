@@ -47,7 +47,7 @@ class Host:
 
     def go(self, step: Step, state: str) -> None:
         """Bring a step as far as its modules would."""
-        with _store.session(str(self.root), run=RUN) as session:
+        with _store.session(str(self.root), run=RUN, acquire=True) as session:
             document = session.document
             document.start_step(step, from_version="1.5.0", now=session.now)
             document.set_component(step.component, "staged", now=session.now)
@@ -133,7 +133,8 @@ def test_what_a_dead_run_left_is_closed_archived_and_gone_on_with(host: Host) ->
     assert archived["errors"][-1]["message"] == "cut off in UPGRADING; upgrade u2 goes on"
     warnings = " ".join(map(message_of, result["warnings"]))
     assert "upgrade u1 was left in UPGRADING; this run goes on with it" in warnings
-    assert "took over from upgrade u1 of c1" in warnings
+    assert "took over from upgrade u1 of ops on c1, which ended without giving the host back" in warnings
+    assert upgrade["took_over"] == {"upgrade_id": "u1", "user": "ops", "controller": "c1"}
 
 
 def test_confirm_ends_the_step_and_takes_the_version_into_the_inventory(host: Host) -> None:
