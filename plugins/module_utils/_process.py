@@ -79,7 +79,7 @@ def started(pid: int) -> float:
     try:
         with open(f"{PROC}/stat", encoding="utf-8") as source:
             boot = next(int(line.split()[1]) for line in source if line.startswith("btime "))
-        return boot + _since_boot(pid)
+        return boot + since_boot(pid)
     except (OSError, ValueError, StopIteration, IndexError):
         return 0.0
 
@@ -87,12 +87,12 @@ def started(pid: int) -> float:
 def _precise_start(pid: int) -> float:
     """When a process started, exact to a tick, but only as steady as the clock."""
     try:
-        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + _since_boot(pid)
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot(pid)
     except (OSError, ValueError, IndexError):
         return 0.0
 
 
-def _since_boot(pid: int) -> float:
+def since_boot(pid: int) -> float:
     """Field 22 of /proc/PID/stat (proc(5)): when the process started, in ticks after the kernel."""
     with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
         return int(source.read().rpartition(")")[2].split()[19]) * _TICK

@@ -104,6 +104,12 @@ class Session:
         text = json.dumps({"schema_version": 1, "upgrade": upgrade, "components": components}, indent=2, sort_keys=True)
         _files.write_durably(self.layout.history(upgrade["upgrade_id"]), text.encode() + b"\n")
 
+    def renew(self) -> None:
+        """Count the lease from now: what a module had announced to take long has come to its end."""
+        if self._lock is not None:
+            lease, now = _lease.decode(os.pread(self._lock, _lease.SIZE, 0)), self._clock()
+            _write_lease(self._lock, {**lease, "renewed": now, "expires": now + _lease.LEASE_SECONDS})
+
     def release(self) -> None:
         """Give the lease back."""
         if self._lock is not None:

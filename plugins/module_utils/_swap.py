@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import typing as t
 
-from . import _files, _process, _restore_point
+from . import _files, _guard, _process, _restore_point
 from ._errors import HostError
 from ._restore_point import Original
 
 if t.TYPE_CHECKING:
+    from ._command import Run
     from ._state import Step
     from ._store import Session
 
@@ -40,7 +41,7 @@ class Change(t.NamedTuple):
 
 
 class Swap(t.NamedTuple):
-    """A set of files that go into place together."""
+    """A set of files that go into place together. ``guard`` undoes it on the host if nobody confirms it."""
 
     step: Step
     from_version: str | None
@@ -48,6 +49,7 @@ class Swap(t.NamedTuple):
     keep: list[Original]
     main_pid: int
     restored_from: str | None = None
+    guard: _guard.Guard | None = None
 
 
 def changes(swap: Swap) -> list[Change]:
@@ -60,8 +62,8 @@ def lost_restart(swap: Swap) -> bool:
     return _replaced_program(swap) is not None
 
 
-def apply(session: Session, swap: Swap, planned: list[Change]) -> str:
-    """Make the restore point, record what is about to happen, then rename. The restore point's id.
+def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
+    """Make the restore point, arm the guard, record what is about to happen, then rename. The restore point's id.
 
     :raises HostError: if something failed; what was renamed already is back in its old place then.
     """
@@ -75,6 +77,9 @@ def apply(session: Session, swap: Swap, planned: list[Change]) -> str:
         temporary = _files.temporary_beside(item.path)
         _files.prepare_copy(item.source, temporary, attributes=attributes, sha256=item.sha256)
     _record(session, swap, manifest.id, planned)
+    if swap.guard:
+        _guard.arm(run, session, swap.guard)
+    session.save()
     try:
         for item in moving:
             os.rename(_files.temporary_beside(item.path), item.path)
@@ -112,8 +117,8 @@ def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
 
 
 def _record(session: Session, swap: Swap, backup_id: str, planned: list[Change]) -> None:
-    """Say that the files may be other than they were, before they are. What an attempt found that was cut off, stays:
-    its restore point holds that, and what is there now may be half of each."""
+    """Note that the files may be other than they were. What an attempt found that was cut off, stays: its restore point
+    holds that, and what is there now may be half of each."""
     document, name = session.document, swap.step.component
     pristine = {file["path"]: file["before"] for file in document.component(name).get("files", [])}
     document.advance("UPGRADING", now=session.now)
@@ -129,7 +134,6 @@ def _record(session: Session, swap: Swap, backup_id: str, planned: list[Change])
         sha256=planned[0].after,
         files=[{**change._asdict(), "before": pristine.get(change.path, change.before)} for change in planned],
     )
-    session.save()
 
 
 def _replaced_program(swap: Swap) -> str | None:

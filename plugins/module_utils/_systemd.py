@@ -28,6 +28,12 @@ _PROPERTIES = (
 
 _JOURNAL_LINES = 15
 
+OWN_DROP_IN = "observability-upgrade-"
+"""What the name of a drop-in begins with that isn't the operator's, but that of a guard; see C(_guard.py)."""
+
+START_TIMEOUT = 120.0
+"""Seconds to give systemd for a start, on top of the unit's own time for a stop."""
+
 
 class Unit(t.NamedTuple):
     """One look at a unit. ``n_restarts`` counts systemd's own restarts since somebody last started it."""
@@ -53,9 +59,9 @@ class Unit(t.NamedTuple):
         return f"{self.active}/{self.sub}, main pid {self.main_pid}, {self.n_restarts} restarts by systemd"
 
     def files(self) -> list[str]:
-        """The unit file and its drop-ins."""
+        """The unit file and its drop-ins, but for the one that an upgrade under way has put there."""
         paths = [self.properties.get("FragmentPath", ""), *self.properties.get("DropInPaths", "").split()]
-        return [path for path in paths if path]
+        return [path for path in paths if path and not os.path.basename(path).startswith(OWN_DROP_IN)]
 
     def environment_files(self) -> list[str]:
         """The environment files in the order they are read: C(/etc/default/x (ignore_errors=yes)), one a line."""

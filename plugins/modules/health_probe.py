@@ -166,10 +166,11 @@ from ..module_utils._state import TOUCHED
 
 def probe(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
-    _record(module)
+    _record(module, seconds=params["timeout"] + params["window"])
     found = _health.wait(
         run, params["targets"], timeout=params["timeout"], window=params["window"], since=params["since"]
     )
+    _record(module, seconds=0)
     services = [health._asdict() for health in found]
     sick = [health for health in found if not health.healthy]
     if sick and params["required"]:
@@ -181,13 +182,16 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
     return {"changed": False, "services": services}
 
 
-def _record(module: AnsibleModule) -> None:
-    """Note that the component is being proven, and renew the lease for as long as that may take."""
+def _record(module: AnsibleModule, *, seconds: float) -> None:
+    """Note that the component is being proven, and renew the lease.
+
+    :param seconds: how long the proof may take from now.
+    """
     params = module.params
     if not params["component"] or module.check_mode:
         return
-    seconds = params["timeout"] + params["window"] + _lease.LEASE_SECONDS
-    with _store.session(params["state_dir"], run=params["run"], lease_seconds=seconds) as session:
+    lease_seconds = seconds + _lease.LEASE_SECONDS
+    with _store.session(params["state_dir"], run=params["run"], lease_seconds=lease_seconds) as session:
         document = session.document
         if document.component(params["component"])["state"] not in TOUCHED:
             return

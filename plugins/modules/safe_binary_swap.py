@@ -17,8 +17,8 @@ description:
     the first of them is renamed. If a rename fails, those already done are undone.
   - Owner, mode, file capabilities, ACLs, the SELinux context and all other extended attributes are carried over from
     the file that is replaced. A symbolic link is replaced by a file; undoing the step brings the link back.
-  - Before that a restore point is made, and the host's record says which files may be other than they were. So a crash
-    at any moment leaves a record that names it.
+  - Before that a restore point is made, O(guard) is armed, and the host's record says which files may be other than
+    they were. So a crash at any moment leaves a record that names it.
   - A second attempt after a crash keeps the restore point of the first, which holds the last version that was good.
 options:
   state:
@@ -93,6 +93,32 @@ options:
     elements: str
     choices: [binary, unit, config, state]
     default: [binary]
+  guard:
+    description:
+      - Let the host undo the swap by itself if nobody confirms it, for O(state=swapped). It needs O(unit), and a host
+        that systemd runs. Without it nothing but a later task undoes a swap.
+      - A transient timer of systemd survives the loss of the controller, of SSH and of Ansible. A condition before each
+        start of the unit, a drop-in for as long as the step lasts, survives a reboot too.
+      - Either puts the restore point back, restarts the unit, proves it, and records why.
+        M(observability.stack.upgrade_state) takes both away when it records how the step ended.
+    type: dict
+    suboptions:
+      confirm_within:
+        description: Seconds that the host waits after the last module of the run. V(0) goes without a guard.
+        type: int
+        required: true
+      target:
+        description: How the old version is proven, like one of O(observability.stack.health_probe#module:targets).
+        type: dict
+        required: true
+      probe_timeout:
+        description: Seconds within which the old version must be healthy.
+        type: int
+        default: 60
+      probe_window:
+        description: Seconds for which it must stay so.
+        type: int
+        default: 10
 extends_documentation_fragment:
   - observability.stack._common
   - observability.stack._attributes
@@ -159,7 +185,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _files, _restore_point, _store, _swap, _systemd
+from ..module_utils import _files, _guard, _restore_point, _store, _swap, _systemd
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, differences, run_module
@@ -172,12 +198,12 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     result = _report(planned, version=wanted.step.to_version)
     record = session.document.component(wanted.step.component)
     backup_id = record.get("backup_id")
-    if not result["changed"] and not _swap.lost_restart(wanted):
+    unproven = record["state"] in TOUCHED
+    if not result["changed"] and not unproven and not _swap.lost_restart(wanted):
         return {**result, "backup_id": backup_id}
-    new_restore_point = record["state"] not in TOUCHED
     if session.writable:
-        backup_id = _swap.apply(session, wanted, planned)
-    return {**result, "changed": result["changed"] or new_restore_point, "backup_id": backup_id}
+        backup_id = _swap.apply(run, session, wanted, planned)
+    return {**result, "changed": result["changed"] or not unproven, "backup_id": backup_id}
 
 
 def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
@@ -213,6 +239,8 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
             "installed, install it first",
             key="swap.nothing_to_replace",
         )
+    if params["guard"] and not params["unit"]:
+        raise InputError("guard needs unit: what the host restarts when it undoes the step by itself")
     unit = _systemd.show(run, [params["unit"]])[0] if params["unit"] else None
     keep = params["keep"] or {}
     return _swap.Swap(
@@ -227,7 +255,16 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         ],
         main_pid=unit.main_pid if unit else 0,
         restored_from=params["backup_id"],
+        guard=_guard_of(params, unit),
     )
+
+
+def _guard_of(params: dict[str, t.Any], unit: _systemd.Unit | None) -> _guard.Guard | None:
+    """The guard of this step, unless the operator does without."""
+    guard = params["guard"]
+    if not guard or not guard["confirm_within"] or unit is None:
+        return None
+    return _guard.Guard(component=params["component"], unit=unit.name, kinds=params["kinds"], **guard)
 
 
 def _from_files(params: dict[str, t.Any]) -> list[_swap.Candidate]:
@@ -292,6 +329,15 @@ def main() -> None:
                 "elements": "str",
                 "choices": list(_restore_point.KINDS),
                 "default": ["binary"],
+            },
+            guard={
+                "type": "dict",
+                "options": {
+                    "confirm_within": {"type": "int", "required": True},
+                    "target": {"type": "dict", "required": True},
+                    "probe_timeout": {"type": "int", "default": 60},
+                    "probe_window": {"type": "int", "default": 10},
+                },
             },
         ),
         supports_check_mode=True,

@@ -76,8 +76,6 @@ from ..module_utils._command import run
 from ..module_utils._errors import HostError
 from ..module_utils._module import arguments, run_module
 
-_START_TIMEOUT = 120.0
-
 
 def restart(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
@@ -93,7 +91,7 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
     if runs_it and not params["force"]:
         return {**result, "changed": False}
     result.update(changed=True, diff={"before": before, "after": {**before, "runs": params["binary"]}})
-    timeout = _systemd.stop_timeout(unit) + _START_TIMEOUT
+    timeout = _systemd.stop_timeout(unit) + _systemd.START_TIMEOUT
     with _store.session(
         params["state_dir"],
         run=params["run"],
@@ -106,6 +104,8 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         _systemd.restart(run, unit, timeout=timeout, reload=params["reload_units"])
         result["after"] = _facts(_systemd.show(run, [params["unit"]])[0])
         seconds = round(time.monotonic() - start, 2)
+        if params["run"]:
+            session.renew()
         return {**result, "restarted_at": begun, "seconds": seconds, "warnings": session.warnings}
 
 

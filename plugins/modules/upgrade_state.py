@@ -126,7 +126,8 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _lease, _store
+from ..module_utils import _guard, _lease, _store
+from ..module_utils._command import run
 from ..module_utils._errors import LockedError
 from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import ACTIVE, Document, Step
@@ -151,12 +152,12 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
 def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
     step = Step(params["component"], params["version"])
     document = session.document
-    if document.has_ended(step, "succeeded"):
-        return
-    sha256 = document.component(step.component).get("sha256")
-    document.end_step(step, "succeeded", now=session.now)
-    document.installed(step.component, step.to_version, paths=params["paths"], sha256=sha256, now=session.now)
-    session.save()
+    if not document.has_ended(step, "succeeded"):
+        sha256 = document.component(step.component).get("sha256")
+        document.end_step(step, "succeeded", now=session.now)
+        document.installed(step.component, step.to_version, paths=params["paths"], sha256=sha256, now=session.now)
+        session.save()
+    _guard.disarm_finished(run, session)
     session.remove_tree(session.layout.staging(step.key))
 
 
@@ -170,6 +171,7 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
     document.end_step(step, params["outcome"], now=session.now, error=params["error"])
     settled = document.settle(step.component) if params["outcome"] == "rolled_back" else None
     session.save()
+    _guard.disarm_finished(run, session)
     if settled:
         session.remove_tree(session.layout.backup(settled))
 
@@ -177,6 +179,7 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
 def close(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
     _check_own(params["run"], document)
+    _guard.disarm_finished(run, session)
     if document.close(abandon=params["abandon"], now=session.now):
         doomed = document.prune_restore_points(params["keep"])
         session.save()

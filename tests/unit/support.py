@@ -78,6 +78,7 @@ class Systemd:
     def __call__(self, argv: t.Sequence[str], **options: t.Any) -> Completed:
         answer = {
             "systemctl": self._systemctl,
+            "systemd-run": lambda words: Completed(0, "", ""),
             "journalctl": self._journalctl,
             "dpkg-query": self._dpkg,
             "rpm": lambda words: Completed(1, "", "not owned"),

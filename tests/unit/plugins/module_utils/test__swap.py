@@ -13,7 +13,7 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _files, _restore_point, _store, _swap
+from ansible_collections.observability.stack.plugins.module_utils import _command, _files, _restore_point, _store, _swap
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
 from ansible_collections.observability.stack.plugins.module_utils._restore_point import Original
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
@@ -52,7 +52,7 @@ class Host:
     def apply(self, swap: _swap.Swap | None = None) -> str:
         swap = swap or self.swap()
         with _store.session(self.state, run=RUN, acquire=True) as session:
-            return _swap.apply(session, swap, _swap.changes(swap))
+            return _swap.apply(_command.run, session, swap, _swap.changes(swap))
 
     def restore(self, backup_id: str, kinds: tuple[str, ...] = ("binary",)) -> list[str]:
         with _store.session(self.state, run=RUN, acquire=True) as session:

@@ -222,11 +222,20 @@ def test_the_record_says_that_a_step_is_being_proven(
     assert document_of(state_dir) == ends
 
 
-def test_the_lease_lasts_as_long_as_the_proof_may(probe: Call, state_dir: pathlib.Path) -> None:
+def test_the_lease_lasts_as_long_as_the_proof_may_and_no_longer(
+    probe: Call, service: Service, state_dir: pathlib.Path
+) -> None:
     recorded(state_dir, "activated")
-    begun = time.time()
+    begun, meanwhile, shown = time.time(), [], service.systemd.look(UNIT)
+
+    def look() -> Data:
+        meanwhile.append(_store.read_lease(str(state_dir))["expires"] >= begun + 5000 + 900)
+        return shown
+
+    service.systemd.units[UNIT] = look
     probe(component="prometheus", run=RUN, timeout=5000)
-    assert json.loads((state_dir / "upgrade.lock").read_text())["expires"] >= begun + 5000 + 900
+    assert meanwhile == [True]
+    assert _store.read_lease(str(state_dir))["expires"] < begun + 5000
 
 
 @pytest.mark.parametrize("arguments", [{"check": True, "component": "prometheus"}, {}], ids=["check mode", "no step"])

@@ -124,10 +124,17 @@ def test_the_lease_outlasts_the_unit_s_own_stop_time_out(service: Service, state
     begun = time.time()
     with _store.session(str(state_dir), run=RUN, acquire=True):
         pass
+    meanwhile: list[Data] = []
+
+    def restart(unit: str) -> Completed:
+        meanwhile.append(_store.read_lease(str(state_dir)))
+        return Completed(0, "", "")
+
+    service.systemd.on_restart = restart
     service.restart(force=True, run=RUN)
-    lease = json.loads((state_dir / "upgrade.lock").read_text())
-    assert lease["upgrade_id"] == "u1"
-    assert lease["expires"] >= begun + 600 + 120 + 900
+    assert [lease["expires"] >= begun + 600 + 120 + 900 for lease in meanwhile] == [True]
+    after = _store.read_lease(str(state_dir))
+    assert (after["upgrade_id"], after["expires"] < begun + 600 + 900) == ("u1", True)
 
 
 def test_a_unit_that_is_not_there_is_refused(call: Call, state_dir: pathlib.Path) -> None:

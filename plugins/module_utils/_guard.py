@@ -1,0 +1,358 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. The dead-man: how a host undoes a step by itself when nobody confirms it.
+
+It stands on two legs, armed before the swap and taken away with the confirmation:
+
+the timer  a transient timer of systemd. It outlives the run and its connection, but not a reboot
+the start  a condition before each start of the service. It sees a reboot, and a service that starts again and again
+
+Both run this very file, from an archive beside the marker, with nothing but Python and systemd. Both look at the record
+under the host's lock before they touch anything: what was confirmed or undone meanwhile is left alone.
+
+pending/<component>.json  the marker: what is to be undone and how the old version is proven
+pending/<component>.pyz   the program
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import io
+import json
+import os
+import sys
+import time
+import typing as t
+import zipfile
+
+from . import _command, _files, _health, _lease, _process, _restore_point, _store, _systemd
+from ._errors import HostError, LockedError, UpgradeError
+from ._state import TOUCHED, Step
+
+if t.TYPE_CHECKING:
+    from ._command import Run
+    from ._probes import Target
+    from ._store import Layout, Session
+
+    Marker = dict[str, t.Any]
+
+START_LIMIT = 5
+"""Starts of a service in vain, none of them by a run, after which its host undoes the step."""
+
+_IDLE = 60.0
+"""Seconds without a sign of life of a run before starts of the service are held against it."""
+
+_PATIENCE = 3600.0
+_RETRY = 30
+_SYSTEMD_IS_HERE = "/run/systemd/system"  # sd_booted(3)
+_UNITS = "/etc/systemd/system"
+_HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
+
+
+class Guard(t.NamedTuple):
+    """What a host must know to undo a step by itself.
+
+    ``target`` and the two times are how the old version is proven, see C(_health.wait). ``confirm_within`` is how many
+    seconds the host waits after the last sign of life of a run.
+    """
+
+    component: str
+    unit: str
+    kinds: list[str]
+    target: Target
+    confirm_within: float
+    probe_timeout: float
+    probe_window: float
+
+
+def arm(run: Run, session: Session, guard: Guard) -> None:
+    """Set up both legs for the step that the document is about to record. Until it does, they find nothing to undo.
+
+    :raises HostError: if one of them can't be had; nothing is left of them then.
+    """
+    layout, name = session.layout, guard.component
+    if not os.path.isdir(_SYSTEMD_IS_HERE):
+        raise HostError(
+            "this host isn't run by systemd, so it can't undo a step by itself when the run dies: set "
+            "upgrade_confirm_within to 0 to upgrade without that",
+            key="guard.no_systemd",
+        )
+    record = session.document.component(name)
+    try:
+        _write(layout, {**guard._asdict(), "record": record, "boot": boot_token(), "starts": 0, "undone": None})
+        _files.write_durably(_program(layout, name), _archive())
+        _write_condition(run, layout, guard)
+        _stop(run, name, "timer", "service")
+        _checked(
+            run, _transient(layout, name, f"--on-active={guard.confirm_within:g}", "--timer-property=AccuracySec=1s")
+        )
+    except (OSError, HostError):
+        with contextlib.suppress(OSError):
+            disarm(run, layout, name)
+        raise
+
+
+def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) -> None:
+    """Take away what is there of a component's guard; the marker goes last, so that it can always be found.
+
+    :param itself: this is the guard's own process, which must not be stopped.
+    """
+    if not os.path.lexists(layout.pending(component)):
+        return
+    _stop(run, component, "timer", *([] if itself else ["service"]))
+    for condition in glob.glob(os.path.join(glob.escape(_UNITS), "*.d", _condition_name(component))):
+        _files.remove_if_there(condition)
+        with contextlib.suppress(OSError):  # others may have drop-ins there
+            os.rmdir(os.path.dirname(condition))
+    run(["systemctl", "daemon-reload"], timeout=90)
+    _files.remove_if_there(_program(layout, component))
+    _files.remove_if_there(layout.pending(component))
+    _files.fsync_directory(layout.pending().rstrip("/"))
+
+
+def disarm_finished(run: Run, session: Session) -> None:
+    """Take away the guards of components that have nothing to undo: what a killed module may have left."""
+    for entry in sorted(os.listdir(session.layout.pending())) if session.writable else []:
+        name, suffix = os.path.splitext(entry)
+        if suffix == ".json" and session.document.component(name)["state"] not in TOUCHED:
+            disarm(run, session.layout, name)
+
+
+def boot_token() -> str:
+    """Which boot this is. A container that is restarted keeps the kernel's boot id, but gets another first process."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as source:
+        return f"{source.read().strip()} {_process.since_boot(1):.2f}"
+
+
+# -- what the host runs by itself -------------------------------------------------------------------------------------
+
+
+def fire(
+    run: Run,
+    state_dir: str,
+    component: str,
+    *,
+    clock: t.Callable[[], float] = time.time,
+    sleep: t.Callable[[float], None] = time.sleep,
+) -> None:
+    """Undo the step, unless it was confirmed or undone meanwhile. A run that still lives is waited for."""
+    seen = None
+    while os.path.lexists(_store.Layout(state_dir).pending(component)):
+        with _store.session(state_dir, force=True, wait=_PATIENCE, clock=clock) as session:
+            marker = _pending(session, component)
+            if marker is None:
+                disarm(run, session.layout, component, itself=True)
+                return
+            lease = _store.read_lease(state_dir)
+            left = 0.0 if marker["undone"] else _alive_for(lease, marker["confirm_within"], now=clock())
+            if left <= 0 or lease == seen:  # whatever was done to the clock: nobody has renewed it meanwhile
+                late = f"nobody has confirmed it within {marker['confirm_within']:g} s: the run that did it is gone"
+                _undo(run, session, marker, f"{marker['undone'] or late}. The host has undone it by itself")
+                return
+            seen = lease
+        sleep(left)
+
+
+def start(run: Run, state_dir: str, component: str, *, clock: t.Callable[[], float] = time.time) -> None:
+    """Before a start of the service: put its old files back if the host was rebooted, or if it has started in vain too
+    often. Where a module is at work on the host, the start is its own."""
+    if not os.path.lexists(_store.Layout(state_dir).pending(component)):
+        return
+    try:
+        with _store.session(state_dir, force=True, wait=0, clock=clock) as session:
+            marker = _pending(session, component)
+            if marker is None or marker["undone"]:
+                return
+            marker["undone"] = _why(marker, _store.read_lease(state_dir), now=clock())
+            _write(session.layout, marker)
+            if not marker["undone"]:
+                return
+            _bring_back(session, marker)
+    except LockedError:
+        return
+    except HostError as exc:  # nothing was restored; the settling process records it
+        sys.stderr.write(f"{exc}\n")
+    _checked(run, _transient(_store.Layout(state_dir), component, "--no-block", suffix="-settle"))
+
+
+def _why(marker: Marker, lease: dict[str, t.Any], *, now: float) -> str | None:
+    """Why a service that is about to start must not start with the new version."""
+    if marker["boot"] != boot_token():
+        return "the host was rebooted before anybody had confirmed it"
+    marker["starts"] = int(marker["starts"]) + 1
+    if marker["starts"] < START_LIMIT or _alive_for(lease, _IDLE, now=now) > 0:
+        return None
+    return f"its service has started {marker['starts']} times, and nobody has confirmed it"
+
+
+def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
+    """Bring the old version back, prove it, record what became of it, and leave nothing behind."""
+    name, document = marker["component"], session.document
+    outcome = "rolled_back"
+    try:
+        _bring_back(session, marker)
+        _prove_old(run, marker)
+    except HostError as exc:
+        outcome, reason = "failed", f"{reason}, but that needs a person now: {exc}"
+    step = Step(name, document.component(name)["to_version"])
+    document.end_step(step, outcome, now=session.now, error=reason)
+    settled = document.settle(name) if outcome == "rolled_back" else None
+    document.close(abandon=True, now=session.now)
+    session.archive()
+    session.save()
+    disarm(run, session.layout, name, itself=True)
+    if settled:
+        session.remove_tree(session.layout.backup(settled))
+    for left_over in os.listdir(session.layout.staging()):
+        session.remove_tree(session.layout.staging(left_over))
+    session.release()
+
+
+def _bring_back(session: Session, marker: Marker) -> None:
+    session.document.rolling_back(now=session.now)
+    session.save()
+    manifest = _restore_point.read(session, session.document.component(marker["component"])["backup_id"])
+    _restore_point.restore(session, manifest, marker["kinds"])
+
+
+def _prove_old(run: Run, marker: Marker) -> None:
+    """Let the service run what is on disk, and prove it. A start that is under way is waited for first.
+
+    :raises HostError: if it isn't healthy.
+    """
+    run(["systemctl", "start", "--", marker["unit"]], timeout=_PATIENCE)
+    unit = _systemd.show(run, [marker["unit"]])[0]
+    if not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
+        _systemd.restart(
+            run, unit, timeout=_systemd.stop_timeout(unit) + _systemd.START_TIMEOUT, reload="unit" in marker["kinds"]
+        )
+    targets = [marker["target"]]
+    health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]
+    if not health.healthy:
+        raise HostError(f"{marker['target']['version']} is back in place, but isn't healthy: {health.reason}")
+
+
+def _pending(session: Session, component: str) -> Marker | None:
+    """The marker, if what it stands for is still neither confirmed nor undone."""
+    marker = read_marker(session.layout, component)
+    record = session.document.component(component)
+    if marker is None or record["state"] not in TOUCHED:
+        return None
+    return marker if marker["record"].get("backup_id") == record.get("backup_id") else None
+
+
+def read_marker(layout: Layout, component: str) -> Marker | None:
+    """The marker of a guard; None if there is none that can be read."""
+    try:
+        with open(layout.pending(component), encoding="utf-8") as source:
+            marker = json.load(source)
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) else None
+
+
+def _alive_for(lease: dict[str, t.Any], within: float, *, now: float) -> float:
+    """For how many seconds more a run counts as alive: from when its last module was to have ended."""
+    if not lease.get("upgrade_id"):
+        return 0.0
+    busy = max(0.0, lease["expires"] - lease["renewed"] - _lease.LEASE_SECONDS)
+    return busy + within - max(0.0, now - lease["renewed"])
+
+
+def _write(layout: Layout, marker: Marker) -> None:
+    text = json.dumps(marker, indent=2, sort_keys=True) + "\n"
+    _files.write_durably(layout.pending(marker["component"]), text.encode())
+
+
+# -- the legs ---------------------------------------------------------------------------------------------------------
+
+
+def unit_name(component: str) -> str:
+    """The name of the transient units, without what they are."""
+    return f"observability-upgrade-{component}"
+
+
+def _program(layout: Layout, component: str) -> str:
+    return layout.pending(component).removesuffix(".json") + ".pyz"
+
+
+def _command_line(layout: Layout, component: str, action: str) -> list[str]:
+    return [sys.executable, "-I", _program(layout, component), action, layout.root, component]
+
+
+def _transient(layout: Layout, component: str, *options: str, suffix: str = "") -> list[str]:
+    """Have systemd run C(fire), now or later, until it ends well."""
+    unit = [f"--unit={unit_name(component)}{suffix}", f"--description=Undo the upgrade of {component}"]
+    again = ["--property=Restart=on-failure", f"--property=RestartSec={_RETRY}"]
+    command = _command_line(layout, component, "fire")
+    return ["systemd-run", "--quiet", "--collect", *unit, *again, *options, "--", *command]
+
+
+def _condition_name(component: str) -> str:
+    return f"{_systemd.OWN_DROP_IN}{component}.conf"
+
+
+def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
+    """The drop-in that runs C(start), with all privileges, whatever the unit's hardening; its failure stops nothing."""
+    version = run(["systemctl", "show", "--property=Version"], timeout=30).out.partition("=")[2].split(".")[0].split()
+    known = version and version[0].isdigit() and int(version[0]) >= _HAS_CONDITIONS
+    setting = "ExecCondition" if known else "ExecStartPre"
+    command = " ".join(word.replace("%", "%%") for word in _command_line(layout, guard.component, "start"))
+    directory = os.path.join(_UNITS, f"{guard.unit}.d")
+    os.makedirs(directory, exist_ok=True)
+    text = (
+        "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"
+        f"[Service]\n{setting}=-+{command}\n"
+    )
+    _files.write_durably(os.path.join(directory, _condition_name(guard.component)), text.encode(), mode=0o644)
+    _checked(run, ["systemctl", "daemon-reload"])
+
+
+def _stop(run: Run, component: str, *kinds: str) -> None:
+    run(["systemctl", "stop", "--", *[f"{unit_name(component)}.{kind}" for kind in kinds]], timeout=90)
+
+
+def _checked(run: Run, argv: list[str]) -> None:
+    done = run(argv, timeout=90)
+    if done.rc != 0:
+        raise HostError(
+            f"the host can't be made to undo the step by itself: {' '.join(argv[:2])}: {done.err.strip()}. Set "
+            "upgrade_confirm_within to 0 to upgrade without that",
+            key="guard.not_armed",
+        )
+
+
+def _archive() -> bytes:
+    """This file and all that it needs of the collection, as a program of its own: the modules' code doesn't stay on a
+    host. What is needed has been imported by now, for all imports are at the top of their file."""
+    package = __name__.rpartition(".")[0]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("__main__.py", "import sys\nfrom guard import _guard\nsys.exit(_guard.main(sys.argv[1:]))\n")
+        bundle.writestr("guard/__init__.py", "")
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith(f"{package}._"):
+                bundle.writestr(
+                    f"guard/{name.rpartition('.')[2]}.py", t.cast("t.Any", module.__loader__).get_source(name)
+                )
+    return buffer.getvalue()
+
+
+_ACTIONS: dict[str, t.Callable[..., None]] = {"fire": fire, "start": start}
+
+
+def main(argv: list[str]) -> int:
+    """The program: C(fire STATE_DIR COMPONENT) or C(start STATE_DIR COMPONENT)."""
+    action, state_dir, component = argv
+    try:
+        _ACTIONS[action](_command.run, state_dir, component)
+    except (UpgradeError, OSError) as exc:
+        sys.stderr.write(f"{component}: {_files.explain(exc) if isinstance(exc, OSError) else exc}\n")
+        return 1
+    return 0
