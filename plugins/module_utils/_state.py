@@ -14,9 +14,10 @@ case). All operations take the time as an argument and change the document in me
 from __future__ import annotations
 
 import copy
+import re
 import typing as t
 
-from ._errors import StateError
+from ._errors import InputError, StateError
 
 SCHEMA_VERSION = 1
 
@@ -57,7 +58,20 @@ OUTCOMES = ("succeeded", "aborted", "rolled_back", "failed")
 
 _OUTCOME_STATE = {"succeeded": "success", "aborted": "failed", "rolled_back": "rolled_back", "failed": "failed"}
 _FINAL_STATE = {"succeeded": "COMPLETED", "aborted": "FAILED", "rolled_back": "ROLLED_BACK", "failed": "FAILED"}
+_PHASE: dict[str, t.Any] = {"state": "pending", "steps": [], "started_at": None, "finished_at": None, "error": None}
+# What must be what it is, where it is there at all.
+_KINDS: dict[str, type] = {
+    "history": dict,
+    "repairs": list,
+    "upgrade.steps": dict,
+    "upgrade.phases": dict,
+    "upgrade.errors": list,
+    "upgrade.checkpoints": list,
+}
+_NO_HISTORY = {"head": None, "base": None}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~-]*")
 _MAX_ERRORS = 50
+_MAX_CHECKPOINTS = 50
 
 
 class Step(t.NamedTuple):
@@ -69,6 +83,20 @@ class Step(t.NamedTuple):
     @property
     def key(self) -> str:
         return f"{self.component}@{self.to_version}"
+
+
+def check_name(what: str, name: str) -> str:
+    """A name that an operator gives: of a component, a version, a checkpoint. It may become that of a file.
+
+    :raises InputError: if it could lead elsewhere, or be read as something else.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} can't be the name of a {what}: it begins with a letter or a digit, and has nothing but these "
+            "and . _ + ~ - in it",
+            key="input.name",
+        )
+    return name
 
 
 def new_document() -> dict[str, t.Any]:
@@ -94,10 +122,25 @@ def check_document(data: t.Any) -> dict[str, t.Any]:
         raise StateError("its upgrade has no known state", key="state.damaged")
     if not isinstance(components, dict) or not isinstance(data.get("revision"), int):
         raise StateError("its components or its revision are missing", key="state.damaged")
+    for place, kind in _KINDS.items():
+        *above, key = place.split(".")
+        if not isinstance((upgrade if above else data).get(key, kind()), kind):
+            raise StateError(f"its {place} is no {kind.__name__}", key="state.damaged")
     for name, record in components.items():
-        if not isinstance(record, dict) or record.get("state") not in COMPONENT_TRANSITIONS:
+        if not is_record(record):
             raise StateError(f"its component {name} has no known state", key="state.damaged")
     return data
+
+
+def is_record(record: t.Any) -> bool:
+    """Whether something is the record of a component."""
+    return isinstance(record, dict) and record.get("state") in COMPONENT_TRANSITIONS
+
+
+def needs_restore_point(record: dict[str, t.Any]) -> str | None:
+    """The restore point that a component can't do without: its step isn't proven yet, or could not be undone."""
+    needed = record["state"] in TOUCHED or record.get("outcome") == "failed"
+    return record.get("backup_id") if needed else None
 
 
 class Document:
@@ -116,6 +159,11 @@ class Document:
         """A component's record; an idle one if nothing was ever done to it."""
         record = self.data["components"].get(name)
         return record if record is not None else {"state": "idle", "attempts": 0}
+
+    @property
+    def history(self) -> dict[str, t.Any]:
+        """The sha256 of the newest archive, C(head), and of the last one that was pruned, C(base)."""
+        return {**_NO_HISTORY, **self.data.get("history", {})}
 
     def is_active(self) -> bool:
         return self.upgrade["state"] in ACTIVE
@@ -137,17 +185,35 @@ class Document:
     # -- the upgrade ----------------------------------------------------------------------------------------------
 
     def cut_off(self, by: str, *, now: str) -> None:
-        """Close an upgrade that another run left in the middle: the run C(by) takes over what is left to do."""
-        self.add_error(f"cut off in {self.upgrade['state']}; upgrade {by} goes on", now=now)
+        """Close an upgrade that was left in the middle: C(by) says what becomes of what is left to do."""
+        self.add_error(f"cut off in {self.upgrade['state']}; {by}", now=now)
+        self._end_phases(abandon=True, now=now)
         self._set_upgrade("FAILED", now=now)
         self.upgrade.update(outcome="failed", finished_at=now)
 
-    def begin(self, run: dict[str, t.Any], *, steps: list[str], details: dict[str, t.Any], now: str) -> None:
-        """Start an upgrade, or enter again the one that this run has begun."""
+    def begin(
+        self,
+        run: dict[str, t.Any],
+        *,
+        steps: t.Sequence[str] = (),
+        phases: dict[str, list[str]] | None = None,
+        details: dict[str, t.Any],
+        now: str,
+    ) -> None:
+        """Start an upgrade and the phase C(details["phase"]) of it, or enter again what this run has begun.
+
+        What is there stays: a step that has ended, a phase with all that became of it.
+
+        :param phases: keys of the steps of each phase, in planned order. C(steps) alone are those of the phase.
+        """
+        phase = details.get("phase")
+        planned = phases or ({phase: list(steps)} if phase else {})
         if self.is_active() and self.upgrade.get("upgrade_id") == run["upgrade_id"]:
-            planned = {**self.upgrade["steps"], **{key: "pending" for key in steps if key not in self.upgrade["steps"]}}
-            if (planned, details.get("phase")) != (self.upgrade["steps"], self.upgrade.get("phase")):
-                self.upgrade.update(steps=planned, phase=details.get("phase"), updated_at=now)
+            before = copy.deepcopy(self.upgrade)
+            self._plan(steps, planned)
+            self._start_phase(phase, now=now)
+            if self.upgrade != before:
+                self.upgrade["updated_at"] = now
             return
         self.data["upgrade"] = {
             "state": self.upgrade["state"],
@@ -157,11 +223,80 @@ class Document:
             "started_at": now,
             "finished_at": None,
             "component": None,
-            "steps": dict.fromkeys(steps, "pending"),
+            "steps": {},
+            "phases": {},
             "errors": [],
             "checkpoints": [],
         }
+        self._plan(steps, planned)
+        self._start_phase(phase, now=now)
         self._set_upgrade("PLANNING", now=now)
+
+    def _plan(self, steps: t.Iterable[str], phases: dict[str, list[str]]) -> None:
+        """Take steps and phases into the plan that aren't in it yet."""
+        for name, keys in phases.items():
+            elsewhere = {key for phase in self._phases().values() for key in phase["steps"]}
+            phase = self._phases().setdefault(name, copy.deepcopy(_PHASE))
+            phase["steps"] += [key for key in dict.fromkeys(keys) if key not in elsewhere]
+        for key in (*steps, *(key for phase in self._phases().values() for key in phase["steps"])):
+            self.upgrade["steps"].setdefault(key, "pending")
+
+    def _phases(self) -> dict[str, dict[str, t.Any]]:
+        return t.cast("dict[str, dict[str, t.Any]]", self.upgrade.setdefault("phases", {}))
+
+    def _start_phase(self, name: str | None, *, now: str) -> None:
+        if not name:
+            return
+        self.upgrade["phase"] = name
+        phase = self._phases().setdefault(name, copy.deepcopy(_PHASE))
+        done = phase["state"] == "completed" and not set(phase["steps"]) & set(self.pending())
+        if phase["state"] != "in_progress" and not done:
+            phase.update(state="in_progress", started_at=phase["started_at"] or now, finished_at=None, error=None)
+
+    def _end_phases(self, *, abandon: bool, now: str) -> None:
+        """End the phases that are under way, unless steps of them are left to do."""
+        for phase in self._phases().values():
+            outcomes = {key: self.upgrade["steps"].get(key) for key in phase["steps"]}
+            left = [key for key, outcome in outcomes.items() if outcome == "pending"]
+            if phase["state"] != "in_progress" or (left and not abandon):
+                continue
+            bad = [key for key, outcome in outcomes.items() if outcome not in ("pending", "succeeded")]
+            error = f"it ended before {', '.join(left)}" if left else None
+            if bad:
+                error = self.component(bad[0].partition("@")[0]).get("last_error") or f"{bad[0]}: {outcomes[bad[0]]}"
+            phase.update(state="failed" if error else "completed", finished_at=now, error=error)
+
+    def checkpoint(self, name: str, description: str | None, *, now: str) -> None:
+        """Note that the upgrade has come to a point that somebody may look for. C(revision) is the document's that has
+        it first."""
+        self._check_active(f"checkpoint {name}")
+        points = self.upgrade.get("checkpoints", [])
+        if any((point["name"], point["description"]) == (name, description) for point in points):
+            return
+        point = {"name": name, "description": description, "at": now, "revision": self.data["revision"] + 1}
+        others = [each for each in points if each["name"] != name]
+        self.upgrade.update(checkpoints=[*others, point][-_MAX_CHECKPOINTS:], updated_at=now)
+
+    def _check_active(self, what: str) -> None:
+        if not self.is_active():
+            raise StateError(
+                f"{what}: no upgrade is under way on this host, it is {self.upgrade['state']}. Begin one first, with "
+                "action=begin of the module upgrade_state",
+                key="state.no_upgrade",
+            )
+
+    def go_to(self, state: str, *, now: str) -> None:
+        """Bring the upgrade to a state, forward through all that lie between.
+
+        :raises StateError: if there is no way from where it is.
+        """
+        self._check_active(f"the upgrade can't go from {self.upgrade['state']} to {state}")
+        here = self.upgrade["state"]
+        if all(each in _UPGRADE_FORWARD for each in (here, state)):
+            for following in _UPGRADE_FORWARD[_UPGRADE_FORWARD.index(here) + 1 : _UPGRADE_FORWARD.index(state)]:
+                self._set_upgrade(following, now=now)
+        if self.upgrade["state"] != state:
+            self._set_upgrade(state, now=now)
 
     def advance(self, state: str, *, now: str) -> None:
         """Bring the upgrade forward to a state, through all that lie between. One that is past it already stays."""
@@ -180,7 +315,10 @@ class Document:
 
         :param abandon: end it all the same; what was not done stays recorded as pending.
         """
-        if not self.is_active() or (self.pending() and not abandon):
+        if not self.is_active():
+            return False
+        self._end_phases(abandon=abandon, now=now)
+        if self.pending() and not abandon:
             return False
         outcome = self.outcome() if not self.pending() else max("aborted", self.outcome(), key=OUTCOMES.index)
         if self.upgrade["state"] == "ROLLING_BACK":
@@ -193,6 +331,22 @@ class Document:
         self._set_upgrade(final, now=now)
         self.upgrade.update(outcome=outcome, finished_at=now, component=None)
         return True
+
+    def reset(self, *, now: str) -> list[str]:
+        """Acknowledge how the upgrade and its components have ended: all of them are idle again, and what is installed
+        stays known. The components that can't be, for their files were touched and nothing is proven yet."""
+        if self.upgrade["state"] != "IDLE":
+            self._set_upgrade("IDLE", now=now)
+            self.data["upgrade"] = {"state": "IDLE", "updated_at": now}
+        records = {name: record for name, record in self.data["components"].items() if record["state"] != "idle"}
+        for name, record in records.items():
+            if record["state"] in TOUCHED:
+                continue
+            if "idle" not in COMPONENT_TRANSITIONS[record["state"]]:
+                self._set_component(name, "failed", now=now)
+            self._set_component(name, "idle", now=now)
+            record.update(attempts=0, last_error=None, outcome=None)
+        return [name for name, record in records.items() if record["state"] in TOUCHED]
 
     def add_error(self, message: str, *, now: str, component: str | None = None) -> None:
         entry = {"at": now, "message": message, **({"component": component} if component else {})}
@@ -210,6 +364,15 @@ class Document:
 
     # -- a component ----------------------------------------------------------------------------------------------
 
+    def plan_step(self, step: Step) -> None:
+        """Take a step into the plan of the upgrade, and of its present phase, unless it is in it.
+
+        :raises StateError: if no upgrade is under way.
+        """
+        self._check_active(f"{step.key} can't be started")
+        phase = self.upgrade.get("phase")
+        self._plan([step.key], {phase: [step.key]} if phase else {})
+
     def start_step(self, step: Step, *, from_version: str | None, now: str) -> None:
         """Begin an attempt at a step, or go on with the one that this upgrade has begun.
 
@@ -218,17 +381,20 @@ class Document:
         """
         record = self.data["components"].setdefault(step.component, {"state": "idle", "attempts": 0})
         upgrade_id = self.upgrade.get("upgrade_id")
-        same_target = record.get("to_version") == step.to_version
+        same_target = record.get("to_version") == step.to_version and record["state"] not in ("idle", "success")
         unfinished = record["state"] not in ("idle", "success", "rolled_back", "failed")
         if same_target and unfinished and record.get("upgrade_id") == upgrade_id:
             return
         record["attempts"] = record.get("attempts", 0) + 1 if same_target else 1
         if record["state"] not in TOUCHED:
+            was = record.get("from_version") if same_target else record.get("inventory", {}).get("current_version")
             self._set_component(step.component, "checking", now=now)
-            record.update(from_version=from_version, started_at=now, files=[], backup_id=None)
+            record.update(from_version=from_version or was, started_at=now, files=[], backup_id=None)
             record.update(rollback_available=False, health_check_passed=None, outcome=None, skip_reason=None)
         record.update(to_version=step.to_version, upgrade_id=upgrade_id, finished_at=None)
         self.upgrade["component"] = step.component
+        if step.key in self.upgrade.get("steps", {}):
+            self.upgrade["steps"][step.key] = "pending"
 
     def set_component(self, name: str, state: str, *, now: str, **fields: t.Any) -> None:
         """Bring a component to a state; its present one is no change. Fields go into its record with it."""
@@ -265,10 +431,11 @@ class Document:
         inventory.setdefault("installed_at", now)
         inventory.update(current_version=version, upgraded_at=now, paths=paths, sha256=sha256)
 
-    def add_restore_point(self, name: str, *, backup_id: str, version: str | None, now: str) -> None:
-        inventory = self.data["components"][name].setdefault("inventory", {})
+    def add_restore_point(self, name: str, *, backup_id: str, version: str | None, now: str, **fields: t.Any) -> None:
+        record = self.data["components"].setdefault(name, {"state": "idle", "attempts": 0})
+        inventory = record.setdefault("inventory", {})
         points = [point for point in inventory.get("restore_points", []) if point["id"] != backup_id]
-        inventory["restore_points"] = [*points, {"id": backup_id, "version": version, "created_at": now}]
+        inventory["restore_points"] = [*points, {"id": backup_id, "version": version, "created_at": now, **fields}]
 
     def settle(self, name: str) -> str | None:
         """Forget the restore point of an attempt that was undone: what it held is in place again, and it must not push
@@ -281,12 +448,30 @@ class Document:
         record["rollback_available"] = bool(record["inventory"]["restore_points"])
         return t.cast("str", record["backup_id"])
 
+    def forget_restore_point(self, backup_id: str) -> None:
+        """Take a restore point out of the inventory.
+
+        :raises StateError: if a component can't do without it.
+        """
+        for name, record in self.data["components"].items():
+            if needs_restore_point(record) == backup_id:
+                raise StateError(
+                    f"restore point {backup_id} is what {name} ({record['state']}) would be brought back from: it is "
+                    "kept until its upgrade is proven or undone. Run the playbook upgrade or rollback first",
+                    key="state.restore_point_needed",
+                )
+            points = record.get("inventory", {}).get("restore_points", [])
+            kept = [point for point in points if point["id"] != backup_id]
+            if kept != points:
+                record["inventory"]["restore_points"] = kept
+                record["rollback_available"] = bool(kept)
+
     def prune_restore_points(self, keep: int) -> list[str]:
         """Forget all but the newest restore points of each component. The ids of those that may be deleted."""
         dropped = []
         for record in self.data["components"].values():
             points = record.get("inventory", {}).get("restore_points", [])
-            needed = record.get("backup_id") if record["state"] in TOUCHED else None
+            needed = needs_restore_point(record)
             old = [point["id"] for point in points[: max(0, len(points) - keep)] if point["id"] != needed]
             if old:
                 record["inventory"]["restore_points"] = [point for point in points if point["id"] not in old]

@@ -12,25 +12,33 @@ upgrade.lock  the lease; the kernel's lock on this file is held by a module for 
 backups/      restore points
 staging/      proven candidates that are not in use yet
 pending/      a marker for each component whose swap nobody has confirmed yet; see C(_rebuilt)
-history/      one document per finished upgrade
+history/      an archive for each upgrade that has ended; see C(_history.py)
+
+All of it is private: a file that is not ours, or a link in its place, is refused, and one that others can get at is
+narrowed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import typing as t
 
-from . import _files, _lease
-from ._errors import LockedError, StateError
-from ._state import Document, new_document
+from . import _files, _history, _lease, _private
+from ._errors import HostError, InputError, LockedError, StateError
+from ._state import Document, check_document, is_record, new_document
 
 _LOCK_WAIT = 120.0
 _POLL = 0.1
+_DAY = 86400
+_MAX_REPAIRS = 20
+_REVISION = re.compile(rb'"revision": (\d{1,12})')
 
 
 def timestamp(seconds: float) -> str:
@@ -52,16 +60,25 @@ class Layout(t.NamedTuple):
         return os.path.join(self.root, "upgrade.lock")
 
     def backup(self, backup_id: str = "") -> str:
-        return os.path.join(self.root, "backups", backup_id)
+        return self._under("backups", backup_id)
 
     def staging(self, key: str = "") -> str:
-        return os.path.join(self.root, "staging", key)
+        return self._under("staging", key)
 
     def pending(self, component: str = "") -> str:
-        return os.path.join(self.root, "pending", f"{component}.json" if component else "")
+        return self._under("pending", f"{component}.json" if component else "")
 
     def history(self, upgrade_id: str = "") -> str:
-        return os.path.join(self.root, "history", f"{upgrade_id}.json" if upgrade_id else "")
+        return self._under("history", f"{upgrade_id}.json" if upgrade_id else "")
+
+    def _under(self, directory: str, name: str) -> str:
+        """A place in a directory.
+
+        :raises InputError: if the name would lead out of it.
+        """
+        if "/" in name or "\0" in name or name in (".", ".."):
+            raise InputError(f"{name!r} can't be the name of something in {directory}/", key="input.name")
+        return os.path.join(self.root, directory, name)
 
 
 class Session:
@@ -75,6 +92,7 @@ class Session:
         self.took_over: dict[str, t.Any] | None = None
         self._clock = clock
         self._lock: int | None = None
+        self._unwritten: list[_history.Archive] = []
 
     @property
     def now(self) -> str:
@@ -87,22 +105,76 @@ class Session:
         self.took_over = {key: before.get(key) for key in ("upgrade_id", "user", "controller")}
         self.warnings.append(f"took over from {_lease.name(before)}, which ended without giving the host back")
 
+    @property
+    def lease(self) -> dict[str, t.Any]:
+        """The lease as it is on file."""
+        if self._lock is None:
+            return read_lease(self.layout.root)
+        return _lease.decode(os.pread(self._lock, _lease.SIZE, 0))
+
     def save(self) -> None:
-        """Put the document on disk, durably, as its next revision, unless it is there as it is."""
-        if not self.writable or _read(self.layout.document) == _serialized(self.document):
+        """Put the document on disk, durably, as its next revision, unless it is there as it is.
+
+        :raises StateError: if it would be one that no reader understands.
+        """
+        if not self.writable or _private.read(self.layout.document) == _serialized(self.document):
             return
+        check_document(self.document.data)
         self.document.data["revision"] += 1
         _files.write_durably(self.layout.document, _serialized(self.document))
 
     def archive(self) -> None:
-        """Keep the upgrade that has ended in the history."""
+        """Keep the upgrade that has ended in the history, as the new head of its chain. Until the document that knows
+        it is saved, it doesn't count: a run that dies in between leaves it to the next, which writes it again."""
         upgrade = self.document.upgrade
-        if not self.writable or not upgrade.get("upgrade_id"):
+        if not upgrade.get("upgrade_id"):
             return
-        names = {key.partition("@")[0] for key in upgrade.get("steps", {})}
-        components = {name: self.document.component(name) for name in sorted(names)}
-        text = json.dumps({"schema_version": 1, "upgrade": upgrade, "components": components}, indent=2, sort_keys=True)
-        _files.write_durably(self.layout.history(upgrade["upgrade_id"]), text.encode() + b"\n")
+        names = sorted({key.partition("@")[0] for key in upgrade.get("steps", {})})
+        data = {
+            "schema_version": self.document.data["schema_version"],
+            "revision": self.document.data["revision"] + 1,
+            "previous": self.document.history["head"],
+            "upgrade": upgrade,
+            "components": {name: self.document.component(name) for name in names},
+        }
+        content = json.dumps(data, indent=2, sort_keys=True).encode() + b"\n"
+        if self.writable:
+            _files.write_durably(self._place_of(upgrade["upgrade_id"]), content)
+        else:
+            self._unwritten.append(_history.archive("", content))
+        head = hashlib.sha256(content).hexdigest()
+        self.document.data["history"] = {**self.document.history, "head": head}
+
+    def _place_of(self, upgrade_id: str) -> str:
+        """Where an upgrade's archive goes: not to where one of the chain is, for a run may upgrade a host twice."""
+        head, number = self.document.history["head"], 1
+        while True:
+            path = self.layout.history(upgrade_id if number == 1 else f"{upgrade_id}-{number}")
+            there = _private.read(path)
+            if not there or _history.archive("", there).previous == head:
+                return path
+            number += 1
+
+    def prune_history(self, *, keep: int, days: int) -> list[str]:
+        """Let the document's chain end before the archives that are too many or, if C(days) isn't 0, too old. The names
+        of all that may be removed once the document is saved."""
+        archives = [*_history.read_all(self.layout.history(), narrowed=self.warnings), *self._unwritten]
+        head, base = self.document.history["head"], self.document.history["base"]
+        oldest = timestamp(self._clock() - days * _DAY) if days else ""
+        line = _history.chain(archives, head, base)
+        doomed = next(
+            (place for place, each in enumerate(line) if place >= keep or each.finished_at < oldest), len(line)
+        )
+        if line[doomed:]:
+            self.document.data["history"] = {"head": head, "base": line[doomed].sha256}
+        return [each.name for each in (*line[doomed:], *_history.chain(archives, base, None))]
+
+    def remove_archives(self, names: list[str]) -> None:
+        """Remove pruned archives."""
+        if self.writable and names:
+            for name in names:
+                _files.remove_if_there(os.path.join(self.layout.history(), name))
+            _files.fsync_directory(self.layout.history().rstrip("/"))
 
     def renew(self) -> None:
         """Count the lease from now: what a module had announced to take long has come to its end."""
@@ -111,9 +183,9 @@ class Session:
             _write_lease(self._lock, {**lease, "renewed": now, "expires": now + _lease.LEASE_SECONDS})
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Give the lease back, whoever's it is."""
         if self._lock is not None:
-            _write_lease(self._lock, _lease.released(_lease.decode(os.pread(self._lock, _lease.SIZE, 0))))
+            _write_lease(self._lock, _lease.released(self.lease))
 
     def remove_tree(self, path: str) -> None:
         """Remove a restore point or a candidate: renamed first, so that half of one is never taken for a whole."""
@@ -152,7 +224,7 @@ def session(
     layout = Layout(state_dir)
     if check_mode:
         before = read_lease(state_dir)
-        current = Session(layout, Document(peek(state_dir)), writable=False, clock=clock)
+        current = Session(layout, read_document(state_dir), writable=False, clock=clock)
         if not force:
             lease = _lease.enter(before, run, now=clock(), seconds=lease_seconds, boot_id="", acquire=True)
             current.note_takeover(before, lease)
@@ -160,14 +232,15 @@ def session(
         return
     for path in (layout.root, layout.backup(), layout.staging(), layout.pending(), layout.history()):
         _files.ensure_private_directory(path.rstrip("/"))
-    with _locked(layout.lock, sleep=sleep, wait=wait) as descriptor:
+    warnings: list[str] = []
+    with _locked(layout.lock, sleep=sleep, wait=wait, narrowed=warnings) as descriptor:
         before = lease = _lease.decode(os.pread(descriptor, _lease.SIZE, 0))
         if not force:
             now, boot_id = clock(), _boot_id()
             lease = _lease.enter(before, run, now=now, seconds=lease_seconds, boot_id=boot_id, acquire=acquire)
         if lease != before:
             _write_lease(descriptor, lease)
-        document, warnings = _load(layout, now=timestamp(clock()))
+        document = _load(layout, warnings, now=timestamp(clock()))
         current = Session(layout, document, writable=True, clock=clock)
         current.warnings.extend(warnings)
         current.note_takeover(before, lease)
@@ -176,78 +249,137 @@ def session(
 
 
 def peek(state_dir: str, *, wait: float = 0, sleep: t.Callable[[float], None] = time.sleep) -> dict[str, t.Any] | None:
-    """The document as it is, without entering; None if the host has none, or it is damaged.
+    """The document as it is, without entering; None if the host has none. Of one that is damaged, what a session would
+    make of it.
 
     :param wait: seconds to let a module that is in the middle of its action come to its end.
     """
     layout = Layout(state_dir)
-    try:
-        if wait and os.path.lexists(layout.lock):
-            with _locked(layout.lock, sleep=sleep, wait=wait, shared=True):
-                pass
-        data = json.loads(_read(layout.document) or "null")
-        return Document(data).data if data is not None else None
-    except StateError as exc:
-        if exc.key == "state.newer_schema":
-            raise StateError(f"{layout.document}: {exc}", key=exc.key) from exc
-        return None
-    except (OSError, ValueError):
-        return None
+    if wait and os.path.lexists(layout.lock):
+        with _locked(layout.lock, sleep=sleep, wait=wait, shared=True):
+            pass
+    document, problem = _read_document(layout)
+    return document.data if document and (document.data["components"] or not problem) else None
+
+
+def read_document(state_dir: str) -> Document:
+    """The document without entering, for whoever only reads; an idle one if the host has none."""
+    return Document(peek(state_dir))
 
 
 def read_lease(state_dir: str) -> dict[str, t.Any]:
     """Who has the host now, without asking for it; see C(_lease)."""
-    return _lease.decode(_read(Layout(state_dir).lock))
+    return _lease.decode(_private.read(Layout(state_dir).lock))
 
 
-def _load(layout: Layout, *, now: str) -> tuple[Document, list[str]]:
-    """The document. A damaged one is set aside, and a new one knows the restore points that are there."""
-    text = _read(layout.document)
-    if not text:
-        if not os.path.lexists(layout.document):
-            return Document(), []
-        problem = "it is empty"
-    else:
-        try:
-            return Document(json.loads(text)), []
-        except ValueError as exc:
-            problem = f"it is no JSON ({exc})"
-        except StateError as exc:
-            if exc.key == "state.newer_schema":
-                raise StateError(f"{layout.document}: {exc}", key=exc.key) from exc
-            problem = str(exc)
-    aside = f"{layout.document}.damaged-{now.replace(':', '')}"
-    os.rename(layout.document, aside)
-    return _rebuilt(layout), [f"{layout.document} was damaged: {problem}. Set aside as {aside}, begun anew"]
+def _load(layout: Layout, warnings: list[str], *, now: str) -> Document:
+    """The document. One that is damaged is set aside first, and what can be known in its stead is put in its place."""
+    document, problem = _read_document(layout, narrowed=warnings)
+    if document is None or not problem:
+        return document or Document()
+    aside = None
+    if os.path.lexists(layout.document):
+        aside = _unused(f"{layout.document}.damaged-{now.replace(':', '')}")
+        _files.write_durably(aside, _private.read(layout.document))
+    repairs = document.data.get("repairs", [])
+    document.data["repairs"] = [*repairs, {"at": now, "problem": problem, "set_aside": aside}][-_MAX_REPAIRS:]
+    _files.write_durably(layout.document, _serialized(document))
+    where = f"Set aside as {aside}, and" if aside else "It was"
+    warnings.append(
+        f"{layout.document} was damaged: {problem}. {where} rebuilt from the history, the restore points and the "
+        "markers there are"
+    )
+    return document
+
+
+def _read_document(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Document | None, str]:
+    """The document and what is wrong with it; if something is, it is the one that is rebuilt. None on a new host.
+
+    :raises StateError: if a newer collection wrote it, or it can't be read.
+    """
+    try:
+        content = _private.read(layout.document, narrowed=narrowed)
+        if content:
+            return Document(json.loads(content)), ""
+        problem = "it is empty" if os.path.lexists(layout.document) else ""
+    except (ValueError, RecursionError) as exc:
+        problem = f"it is no JSON ({exc})"
+    except OSError as exc:
+        raise StateError(
+            f"{layout.document} can't be read: {_files.explain(exc)}. Without the record nothing is done on this host: "
+            "see to its disk and permissions, and run again",
+            key="state.unreadable",
+        ) from exc
+    except StateError as exc:
+        if exc.key == "state.newer_schema":
+            raise StateError(f"{layout.document}: {exc}", key=exc.key) from exc
+        problem = str(exc)
+    document = _rebuilt(layout)
+    if not problem and document.data == new_document():
+        return None, ""
+    found = _REVISION.findall(_private.read(layout.document))
+    document.data["revision"] = max([document.data["revision"], *map(int, found)])
+    return document, problem or "it is gone"
+
+
+def _unused(path: str) -> str:
+    number, name = 1, path
+    while os.path.lexists(name):
+        number += 1
+        name = f"{path}-{number}"
+    return name
 
 
 def _rebuilt(layout: Layout) -> Document:
-    """A document from what else is there: the restore points, and the markers of swaps that nobody has confirmed. Their
-    components are recorded as they were when their files were touched, so that the next run finishes or undoes that."""
+    """A document from what else is there: what the newest archives say of each component, and the markers of swaps that
+    nobody has confirmed. Their components are recorded as they were when their files were touched, so that the next run
+    finishes or undoes that. All restore points are listed."""
     data = new_document()
+    archives = _history.read_all(layout.history(), refused=[])
+    if archives:
+        data["history"] = _history.ends(archives)
+        data["revision"] = max(int(each.data.get("revision") or 0) for each in archives)
+    for each in reversed(_history.newest_first(archives)):
+        data["components"].update(_records(each.data.get("components")))
     for marker in _json_files(layout.pending()):
-        if isinstance(marker.get("component"), str) and isinstance(marker.get("record"), dict):
-            data["components"][marker["component"]] = marker["record"]
-    for backup_id in sorted(os.listdir(layout.backup())):
-        try:
-            manifest = json.loads(_read(os.path.join(layout.backup(backup_id), "manifest.json")))
-            name, version, created = manifest["component"], manifest["version"], manifest["created_at"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        record = data["components"].setdefault(name, {"state": "idle", "attempts": 0})
-        points = record.setdefault("inventory", {}).setdefault("restore_points", [])
-        if backup_id not in [point["id"] for point in points]:
-            points.append({"id": backup_id, "version": version, "created_at": created})
-        points.sort(key=lambda point: point["created_at"])
+        data["components"].update(_records({marker.get("component"): marker.get("record")}))
+    _list_restore_points(layout, data["components"])
     return Document(data)
+
+
+def _records(found: t.Any) -> dict[str, t.Any]:
+    """The records of components in something that was read."""
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: record for name, record in pairs if isinstance(name, str) and is_record(record)}
+
+
+def _list_restore_points(layout: Layout, components: dict[str, t.Any]) -> None:
+    """Let each component's inventory list the restore points that are there, and no others."""
+    there: dict[str, list[dict[str, t.Any]]] = {}
+    for backup_id in _names(layout.backup()):
+        with contextlib.suppress(ValueError, KeyError, TypeError, HostError, OSError):
+            manifest = json.loads(_private.read(os.path.join(layout.backup(backup_id), "manifest.json")))
+            point = {"id": backup_id, "version": manifest["version"], "created_at": manifest["created_at"]}
+            there.setdefault(manifest["component"], []).append(point)
+    for name in {*there, *components}:
+        record = components.setdefault(name, {"state": "idle", "attempts": 0})
+        points = {point["id"]: point for point in record.get("inventory", {}).get("restore_points", [])}
+        points = {point["id"]: points.get(point["id"], point) for point in there.get(name, [])}
+        if points or "inventory" in record:
+            in_order = sorted(points.values(), key=lambda point: point["created_at"])
+            record.setdefault("inventory", {})["restore_points"] = in_order
+
+
+def _names(directory: str) -> list[str]:
+    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
 
 
 def _json_files(directory: str) -> t.Iterator[dict[str, t.Any]]:
     """What is in the JSON files of a directory; one that is damaged, or isn't finished, is left out."""
-    for name in sorted(os.listdir(directory)):
+    for name in _names(directory):
         if name.endswith(".json") and not name.startswith("."):
             with contextlib.suppress(ValueError, OSError):
-                data = json.loads(_read(os.path.join(directory, name)))
+                data = json.loads(_private.read(os.path.join(directory, name)))
                 if isinstance(data, dict):
                     yield data
 
@@ -256,24 +388,17 @@ def _serialized(document: Document) -> bytes:
     return (json.dumps(document.data, indent=2) + "\n").encode()
 
 
-def _read(path: str) -> bytes:
-    """A file's content; empty if there is none. A symbolic link in its place isn't followed."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return b""
-    with open(descriptor, "rb") as source:
-        return source.read()
-
-
 @contextlib.contextmanager
 def _locked(
-    path: str, *, sleep: t.Callable[[float], None], wait: float = _LOCK_WAIT, shared: bool = False
+    path: str,
+    *,
+    sleep: t.Callable[[float], None],
+    wait: float = _LOCK_WAIT,
+    shared: bool = False,
+    narrowed: list[str] | None = None,
 ) -> t.Iterator[int]:
     """The kernel's lock on a file that is never unlinked: it ends with its holder, however that dies."""
-    flags = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+    with _private.opened(path, os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT, narrowed=narrowed) as descriptor:
         deadline = time.monotonic() + wait
         while True:
             try:
@@ -288,8 +413,6 @@ def _locked(
                     ) from None
                 sleep(_POLL)
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _write_lease(descriptor: int, lease: dict[str, t.Any]) -> None:
@@ -298,4 +421,5 @@ def _write_lease(descriptor: int, lease: dict[str, t.Any]) -> None:
 
 
 def _boot_id() -> str:
-    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as source:
+        return source.read().strip()

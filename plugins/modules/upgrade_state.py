@@ -140,7 +140,7 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
     left = document.upgrade.get("upgrade_id")
     if document.is_active() and left != run_id:
         session.warnings.append(f"upgrade {left} was left in {document.upgrade['state']}; this run goes on with it")
-        document.cut_off(run_id, now=session.now)
+        document.cut_off(f"upgrade {run_id} goes on", now=session.now)
         session.archive()
         details["resumes"] = left
     document.begin(params["run"], steps=params["steps"], details=details, now=session.now)

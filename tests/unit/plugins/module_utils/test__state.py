@@ -101,7 +101,7 @@ def test_the_same_run_enters_its_upgrade_again_and_loses_nothing() -> None:
 
 def test_an_upgrade_that_was_cut_off_is_closed_before_another_begins() -> None:
     document = activated()
-    document.cut_off("u2", now=LATER)
+    document.cut_off("upgrade u2 goes on", now=LATER)
     assert document.upgrade["state"] == "FAILED"
     assert "cut off in UPGRADING; upgrade u2 goes on" in document.upgrade["errors"][-1]["message"]
     document.begin(OTHER_RUN, steps=[STEP.key], details={}, now=LATER)
@@ -124,7 +124,7 @@ def test_attempts_count_the_starts_for_one_target() -> None:
 
 def test_a_cut_off_attempt_goes_on_with_its_pristine_restore_point() -> None:
     document = activated()
-    document.cut_off("u2", now=LATER)
+    document.cut_off("upgrade u2 goes on", now=LATER)
     document.begin(OTHER_RUN, steps=[STEP.key], details={}, now=LATER)
     document.start_step(STEP, from_version="1.9.0", now=LATER)
     record = document.component("node_exporter")

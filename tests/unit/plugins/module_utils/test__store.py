@@ -29,6 +29,11 @@ def saved(root: pathlib.Path) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", json.loads((root / "state.json").read_text()))
 
 
+def write_document(root: pathlib.Path, content: str) -> None:
+    (root / "state.json").write_text(content)
+    (root / "state.json").chmod(0o600)
+
+
 def test_a_session_makes_its_directories_private(root: pathlib.Path) -> None:
     with _store.session(str(root), run=RUN, acquire=True) as session:
         session.save()
@@ -212,7 +217,7 @@ def test_a_damaged_document_is_set_aside_and_begun_anew_with_its_restore_points(
     backup.mkdir()
     (backup / "manifest.json").write_text(json.dumps(manifest))
     (root / "backups" / "half").mkdir()
-    (root / "state.json").write_text(content)
+    write_document(root, content)
     with _store.session(str(root), run=RUN, acquire=True) as session:
         assert len(session.warnings) == 1
         assert "was damaged" in session.warnings[0]
@@ -266,8 +271,12 @@ def test_a_link_in_place_of_a_file_is_refused(root: pathlib.Path, tmp_path: path
     root.mkdir(mode=0o700)
     (tmp_path / "elsewhere").write_text("{}")
     (root / name).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic links"), _store.session(str(root), run=RUN, acquire=True):
+    with (
+        pytest.raises(HostError, match=f"{name} is a symbolic link: it must be a file that belongs") as failure,
+        _store.session(str(root), run=RUN, acquire=True),
+    ):
         pass
+    assert failure.value.key == "files.not_private"
     assert (tmp_path / "elsewhere").read_text() == "{}"
 
 

@@ -1,0 +1,120 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+"""Io ring. The history of a host: an archive for each upgrade that has ended.
+
+Each archive holds the sha256 of the one before it, and the document that of the newest. So whoever changes, removes,
+adds or moves one breaks this chain. Old archives are pruned from its far end; the document knows the last of these too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import typing as t
+
+from . import _private
+from ._errors import HostError
+
+
+class Archive(t.NamedTuple):
+    """One file of the history. One that is damaged has no data."""
+
+    name: str
+    sha256: str
+    data: dict[str, t.Any]
+
+    @property
+    def previous(self) -> str | None:
+        return self.data.get("previous")
+
+    @property
+    def upgrade(self) -> dict[str, t.Any]:
+        upgrade = self.data.get("upgrade")
+        return upgrade if isinstance(upgrade, dict) else {}
+
+    @property
+    def finished_at(self) -> str:
+        return self.upgrade.get("finished_at") or self.upgrade.get("updated_at") or ""
+
+
+def archive(name: str, content: bytes) -> Archive:
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError):
+        data = {}
+    return Archive(name, hashlib.sha256(content).hexdigest(), data if isinstance(data, dict) else {})
+
+
+def read_all(directory: str, *, narrowed: list[str] | None = None, refused: list[str] | None = None) -> list[Archive]:
+    """All archives there are, in no order.
+
+    :param refused: where to tell which of them can't be read. Without it that is an error.
+    :raises HostError: if one is no file of our own.
+    """
+    found = []
+    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+        if not name.endswith(".json") or name.startswith("."):
+            continue
+        try:
+            content = _private.read(os.path.join(directory, name), narrowed=narrowed)
+        except (HostError, OSError) as exc:
+            if refused is None:
+                raise
+            refused.append(str(exc))
+        else:
+            found.append(archive(name, content))
+    return found
+
+
+def chain(archives: t.Iterable[Archive], head: str | None, base: str | None) -> list[Archive]:
+    """The archives that lead from C(head) to C(base), newest first, as far as they do."""
+    known, found, at = {each.sha256: each for each in archives}, [], head
+    while at is not None and at != base and at in known:
+        found.append(known.pop(at))
+        at = found[-1].previous
+    return found
+
+
+def newest_first(archives: t.Iterable[Archive]) -> list[Archive]:
+    """The archives of upgrades, by the time these ended; whether they are in the chain or not."""
+    upgrades = (each for each in archives if each.upgrade)
+    return sorted(upgrades, key=lambda each: (each.finished_at, each.name), reverse=True)
+
+
+def problems(archives: list[Archive], history: dict[str, t.Any], *, under_way: str | None) -> list[str]:
+    """What is wrong with the chain.
+
+    :param under_way: the upgrade that has not ended yet: a run may have died between its archive and the document.
+    """
+    head, base = history["head"], history["base"]
+    line = chain(archives, head, base)
+    end = line[-1].previous if line else head
+    found = []
+    if end != base:
+        found.append(f"history: the archive with sha256 {end} is missing, or was changed")
+    expected = {each.name for each in (*line, *chain(archives, base, None))}
+    others = [
+        each.name
+        for each in archives
+        if each.name not in expected
+        and not (each.previous == head and under_way and each.upgrade.get("upgrade_id") == under_way)
+    ]
+    if others:
+        found.append(
+            f"history: {', '.join(others)}: the chain from the newest archive doesn't lead there. It was changed or "
+            "added, or one after it was changed or removed"
+        )
+    return found
+
+
+def ends(archives: list[Archive]) -> dict[str, t.Any]:
+    """The ends of the chain as the archives themselves tell them, for a document that lost them."""
+    named = {each.previous for each in archives}
+    newest = newest_first(each for each in archives if each.sha256 not in named)
+    line = chain(archives, newest[0].sha256, None) if newest else []
+    return {"head": line[0].sha256 if line else None, "base": line[-1].previous if line else None}
