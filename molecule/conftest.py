@@ -93,6 +93,13 @@ class Run:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
+    def stop(self) -> None:
+        """Hold it and all its workers up, until C(go_on)."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def end(self) -> Played:
         output = self._process.communicate(timeout=900)[0]
         return Played(self._process.returncode, output)
@@ -120,9 +127,12 @@ class Server:
     def out(self, command: str, *arguments: str) -> str:
         return str(self.host.check_output(command, *arguments))
 
-    def await_state(self, name: str, state: str) -> None:
-        """Wait until the host's record says that a component is in a state. It looks a hundred times a second."""
-        self.out("timeout 60 python3 -c %s %s %s %s", _AWAIT, f"{STATE_DIR}/state.json", name, state)
+    def await_state(self, name: str, state: str, *, within: int = 60) -> None:
+        """Wait until the host's record says that a component is in a state. It looks a hundred times a second.
+
+        :param within: seconds.
+        """
+        self.out(f"timeout {within} python3 -c %s %s %s %s", _AWAIT, f"{STATE_DIR}/state.json", name, state)
 
     def state(self) -> Data:
         return t.cast("Data", json.loads(self.out("cat %s", f"{STATE_DIR}/state.json")))
@@ -151,6 +161,15 @@ class Server:
         shown = self.out("systemctl is-active %s || true", name)
         same = self.out(f"cmp /proc/{self.pid(name)}/exe /usr/local/bin/{name} && echo same || true")
         return (shown, same, self.on_disk(name), self.serves(name)) == ("active", "same", version, version)
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing is under way: no lease, nothing staged, nothing left of a guard."""
+        lease = self.out(f"cat {STATE_DIR}/upgrade.lock")
+        units = self.out("systemctl list-units --all --plain --no-legend 'observability-upgrade-*'")
+        files = self.out(
+            f"find {STATE_DIR}/staging/* {STATE_DIR}/pending/* /etc/systemd/system/*.d/observability-* || true"
+        )
+        return '"upgrade_id"' not in lease and (units, files) == ("", "")
 
     def snapshot(self) -> str:
         """All that an upgrade may touch: files with owner, mode, time, inode and content, and the processes."""

@@ -10,17 +10,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import CHECKOUT, STATE_DIR, Run, Server, play
+from conftest import CHECKOUT, Run, Server, play
 
 Versions = dict[str, list[str]]
 ALL_AT_ONCE = ["100%"]
 _AWAY = "systemctl stop ssh; pkill -KILL sshd; sleep 25; systemctl start ssh"
-
-
-def is_at_rest(server: Server) -> bool:
-    """Whether nothing is under way: no lease, nothing staged."""
-    lease = server.out(f"cat {STATE_DIR}/upgrade.lock")
-    return '"upgrade_id"' not in lease and server.out(f"ls {STATE_DIR}/staging") == ""
 
 
 # Each begins where the one before it ended. 1.99.12 is a stand-in with which all is well.
@@ -46,22 +40,29 @@ def test_a_controller_that_dies_leaves_what_the_next_run_finishes(
         assert server.is_healthy("node_exporter", after)
         assert server.state()["upgrade"]["state"] == "COMPLETED"
         assert server.component("node_exporter")["inventory"]["previous_version"] == before
-        assert is_at_rest(server)
+        assert server.is_at_rest()
     assert play("upgrade", upgrade_versions=wish).changed == 0
 
 
-def test_a_power_cut_between_the_swap_and_the_proof_is_resumed(servers: dict[str, Server], versions: Versions) -> None:
-    server, after = servers["host1"], versions["alertmanager"][1]
+def test_a_power_cut_between_the_swap_and_the_proof_is_undone_by_the_host_and_made_up_for_by_the_next_run(
+    servers: dict[str, Server], versions: Versions
+) -> None:
+    server, (before, after) = servers["host1"], versions["alertmanager"][:2]
     wish = {"alertmanager": after}
     with Run("upgrade", "-l", "host1", upgrade_versions=wish) as run:
         server.await_state("alertmanager", "verifying")
         subprocess.run([sys.executable, CHECKOUT / "tests/lab/lab.py", "restart", "host1"], check=True)
         run.kill()
+    server.await_state("alertmanager", "rolled_back")
+    assert server.is_healthy("alertmanager", before)
+    assert server.on_disk("amtool") == before
+    assert "rebooted" in server.component("alertmanager")["last_error"]
+    assert server.is_at_rest()
     play("upgrade", "-l", "host1", upgrade_versions=wish)
     assert server.is_healthy("alertmanager", after)
     assert server.on_disk("amtool") == after
     assert server.component("alertmanager")["state"] == "success"
-    assert is_at_rest(server)
+    assert server.is_at_rest()
 
 
 def test_a_run_beside_a_live_one_is_refused_by_name_and_harms_nothing(
@@ -77,7 +78,7 @@ def test_a_run_beside_a_live_one_is_refused_by_name_and_harms_nothing(
     assert upgrade in second.output
     assert server.is_healthy("alertmanager", after)
     assert server.state()["upgrade"]["upgrade_id"] == upgrade
-    assert is_at_rest(server)
+    assert server.is_at_rest()
 
 
 def test_a_bad_release_that_was_cut_off_is_left_behind_by_wishing_for_a_good_one(
@@ -118,4 +119,4 @@ def test_a_host_that_is_lost_stops_what_comes_after_it_and_is_finished_by_the_ne
     play("upgrade", upgrade_versions=wish, upgrade_waves=ALL_AT_ONCE)
     for server in servers.values():
         assert server.is_healthy("node_exporter", after)
-        assert is_at_rest(server)
+        assert server.is_at_rest()
