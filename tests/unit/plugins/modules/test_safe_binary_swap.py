@@ -11,7 +11,7 @@ import shutil
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _store
+from ansible_collections.observability.stack.plugins.module_utils import _guard, _store
 from ansible_collections.observability.stack.plugins.modules import safe_binary_swap
 from ansible_collections.observability.stack.tests.unit.support import (
     OTHER_RUN,
@@ -296,4 +296,66 @@ def test_without_a_run_it_works_alone(call: Call, host: Host, tmp_path: pathlib.
     result = host.swap(run=None, state_dir=str(host.state))
     assert (result["changed"], host.content()) == (True, "new new")
     assert host.act(state="restored", run=None, state_dir=str(host.state))["backup_id"] == result["backup_id"]
+    assert host.content() == "old old"
+
+
+# -- the guard ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def units(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Where drop-ins go, on a host that systemd runs."""
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    monkeypatch.setattr(_guard, "_UNITS", str(directory))
+    monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(directory))
+    return directory
+
+
+TARGET = {"component": "prometheus", "unit": "prometheus", "binary": "/bin/x", "url": "", "version": "2.42.0"}
+
+
+def test_a_guard_is_armed_with_what_the_host_must_know(host: Host, systemd: Systemd, units: pathlib.Path) -> None:
+    guard = {"confirm_within": 300, "target": TARGET, "probe_timeout": 7}
+    host.swap(unit="prometheus", guard=guard)
+    marker = json.loads((host.state / "pending" / "prometheus.json").read_text())
+    wanted = {"unit": "prometheus.service", "kinds": ["binary"], "probe_window": 10, "starts": 0, "undone": None}
+    assert {key: marker[key] for key in [*guard, *wanted]} == {**guard, **wanted}
+    assert marker["record"] == {**host.record(), "updated_at": marker["record"]["updated_at"]}
+    assert len(systemd.commands("systemd-run")) == 1
+    assert [path.name for path in units.iterdir()] == ["prometheus.service.d"]
+
+
+@pytest.mark.parametrize("unproven", [False, True], ids=["first", "again"])
+def test_an_attempt_that_was_cut_off_is_guarded_anew(
+    host: Host, systemd: Systemd, units: pathlib.Path, unproven: bool
+) -> None:
+    guard = {"confirm_within": 300, "target": TARGET}
+    if unproven:
+        host.swap(unit="prometheus", guard=guard)
+    before = len(systemd.asked)
+    result = host.swap(unit="prometheus", guard=guard)
+    assert result["changed"] is not unproven
+    assert [argv[0] for argv in systemd.asked[before:]].count("systemd-run") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "check"),
+    [
+        ({"guard": {"confirm_within": 0, "target": TARGET}}, False),
+        ({}, False),
+        ({"guard": {"confirm_within": 300, "target": TARGET}}, True),
+    ],
+    ids=["the operator goes without", "not asked for", "check mode"],
+)
+def test_no_guard_is_armed(host: Host, systemd: Systemd, units: pathlib.Path, arguments: Data, check: bool) -> None:
+    assert host.swap(unit="prometheus", check=check, **arguments)["changed"] is True
+    assert systemd.commands("systemd-run") == []
+    assert list(units.iterdir()) == []
+
+
+def test_a_guard_needs_to_know_the_unit(host: Host, units: pathlib.Path) -> None:
+    result = host.swap(guard={"confirm_within": 300, "target": TARGET})
+    assert (result["failed"], result["key"]) == (True, "input.invalid")
+    assert "needs unit" in result["msg"]
     assert host.content() == "old old"
