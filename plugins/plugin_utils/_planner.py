@@ -20,7 +20,7 @@ import typing as t
 
 from ..module_utils import _version
 from ..module_utils._errors import InputError
-from ..module_utils._state import Step
+from ..module_utils._state import ACTIVE, Step
 from . import _versions
 
 if t.TYPE_CHECKING:
@@ -42,7 +42,11 @@ class Intent(t.NamedTuple):
 
 
 class Subject(t.NamedTuple):
-    """One component of one host, as the plan sees it."""
+    """One component of one host, as the plan sees it.
+
+    ``unfinished`` tells where an attempt left the files that was cut off; ``unclosed``, that the component was proven,
+    but its upgrade was cut off before it ended.
+    """
 
     host: str
     name: str
@@ -50,6 +54,12 @@ class Subject(t.NamedTuple):
     facts: Data
     record: Data
     unfinished: str | None
+    unclosed: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something of an earlier run, or of a person's work, is left to be done, whatever is on disk."""
+        return bool(self.unfinished or self.unclosed or self.facts.get("restart_pending"))
 
     def finding(self, key: str, severity: str, message: str, fix: str) -> Data:
         """Something the operator must know, with what to do about it. A C(blocker) stands in the way of the run."""
@@ -118,14 +128,17 @@ def _rank(entry: Data, intent: Intent) -> tuple[int, int, str]:
 
 
 def _subject(host: str, name: str, survey: Data, catalog: Data) -> Subject:
-    records = (survey.get("state") or {}).get("components", {})
+    state = survey.get("state") or {}
+    upgrade, record = state.get("upgrade", {}), state.get("components", {}).get(name, {})
+    ended = upgrade.get("steps", {}).get(Step(name, record.get("to_version", "")).key) == "succeeded"
     return Subject(
         host=host,
         name=name,
         entry=catalog[name],
         facts=survey["components"].get(name, {"installed": False}),
-        record=records.get(name, {}),
+        record=record,
         unfinished=survey.get("unfinished", {}).get(name),
+        unclosed=ended and upgrade.get("state") in ACTIVE,
     )
 
 
@@ -226,7 +239,7 @@ def _target(subject: Subject, wanted: str | None) -> str:
 
 def _way(subject: Subject, target: str) -> tuple[list[Data], list[str]]:
     """The versions to pass through, the target last; none if it is reached and proven already."""
-    facts, name = subject.facts, subject.name
+    name = subject.name
     if subject.unfinished and target == subject.record["to_version"]:
         return [], [target]
     here = _origin(subject)
@@ -236,8 +249,7 @@ def _way(subject: Subject, target: str) -> tuple[list[Data], list[str]]:
         fix = "to go back, use the playbook rollback: it restores what was proven on this host"
         return [subject.finding("downgrade", "blocker", message, fix)], []
     if order == 0:
-        open_end = subject.unfinished or facts["restart_pending"]
-        return [], [target] if open_end else []
+        return [], [target] if subject.is_open else []
     last = subject.entry["last_release"]
     if last and _versions.compare(target, last["version"]) > 0:
         message = f"{name} {target} was never released: {last['version']} is the last. {last['reason']}"
@@ -333,6 +345,8 @@ def _step(subject: Subject, here: str, version: str, *, target: str, stage: Data
 def _reason(subject: Subject, version: str, target: str) -> str:
     if subject.unfinished and subject.record.get("to_version") == version:
         return "an earlier run was cut off here"
+    if subject.unclosed and subject.record["to_version"] == version:
+        return "an earlier run was cut off after it"
     if subject.facts["restart_pending"] and subject.facts["version"] == version:
         return "on disk already, but a restart was lost"
     return "wanted" if version == target else f"a stage on the way to {target}"
@@ -477,9 +491,10 @@ def plan_rollback(host: str, survey: Data, catalog: Data, intent: Intent, *, to:
         if point is None:
             continue
         found = _obstacles(subject)
-        hops = [point["version"]] if point["version"] != subject.facts.get("version") else []
+        reached = point["version"] == subject.facts.get("version") and not subject.is_open
+        hops = [] if reached else [point["version"]]
         if hops and not _blocked(found):
-            step = _step(subject, subject.facts["version"], point["version"], target=point["version"], stage={})
+            step = _step(subject, _origin(subject), point["version"], target=point["version"], stage={})
             step.update(stage=None, backup_id=point["id"], kinds=kinds, reason=f"restore point {point['id']}")
             steps[step["key"]] = step
             found.extend(_floors(subject, point["version"]))

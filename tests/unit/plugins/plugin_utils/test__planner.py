@@ -274,6 +274,26 @@ def test_an_attempt_that_was_cut_off_goes_on_from_where_it_began(evidence: str, 
         assert step["reason"] == "an earlier run was cut off here"
 
 
+@pytest.mark.parametrize(
+    ("state", "outcome", "steps"),
+    [
+        ("VALIDATING", "succeeded", ["node_exporter@1.9.0"]),
+        ("COMPLETED", "succeeded", []),
+        ("VALIDATING", "pending", []),
+    ],
+)
+def test_a_run_that_was_cut_off_after_its_last_step_is_closed_by_the_next(
+    state: str, outcome: str, steps: list[str]
+) -> None:
+    record = {**RECORD, "state": "success"}
+    found = survey({"node_exporter": facts("node_exporter", "1.9.0")}, records={"node_exporter": record})
+    found["state"]["upgrade"] = {"state": state, "steps": {"node_exporter@1.9.0": outcome}}
+    planned = plan(found, {"node_exporter": "1.9.0"})
+    assert keys(planned) == steps
+    reasons = [(step["stage"], step["reason"]) for step in planned["steps"].values()]
+    assert reasons == [(None, "an earlier run was cut off after it")] * len(steps)
+
+
 def test_a_service_that_our_own_cut_off_attempt_broke_is_no_obstacle() -> None:
     down = {"active": "failed", "sub": "failed", "n_restarts": 5}
     found = survey(
@@ -414,6 +434,24 @@ def test_a_rollback_that_was_cut_off_goes_on_from_its_restore_point() -> None:
     intent = _planner.Intent({}, PHASES, [])
     step = _planner.plan_host("host1", found, CATALOG, intent)["steps"]["node_exporter@1.5.0"]
     assert (step["backup_id"], step["stage"]) == ("u2.node_exporter-1.5.0", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "unfinished"),
+    [({}, {"node_exporter": "mixed"}), ({}, {"node_exporter": "new"}), ({"restart_pending": True}, {})],
+)
+def test_a_rollback_isnt_taken_for_done_because_its_program_is_in_place(changes: Data, unfinished: Data) -> None:
+    """The tool beside the program may not be, and the service may still run the newer one."""
+    point = {"id": "u2.node_exporter-1.5.0", "version": "1.5.0", "created_at": "2026-11-21T00:00:00Z"}
+    record = {**RECORD, "from_version": "1.9.0", "to_version": "1.5.0", "restored_from": point["id"]}
+    record["inventory"] = {"restore_points": [point]}
+    there = facts("node_exporter", "1.5.0", running="1.9.0", **changes)
+    found = survey({"node_exporter": there}, records={"node_exporter": record}, unfinished=unfinished)
+    intent = _planner.Intent({}, PHASES, [])
+    planned = _planner.plan_rollback("host1", found, CATALOG, intent, to="u2", kinds=["binary"])
+    assert [(step["from"], step["to"], step["backup_id"]) for step in planned["steps"].values()] == [
+        ("1.9.0", "1.5.0", point["id"])
+    ]
 
 
 def test_restore_points_are_listed_newest_first() -> None:
