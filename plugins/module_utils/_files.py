@@ -79,7 +79,8 @@ def fsync_directory(path: str) -> None:
     """Make names in a directory durable: without it a renamed file may come back as the old one after a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -146,11 +147,12 @@ def remove_if_there(path: str) -> None:
 
 @contextlib.contextmanager
 def naming(path: str) -> t.Iterator[None]:
-    """Let an error of the operating system tell which file it is about: a write to a descriptor doesn't."""
+    """Let an error of the operating system tell which file it is about: that of a descriptor tells none, or its number."""
     try:
         yield
     except OSError as exc:
-        exc.filename = exc.filename or path
+        if not isinstance(exc.filename, (str, bytes)):
+            exc.filename = path
         raise
 
 

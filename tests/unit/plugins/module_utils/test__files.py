@@ -180,3 +180,17 @@ def test_a_write_without_space_left_tells_which_file_it_was() -> None:
     ):
         full.write(b"x")
     assert _files.explain(failure.value).startswith("/state/x: No space left on device; free some space there")
+
+
+def test_a_descriptors_number_is_not_taken_for_a_name(program: pathlib.Path) -> None:
+    with program.open("rb") as file, pytest.raises(OSError, match="'/state/x'"), _files.naming("/state/x"):
+        os.setxattr(file.fileno(), "no.namespace", b"x")
+
+
+def test_a_directory_that_cannot_be_synced_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=str(tmp_path)):
+        _files.fsync_directory(str(tmp_path))
