@@ -19,6 +19,7 @@ import io
 import json
 import os
 import signal
+import stat
 import sys
 import traceback
 import typing as t
@@ -33,6 +34,7 @@ _WRITES = ("write", "pwrite", "writev", "pwritev", "sendfile", "copy_file_range"
 _TWO_NAMES = ("rename", "replace", "link", "symlink")
 _SYNCS = ("fsync", "fdatasync", "sync")
 _NEEDS_SPACE = {"create", "mkdir", "setxattr", "posix_fallocate", *_WRITES, *_TWO_NAMES}
+_IDEMPOTENT = ("mkdir", "unlink", "remove", "rmdir", "chmod", "fchmod", "chown", "fchown")
 _CHANGES = (
     *(*_WRITES, *_TWO_NAMES, *_SYNCS, "unlink", "remove", "rmdir", "mkdir", "mkfifo", "mknod"),
     *("chmod", "fchmod", "lchmod", "chown", "fchown", "lchown", "setxattr", "removexattr"),
@@ -143,7 +145,7 @@ class Points:
         def call(*args: t.Any, **options: t.Any) -> t.Any:
             caller = _caller()
             what = args[1] if name in _TWO_NAMES else args[0] if args else ""
-            if caller is None or _has_its_way(name, what, options.get("dir_fd")):
+            if caller is None or _has_its_way(name, what, options.get("dir_fd"), *args[1:]):
                 return real(*args, **options)
             point = Point(name, _shown(what, options.get("dir_fd")), caller)
             if self._pass(point, lambda: real(*_half(name, args), **options)):
@@ -194,14 +196,18 @@ class _WatchedFile(io.FileIO):
         return super().write(data)
 
 
-def _has_its_way(name: str, file: t.Any, directory: int | None) -> bool:
-    """Whether there is nothing to make, or to remove: then the call changes nothing, and the disk has no say in it."""
-    if name not in ("mkdir", "unlink", "remove", "rmdir"):
+def _has_its_way(name: str, file: t.Any, directory: int | None, *wanted: t.Any) -> bool:
+    """Whether all is as it is to be. Then the call changes nothing, and the disk has no say in it."""
+    if name not in _IDEMPOTENT:
         return False
     try:
-        os.stat(file, dir_fd=directory, follow_symlinks=False)
+        status = os.stat(file, dir_fd=directory, follow_symlinks="ch" in name)
     except FileNotFoundError:
-        return name != "mkdir"
+        return name in ("unlink", "remove", "rmdir")
+    if name in ("chmod", "fchmod"):
+        return [stat.S_IMODE(status.st_mode)] == list(wanted)
+    if name in ("chown", "fchown"):
+        return [status.st_uid, status.st_gid] == list(wanted)
     return name == "mkdir"
 
 

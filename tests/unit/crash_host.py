@@ -17,6 +17,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -537,6 +538,7 @@ def settled(host: Host, scenario: Scenario) -> list[str]:
     return problems
 
 
+NO_FILE = re.compile(r": (operating system|\d+): ")
 LITTER = (".upgrade-new", ".new", ".removed")
 
 
@@ -590,7 +592,7 @@ def trial(bed: Testbed, fault: Fault, number: int) -> list[str]:
     if not first.killed and not fault.error:
         problems.append("it wasn't stopped")
     if first.answer:
-        problems += [f"tells no file: {error}" for error in first.answer["errors"] if ": operating system:" in error]
+        problems += [f"tells no file: {error}" for error in first.answer["errors"] if NO_FILE.search(error)]
     problems += [f"at once: {problem}" for problem in torn(host, scenario)]
     return problems + again(host, scenario)
 
