@@ -24,7 +24,8 @@ options:
   run:
     description:
       - The run that this module acts for, as the P(observability.stack.upgrade_run#lookup) lookup gives it.
-      - A module of a run takes or renews the run's lease on the host. Another run is refused meanwhile.
+      - The run takes a lease on the host, and each of its modules renews it. Another run is refused meanwhile, and so
+        is a module of a run that has lost its lease.
       - Without it no lease is taken, and that of another run is respected.
     type: dict
     suboptions:

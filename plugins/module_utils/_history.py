@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import typing as t
 
 from . import _private
@@ -73,7 +74,11 @@ def read_all(directory: str, *, narrowed: list[str] | None = None, refused: list
 
 def chain(archives: t.Iterable[Archive], head: str | None, base: str | None) -> list[Archive]:
     """The archives that lead from C(head) to C(base), newest first, as far as they do."""
-    known, found, at = {each.sha256: each for each in archives}, [], head
+    known: dict[str, Archive] = {}
+    for each in archives:
+        known.setdefault(each.sha256, each)
+    found: list[Archive] = []
+    at = head
     while at is not None and at != base and at in known:
         found.append(known.pop(at))
         at = found[-1].previous
@@ -94,7 +99,11 @@ def problems(archives: list[Archive], history: dict[str, t.Any], *, under_way: s
     head, base = history["head"], history["base"]
     line = chain(archives, head, base)
     end = line[-1].previous if line else head
-    found = []
+    found = [
+        f"history: {each.name} is the archive of upgrade {each.upgrade.get('upgrade_id')}: it was renamed"
+        for each in line
+        if not re.fullmatch(rf"{re.escape(str(each.upgrade.get('upgrade_id')))}(-\d+)?\.json", each.name)
+    ]
     if end != base:
         found.append(f"history: the archive with sha256 {end} is missing, or was changed")
     expected = {each.name for each in (*line, *chain(archives, base, None))}

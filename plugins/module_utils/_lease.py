@@ -95,6 +95,15 @@ def name(lease: Lease) -> str:
     return f"upgrade {lease['upgrade_id']} of {user} on {controller}"
 
 
+def told(lease: Lease, *, now: float, held: bool) -> str:
+    """Who has the host or, if it isn't held any more, has left it so."""
+    if not held:
+        ended = max(0, now - lease.get("renewed", now)) / 60
+        return f"{name(lease)}, which ended without giving the host back (seen last {ended:.0f} min ago)"
+    since, left = max(0, now - lease.get("acquired", now)), max(0, lease.get("expires", now) - now)
+    return f"{name(lease)}, since {since / 60:.0f} min; it ends in {left / 60:.0f} min if nothing renews it"
+
+
 def _lost(lease: Lease, run: dict[str, t.Any], *, now: float) -> str:
     """Why a run that had the host, or never began on it, must not go on."""
     since = max(0, now - lease.get("acquired", now)) / 60

@@ -17,7 +17,7 @@ import json
 import os
 import typing as t
 
-from . import _files
+from . import _files, _private
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -92,8 +92,7 @@ def read(session: Session, backup_id: str) -> Manifest:
     """
     path = os.path.join(session.layout.backup(backup_id), "manifest.json")
     try:
-        with open(path, encoding="utf-8") as source:
-            data = json.load(source)
+        data = json.loads(_content(path))
         entries = [Entry(**entry) for entry in data.pop("entries")]
         return Manifest(**data, entries=entries)
     except (OSError, ValueError, TypeError, KeyError) as exc:
@@ -102,6 +101,13 @@ def read(session: Session, backup_id: str) -> Manifest:
             f"Those there are: {', '.join(sorted(os.listdir(session.layout.backup()))) or 'none'}",
             key="restore_point.unreadable",
         ) from exc
+
+
+def _content(path: str) -> bytes:
+    content = _private.read(path)
+    if not content:
+        raise ValueError("there is none, or it is empty")
+    return content
 
 
 def verify(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> None:

@@ -58,6 +58,8 @@ OUTCOMES = ("succeeded", "aborted", "rolled_back", "failed")
 
 _OUTCOME_STATE = {"succeeded": "success", "aborted": "failed", "rolled_back": "rolled_back", "failed": "failed"}
 _FINAL_STATE = {"succeeded": "COMPLETED", "aborted": "FAILED", "rolled_back": "ROLLED_BACK", "failed": "FAILED"}
+PHASE_STATES = ("pending", "in_progress", "completed", "failed")
+
 _PHASE: dict[str, t.Any] = {"state": "pending", "steps": [], "started_at": None, "finished_at": None, "error": None}
 # What must be what it is, where it is there at all.
 _KINDS: dict[str, type] = {
@@ -180,7 +182,9 @@ class Document:
     def progress_percent(self) -> int:
         """How many of the planned steps have ended, in percent of all."""
         steps = self.upgrade.get("steps", {})
-        return 100 if not steps else round(100 * (len(steps) - len(self.pending())) / len(steps))
+        if not steps:
+            return 0 if self.is_active() else 100
+        return round(100 * (len(steps) - len(self.pending())) / len(steps))
 
     # -- the upgrade ----------------------------------------------------------------------------------------------
 
@@ -269,7 +273,7 @@ class Document:
     def checkpoint(self, name: str, description: str | None, *, now: str) -> None:
         """Note that the upgrade has come to a point that somebody may look for. C(revision) is the document's that has
         it first."""
-        self._check_active(f"checkpoint {name}")
+        self.check_active(f"checkpoint {name}")
         points = self.upgrade.get("checkpoints", [])
         if any((point["name"], point["description"]) == (name, description) for point in points):
             return
@@ -277,7 +281,11 @@ class Document:
         others = [each for each in points if each["name"] != name]
         self.upgrade.update(checkpoints=[*others, point][-_MAX_CHECKPOINTS:], updated_at=now)
 
-    def _check_active(self, what: str) -> None:
+    def check_active(self, what: str) -> None:
+        """Refuse what only an upgrade can have done to it.
+
+        :raises StateError: if none is under way.
+        """
         if not self.is_active():
             raise StateError(
                 f"{what}: no upgrade is under way on this host, it is {self.upgrade['state']}. Begin one first, with "
@@ -290,7 +298,7 @@ class Document:
 
         :raises StateError: if there is no way from where it is.
         """
-        self._check_active(f"the upgrade can't go from {self.upgrade['state']} to {state}")
+        self.check_active(f"the upgrade can't go from {self.upgrade['state']} to {state}")
         here = self.upgrade["state"]
         if all(each in _UPGRADE_FORWARD for each in (here, state)):
             for following in _UPGRADE_FORWARD[_UPGRADE_FORWARD.index(here) + 1 : _UPGRADE_FORWARD.index(state)]:
@@ -369,7 +377,7 @@ class Document:
 
         :raises StateError: if no upgrade is under way.
         """
-        self._check_active(f"{step.key} can't be started")
+        self.check_active(f"{step.key} can't be started")
         phase = self.upgrade.get("phase")
         self._plan([step.key], {phase: [step.key]} if phase else {})
 

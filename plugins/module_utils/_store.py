@@ -90,6 +90,8 @@ class Session:
         self.writable = writable
         self.warnings: list[str] = []
         self.took_over: dict[str, t.Any] | None = None
+        self.acquired = False
+        self.lease_before: dict[str, t.Any] = {}
         self._clock = clock
         self._lock: int | None = None
         self._unwritten: list[_history.Archive] = []
@@ -182,6 +184,13 @@ class Session:
             lease, now = _lease.decode(os.pread(self._lock, _lease.SIZE, 0)), self._clock()
             _write_lease(self._lock, {**lease, "renewed": now, "expires": now + _lease.LEASE_SECONDS})
 
+    def take(self, run: dict[str, t.Any]) -> None:
+        """Take the lease for a run, whoever has it."""
+        if self._lock is not None:
+            free, now = _lease.released(self.lease), self._clock()
+            seconds, boot_id = _lease.LEASE_SECONDS, _boot_id()
+            _write_lease(self._lock, _lease.enter(free, run, now=now, seconds=seconds, boot_id=boot_id, acquire=True))
+
     def release(self) -> None:
         """Give the lease back, whoever's it is."""
         if self._lock is not None:
@@ -228,6 +237,7 @@ def session(
         if not force:
             lease = _lease.enter(before, run, now=clock(), seconds=lease_seconds, boot_id="", acquire=True)
             current.note_takeover(before, lease)
+        current.lease_before = before
         yield current
         return
     for path in (layout.root, layout.backup(), layout.staging(), layout.pending(), layout.history()):
@@ -238,12 +248,14 @@ def session(
         if not force:
             now, boot_id = clock(), _boot_id()
             lease = _lease.enter(before, run, now=now, seconds=lease_seconds, boot_id=boot_id, acquire=acquire)
+        document = _load(layout, warnings, now=timestamp(clock()))
         if lease != before:
             _write_lease(descriptor, lease)
-        document = _load(layout, warnings, now=timestamp(clock()))
         current = Session(layout, document, writable=True, clock=clock)
         current.warnings.extend(warnings)
         current.note_takeover(before, lease)
+        current.acquired = lease.get("upgrade_id") != before.get("upgrade_id")
+        current.lease_before = before
         current._lock = descriptor
         yield current
 
@@ -258,7 +270,7 @@ def peek(state_dir: str, *, wait: float = 0, sleep: t.Callable[[float], None] = 
     if wait and os.path.lexists(layout.lock):
         with _locked(layout.lock, sleep=sleep, wait=wait, shared=True):
             pass
-    document, problem = _read_document(layout)
+    document, problem = examine(layout)
     return document.data if document and (document.data["components"] or not problem) else None
 
 
@@ -274,7 +286,7 @@ def read_lease(state_dir: str) -> dict[str, t.Any]:
 
 def _load(layout: Layout, warnings: list[str], *, now: str) -> Document:
     """The document. One that is damaged is set aside first, and what can be known in its stead is put in its place."""
-    document, problem = _read_document(layout, narrowed=warnings)
+    document, problem = examine(layout, narrowed=warnings)
     if document is None or not problem:
         return document or Document()
     aside = None
@@ -292,7 +304,7 @@ def _load(layout: Layout, warnings: list[str], *, now: str) -> Document:
     return document
 
 
-def _read_document(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Document | None, str]:
+def examine(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Document | None, str]:
     """The document and what is wrong with it; if something is, it is the one that is rebuilt. None on a new host.
 
     :raises StateError: if a newer collection wrote it, or it can't be read.

@@ -7,32 +7,50 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: upgrade_state
-short_description: Read and write the record of upgrades on a host
+short_description: Write the record of upgrades on a host
 version_added: 0.1.0
 author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
   - The record is one JSON document on the host. It is written durably, whole or not at all, under the host's lock.
   - It knows the upgrade of the host, in upper case, and each component, in lower case. What may follow what is a table;
-    anything else is refused with both states named.
+    anything else is refused with both states named. Both tables are in C(docs/state.md).
+  - A module of a run acts only while the host's lease is that run's. It is taken with O(action=begin) and given back
+    with O(action=close); whoever lost it meanwhile is refused.
+  - Each action can be repeated. What is on record already is no change.
 options:
   action:
     description:
-      - V(get) reads the record and changes nothing.
-      - V(begin) takes the lease and starts the upgrade with O(steps), or enters again the one that this run began. One
-        that another run left unfinished is closed as failed, and this one goes on.
-      - V(confirm) ends the step O(component), O(version) as succeeded, and takes the version into the inventory. Only a
-        step whose component has been probed can be confirmed.
-      - V(fail) ends the step with O(outcome) and O(error).
-      - V(close) ends the upgrade if all its steps have ended, archives it in C(history), and removes restore points
-        beyond O(keep) and left-over candidates. The lease is given back in any case.
+      - V(begin) takes the lease and starts the upgrade with O(phases) or O(steps), and its phase O(phase), or enters
+        again what this run began. One that another run left unfinished is closed as failed, and this one goes on.
+      - V(advance) brings the upgrade to O(state), forward through all that lie between.
+      - V(start) begins an attempt at the step O(component), O(version). One that isn't planned joins the present phase.
+      - V(confirm) ends this step as succeeded, and takes the version into the inventory. Only a step whose component
+        has been probed can be confirmed.
+      - V(fail) ends it with O(outcome) and O(error).
+      - V(checkpoint) notes that the upgrade has come to the point O(name).
+      - V(mark) makes a restore point of O(paths) for O(component), beside those that the upgrade makes by itself. One
+        that is there already is kept as it is.
+      - V(forget) removes the restore point O(backup_id). One that an unfinished step would be undone with is refused.
+      - V(close) ends the phases that have no step left, and the upgrade if all its steps have ended. Then it archives
+        it in the history, and removes restore points beyond O(keep), archives beyond O(history_keep) and
+        O(history_days), and left-over candidates. The lease is given back in any case. RV(finished) tells what came of
+        it.
+      - V(reset) acknowledges an upgrade that has ended. It and its components are idle again; what is installed stays
+        known. A component whose files were touched and not proven stays as it is.
     type: str
-    choices: [get, begin, confirm, fail, close]
-    default: get
+    choices: [begin, advance, start, confirm, fail, checkpoint, mark, forget, close, reset]
+    required: true
+  phases:
+    description:
+      - For O(action=begin), the steps of each phase as C(component@version), in planned order.
+      - What is on record already stays, with all that became of it.
+    type: dict
   steps:
-    description: All steps planned for the host, as C(component@version), for O(action=begin).
+    description: For O(action=begin), steps as C(component@version). Without O(phases) they are those of O(phase).
     type: list
     elements: str
+    default: []
   kind:
     description: What kind of upgrade it is, for O(action=begin).
     type: str
@@ -43,22 +61,47 @@ options:
     type: str
     default: standard
   phase:
-    description: The phase of the run, for the record.
+    description: The phase that O(action=begin) starts.
     type: str
   plan_digest:
     description: Digest of the plan that is carried out, for the record.
     type: str
+  state:
+    description: Where O(action=advance) leads. How an upgrade ends is up to O(action=close).
+    type: str
+    choices: [PLANNING, BACKING_UP, UPGRADING, VALIDATING, ROLLING_BACK]
   component:
-    description: The component of the step, for O(action=confirm) and O(action=fail).
+    description: The component of the step, or of the restore point.
     type: str
   version:
-    description: The version that the step leads to, for O(action=confirm) and O(action=fail).
+    description:
+      - The version that the step leads to.
+      - For O(action=mark), the version of what O(paths) are now. By default that of the inventory.
+    type: str
+  from_version:
+    description: The version that is in place before, for O(action=start). By default that of the inventory.
     type: str
   paths:
-    description: Where the component's files are, for the inventory, with O(action=confirm).
+    description:
+      - Where the component's files are, for the inventory, with O(action=confirm). By default those that were swapped.
+      - The files to keep, with O(action=mark).
     type: list
     elements: path
     default: []
+  path_kind:
+    description: What O(paths) are, for O(action=mark).
+    type: str
+    choices: [binary, unit, config, state]
+    default: binary
+  name:
+    description: Name of the checkpoint, or of the restore point that O(action=mark) makes.
+    type: str
+  description:
+    description: What the checkpoint is about.
+    type: str
+  backup_id:
+    description: The restore point to forget.
+    type: str
   outcome:
     description:
       - How the step ended, for O(action=fail).
@@ -77,27 +120,54 @@ options:
     description: Restore points to keep for each component, for O(action=close).
     type: int
     default: 3
+  history_keep:
+    description: Archives of upgrades to keep, for O(action=close).
+    type: int
+    default: 50
+  history_days:
+    description: Days after which an archive is removed, for O(action=close). V(0) is never.
+    type: int
+    default: 0
+  force:
+    description: With O(action=reset), end an upgrade that is under way as failed.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - observability.stack._common
   - observability.stack._attributes
   - observability.stack._attributes.actiongroup_upgrade
+seealso:
+  - module: observability.stack.upgrade_state_info
+  - module: observability.stack.upgrade_lock
 """
 
 EXAMPLES = r"""
-- name: Read the record
-  observability.stack.upgrade_state:
-  become: true
-  register: record
-
-- name: Begin an upgrade of two components
+- name: Begin an upgrade of two phases with the first of them
   observability.stack.upgrade_state:
     action: begin
     run: "{{ lookup('observability.stack.upgrade_run') }}"
     phase: exporters
-    steps:
-      - node_exporter@1.9.0
-      - blackbox_exporter@0.26.0
+    phases:
+      exporters: [node_exporter@1.9.0, blackbox_exporter@0.26.0]
+      metrics: [prometheus@3.5.3]
   become: true
+
+- name: Keep a file that the upgrade itself doesn't touch
+  observability.stack.upgrade_state:
+    action: mark
+    run: "{{ lookup('observability.stack.upgrade_run') }}"
+    component: prometheus
+    name: rules
+    path_kind: config
+    paths: [/etc/prometheus/rules.yml]
+  become: true
+
+- name: End the phase, and the upgrade if it was the last one
+  observability.stack.upgrade_state:
+    action: close
+    run: "{{ lookup('observability.stack.upgrade_run') }}"
+  become: true
+  register: closed
 """
 
 RETURN = r"""
@@ -106,31 +176,34 @@ document:
   returned: success
   type: dict
 finished:
-  description: Whether the upgrade has ended.
+  description: Whether no upgrade is under way after the action.
   returned: success
   type: bool
 progress_percent:
   description: How many of its steps have ended, in percent.
   returned: success
   type: int
-lease:
-  description: Who has the host now. Empty if nobody has.
-  returned: O(action=get)
-  type: dict
+backup_id:
+  description: The restore point that was made, or was there.
+  returned: O(action=mark)
+  type: str
+  sample: 20261121T031500Z-3fa9c2.prometheus-2.53.3.rules
 """
 
 import copy
 import os
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _guard, _lease, _store
+from ..module_utils import _guard, _restore_point, _store
 from ..module_utils._command import run
-from ..module_utils._errors import LockedError
+from ..module_utils._errors import HostError, InputError, LockedError, StateError
 from ..module_utils._module import arguments, differences, run_module
-from ..module_utils._state import ACTIVE, Document, Step
+from ..module_utils._state import ACTIVE, Document, Step, check_name
+
+if t.TYPE_CHECKING:
+    Action = t.Callable[[dict[str, t.Any], _store.Session], dict[str, t.Any] | None]
 
 
 def begin(params: dict[str, t.Any], session: _store.Session) -> None:
@@ -143,9 +216,37 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
         document.cut_off(f"upgrade {run_id} goes on", now=session.now)
         session.archive()
         details["resumes"] = left
-    document.begin(params["run"], steps=params["steps"], details=details, now=session.now)
+    document.begin(params["run"], steps=params["steps"], phases=params["phases"], details=details, now=session.now)
     if session.took_over:
         document.upgrade["took_over"] = session.took_over
+    session.save()
+
+
+def _check_plan(params: dict[str, t.Any]) -> None:
+    """Refuse phases and steps that are none.
+
+    :raises InputError: naming the first.
+    """
+    phases = params["phases"] or {}
+    wrong = [name for name, keys in phases.items() if not isinstance(keys, list)]
+    if wrong:
+        raise InputError(f"phases: {', '.join(wrong)} must be a list of steps, each as component@version")
+    keys = [*params["steps"], *(key for found in phases.values() for key in found)]
+    for key in keys:
+        name, _at, version = str(key).partition("@")
+        check_name("component", name)
+        check_name("version", version)
+
+
+def advance(params: dict[str, t.Any], session: _store.Session) -> None:
+    session.document.go_to(params["state"], now=session.now)
+    session.save()
+
+
+def start(params: dict[str, t.Any], session: _store.Session) -> None:
+    step = Step(params["component"], params["version"])
+    session.document.plan_step(step)
+    session.document.start_step(step, from_version=params["from_version"], now=session.now)
     session.save()
 
 
@@ -153,9 +254,11 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
     step = Step(params["component"], params["version"])
     document = session.document
     if not document.has_ended(step, "succeeded"):
-        sha256 = document.component(step.component).get("sha256")
+        record = document.component(step.component)
+        sha256, swapped = record.get("sha256"), [file["path"] for file in record.get("files", [])]
         document.end_step(step, "succeeded", now=session.now)
-        document.installed(step.component, step.to_version, paths=params["paths"], sha256=sha256, now=session.now)
+        paths = params["paths"] or swapped
+        document.installed(step.component, step.to_version, paths=paths, sha256=sha256, now=session.now)
         session.save()
     _guard.disarm_finished(run, session)
     session.remove_tree(session.layout.staging(step.key))
@@ -176,25 +279,101 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
         session.remove_tree(session.layout.backup(settled))
 
 
+def checkpoint(params: dict[str, t.Any], session: _store.Session) -> None:
+    session.document.checkpoint(params["name"], params["description"], now=session.now)
+    session.save()
+
+
+def mark(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
+    document, name = session.document, params["component"]
+    document.check_active(f"a restore point of {name} can't be made")
+    version = params["version"] or document.component(name).get("inventory", {}).get("current_version")
+    label = f"{name}-{version or 'unknown'}.{params['name'] or 'marked'}"
+    backup_id = f"{document.upgrade['upgrade_id']}.{label}"
+    missing = [path for path in params["paths"] if not os.path.isfile(path)]
+    if missing or not params["paths"]:
+        raise HostError(
+            f"no restore point of {name} was made: there is no file at {', '.join(missing) or 'any path'}",
+            key="restore_point.no_file",
+        )
+    if session.writable or os.path.isdir(session.layout.backup(backup_id)):
+        files = [_restore_point.Original(params["path_kind"], path) for path in params["paths"]]
+        manifest = _restore_point.create(session, backup_id=backup_id, component=name, version=version, files=files)
+        if [(entry.kind, entry.path) for entry in manifest.entries] != [(file.kind, file.path) for file in files]:
+            raise StateError(
+                f"restore point {backup_id} is there, and holds other files: "
+                f"{', '.join(entry.path for entry in manifest.entries)}. Give the new one another name",
+                key="state.restore_point_exists",
+            )
+    listed = document.component(name).get("inventory", {}).get("restore_points", [])
+    if backup_id not in [point["id"] for point in listed]:
+        document.add_restore_point(name, backup_id=backup_id, version=version, now=session.now, marked=True)
+        document.set_component(name, document.component(name)["state"], now=session.now, rollback_available=True)
+    session.save()
+    return {"backup_id": backup_id}
+
+
+def forget(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any] | None:
+    directory = session.layout.backup(params["backup_id"])
+    is_there = os.path.lexists(directory)
+    session.document.forget_restore_point(params["backup_id"])
+    session.save()
+    session.remove_tree(directory)
+    _leave(session)
+    return {"changed": True} if is_there else None
+
+
 def close(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
-    _check_own(params["run"], document)
+    _check_own(params["run"], session)
     _guard.disarm_finished(run, session)
     if document.close(abandon=params["abandon"], now=session.now):
         doomed = document.prune_restore_points(params["keep"])
-        session.save()
         session.archive()
+        archives = session.prune_history(keep=params["history_keep"], days=params["history_days"])
+        session.save()
+        session.remove_archives(archives)
         for backup_id in doomed:
             session.remove_tree(session.layout.backup(backup_id))
         for left_over in os.listdir(session.layout.staging()) if session.writable else []:
             session.remove_tree(session.layout.staging(left_over))
+    session.save()
     session.release()
 
 
-def _check_own(run: dict[str, t.Any] | None, document: Document) -> None:
+def reset(params: dict[str, t.Any], session: _store.Session) -> None:
+    document = session.document
+    if document.is_active():
+        if not params["force"]:
+            raise StateError(
+                f"upgrade {document.upgrade['upgrade_id']} is in {document.upgrade['state']}, and can't be "
+                "acknowledged before it has ended. Run the playbook upgrade or rollback, which finish it, or set force "
+                "to leave it",
+                key="state.under_way",
+            )
+        document.cut_off("it was reset by force", now=session.now)
+        session.archive()
+    left = document.reset(now=session.now)
+    if left:
+        session.warnings.append(
+            f"{', '.join(left)} can't be acknowledged: its files were touched, and neither the new version is proven "
+            "nor the old one back. Run the playbook upgrade or rollback to settle it"
+        )
+    session.save()
+    _leave(session)
+
+
+def _leave(session: _store.Session) -> None:
+    """Give the lease back, if it was taken for this one action."""
+    if session.acquired:
+        session.release()
+
+
+def _check_own(run: dict[str, t.Any] | None, session: _store.Session) -> None:
     """A run ends its own upgrade only, even where its lease was released before it came to that."""
-    there = document.upgrade.get("upgrade_id")
+    there = session.document.upgrade.get("upgrade_id")
     if run is not None and there not in (None, run["upgrade_id"]):
+        _leave(session)
         raise LockedError(
             f"upgrade {run['upgrade_id']} can't be closed: upgrade {there} has begun on this host since, and goes on "
             "with what was left. This run must not go on here; see the playbook status",
@@ -202,26 +381,38 @@ def _check_own(run: dict[str, t.Any] | None, document: Document) -> None:
         )
 
 
-ACTIONS = {"begin": begin, "confirm": confirm, "fail": fail, "close": close}
+ACTIONS: dict[str, Action] = {
+    "begin": begin,
+    "advance": advance,
+    "start": start,
+    "confirm": confirm,
+    "fail": fail,
+    "checkpoint": checkpoint,
+    "mark": mark,
+    "forget": forget,
+    "close": close,
+    "reset": reset,
+}
+_ACQUIRE = frozenset({"begin", "close", "forget", "reset"})
+_NAMES = {"component": "component", "version": "version", "name": "checkpoint or restore point", "phase": "phase"}
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
-    if params["action"] == "get":
-        lease = _store.read_lease(params["state_dir"])
-        document = Document(_store.peek(params["state_dir"]))
-        held = lease if _lease.holder(lease, now=time.time()) else {}
-        return {"changed": False, **_facts(document), "lease": held}
+    for option, what in _NAMES.items():
+        if params[option]:
+            check_name(what, params[option])
+    _check_plan(params)
     with _store.session(
         params["state_dir"],
         run=params["run"],
-        acquire=params["action"] in ("begin", "close"),
+        acquire=params["action"] in _ACQUIRE,
         check_mode=module.check_mode,
     ) as session:
         before = copy.deepcopy(session.document.data)
-        ACTIONS[params["action"]](params, session)
+        told = ACTIONS[params["action"]](params, session) or {}
         result = differences(before, session.document.data)
-        return {**result, **_facts(session.document), "warnings": session.warnings}
+        return {**result, **_facts(session.document), **told, "warnings": session.warnings}
 
 
 def _facts(document: Document) -> dict[str, t.Any]:
@@ -235,24 +426,39 @@ def _facts(document: Document) -> dict[str, t.Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=arguments(
-            action={"type": "str", "choices": ["get", *ACTIONS], "default": "get"},
-            steps={"type": "list", "elements": "str"},
+            action={"type": "str", "choices": list(ACTIONS), "required": True},
+            phases={"type": "dict"},
+            steps={"type": "list", "elements": "str", "default": []},
             kind={"type": "str", "choices": ["upgrade", "rollback"], "default": "upgrade"},
             mode={"type": "str", "default": "standard"},
             phase={"type": "str"},
             plan_digest={"type": "str"},
+            state={"type": "str", "choices": ["PLANNING", "BACKING_UP", "UPGRADING", "VALIDATING", "ROLLING_BACK"]},
             component={"type": "str"},
             version={"type": "str"},
+            from_version={"type": "str"},
             paths={"type": "list", "elements": "path", "default": []},
+            path_kind={"type": "str", "choices": list(_restore_point.KINDS), "default": "binary"},
+            name={"type": "str"},
+            description={"type": "str"},
+            backup_id={"type": "str"},
             outcome={"type": "str", "choices": ["aborted", "rolled_back", "failed"]},
             error={"type": "str"},
             abandon={"type": "bool", "default": False},
             keep={"type": "int", "default": 3},
+            history_keep={"type": "int", "default": 50},
+            history_days={"type": "int", "default": 0},
+            force={"type": "bool", "default": False},
         ),
         required_if=[
-            ("action", "begin", ("run", "steps")),
+            ("action", "begin", ("run",)),
+            ("action", "advance", ("state",)),
+            ("action", "start", ("component", "version")),
             ("action", "confirm", ("component", "version")),
             ("action", "fail", ("component", "version", "outcome", "error")),
+            ("action", "checkpoint", ("name",)),
+            ("action", "mark", ("component",)),
+            ("action", "forget", ("backup_id",)),
         ],
         supports_check_mode=True,
     )

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -11,9 +12,19 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _lease, _store
-from ansible_collections.observability.stack.plugins.module_utils._errors import HostError, LockedError, StateError
-from ansible_collections.observability.stack.plugins.module_utils._state import new_document
+from ansible_collections.observability.stack.plugins.module_utils import _history, _lease, _store
+from ansible_collections.observability.stack.plugins.module_utils._errors import (
+    HostError,
+    InputError,
+    LockedError,
+    StateError,
+)
+from ansible_collections.observability.stack.plugins.module_utils._state import (
+    Document,
+    Step,
+    check_document,
+    new_document,
+)
 from ansible_collections.observability.stack.tests.unit.support import directory_of_a_stranger
 
 RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 1, "started": 1.0, "dead": []}
@@ -329,3 +340,215 @@ def test_remove_tree_never_leaves_half_a_tree_under_its_name(root: pathlib.Path)
 
 def test_times_are_utc_to_the_second() -> None:
     assert _store.timestamp(1763694000.9) == "2025-11-21T03:00:00Z"
+
+
+# -- files that are not as they must be ---------------------------------------------------------------------------
+
+
+def entered(root: pathlib.Path) -> _store.Session:
+    """A host with a record, entered once more."""
+    with _store.session(str(root), run=RUN, acquire=True) as session:
+        return session
+
+
+@pytest.fixture
+def used(root: pathlib.Path) -> pathlib.Path:
+    """The state directory of a host that has gone through some upgrades, and is in the middle of another."""
+    for number, component in ((1, "loki"), (2, "loki"), (3, "node_exporter")):
+        upgrade(root, number, component)
+    with _store.session(str(root), run=RUN, acquire=True) as session:
+        session.document.begin(RUN, steps=["loki@3.0.0"], details={}, now=session.now)
+        session.save()
+    return root
+
+
+def upgrade(root: pathlib.Path, number: int, component: str, *, day: int = 1) -> None:
+    """Let a host go through an upgrade, whose step is aborted."""
+    run = {**RUN, "upgrade_id": f"r{number}"}
+    seconds = 1763694000.0 + 86400 * day
+    with _store.session(str(root), run=run, acquire=True, clock=lambda: seconds) as session:
+        step = Step(component, f"{number}.0.0")
+        session.document.begin(run, steps=[step.key], details={"phase": "logging"}, now=session.now)
+        session.document.start_step(step, from_version=None, now=session.now)
+        session.document.end_step(step, "aborted", error="404", now=session.now)
+        session.document.close(abandon=False, now=session.now)
+        session.archive()
+        session.save()
+        session.release()
+
+
+@pytest.mark.parametrize("name", ["state.json", "upgrade.lock", "history/r2.json"])
+def test_a_file_that_others_can_get_at_is_narrowed_and_said_so(used: pathlib.Path, name: str) -> None:
+    (used / name).chmod(0o644)
+    _store.peek(str(used))
+    assert (used / name).stat().st_mode & 0o777 == 0o644
+    with _store.session(str(used), run=RUN, acquire=True) as session:
+        session.prune_history(keep=9, days=0)
+        assert session.warnings == [f"{used / name} had mode 0644, so that others could get at it. It has 0600 now"]
+    assert (used / name).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["state.json", "upgrade.lock", "history/r2.json", "pending/loki.json"])
+@pytest.mark.parametrize("kind", ["link", "directory", "pipe", "stranger's"])
+def test_what_is_no_file_of_ours_is_refused_with_what_to_do(used: pathlib.Path, name: str, kind: str) -> None:
+    path = used / name
+    path.touch()
+    path.unlink()
+    if kind == "stranger's" and os.geteuid() != 0:
+        pytest.skip("only root may give files away")
+    makes: dict[str, t.Callable[[], t.Any]] = {
+        "link": lambda: path.symlink_to("/etc/passwd"),
+        "directory": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "stranger's": lambda: [path.write_text("{}"), os.chown(path, 12345, 12345)],
+    }
+    makes[kind]()
+    if name == "pending/loki.json":
+        write_document(used, "{")
+    with (
+        pytest.raises(HostError, match="must be a file that belongs to user") as failure,
+        _store.session(str(used), run=RUN, acquire=True) as session,
+    ):
+        session.prune_history(keep=9, days=0)
+    assert (failure.value.key, str(path) in str(failure.value)) == ("files.not_private", True)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_record_that_cannot_be_read_stops_everything(
+    used: pathlib.Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real = os.open
+
+    def failing(path: str, *arguments: t.Any) -> int:
+        if str(path).endswith("state.json"):
+            raise OSError(number, os.strerror(number))
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", failing)
+    for act in (lambda: _store.peek(str(used)), lambda: entered(used)):
+        with pytest.raises(StateError, match=f"state.json can't be read: .*{os.strerror(number)}") as failure:
+            act()
+        assert failure.value.key == "state.unreadable"
+
+
+def test_a_record_with_an_unknown_state_is_not_written(root: pathlib.Path) -> None:
+    with _store.session(str(root), run=RUN, acquire=True) as session:
+        session.save()
+        session.document.upgrade["state"] = "DANCING"
+        with pytest.raises(StateError, match="no known state"):
+            session.save()
+    assert saved(root)["upgrade"]["state"] == "IDLE"
+
+
+# -- a damaged record is rebuilt ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", ["", "{", "\0" * 10, "[" * 100_000, '{"schema_version": 1, "revision": 77, ', None])
+def test_a_damaged_record_is_rebuilt_from_all_that_is_there(used: pathlib.Path, content: str | None) -> None:
+    before = saved(used)
+    if content is None:
+        (used / "state.json").unlink()
+    else:
+        write_document(used, content)
+    peeked = _store.peek(str(used))
+    with _store.session(str(used), run=RUN, acquire=True) as session:
+        data = session.document.data
+        assert any("rebuilt from the history" in warning for warning in session.warnings)
+    assert saved(used) == data  # at once, whatever the module does
+    assert peeked
+    assert data["components"] == before["components"] == peeked["components"]
+    assert data["history"] == before["history"]
+    assert data["revision"] == (77 if "77" in (content or "") else 3)  # of the newest archive
+    assert len(data["repairs"]) == 1
+    aside = data["repairs"][0]["set_aside"]
+    assert (aside and pathlib.Path(aside).read_text()) == content
+    check_document(data)
+
+
+def test_two_damaged_records_of_one_second_are_both_kept(used: pathlib.Path) -> None:
+    for content in ("{1", "{2"):
+        write_document(used, content)
+        with _store.session(str(used), run=RUN, acquire=True, clock=lambda: 1763694000.0):
+            pass
+    assert sorted(path.read_text() for path in used.glob("state.json.damaged-*")) == ["{1", "{2"]
+    assert saved(used)["repairs"][0]["set_aside"].endswith("-2")
+
+
+def test_a_rebuilt_inventory_lists_the_restore_points_that_are_there(used: pathlib.Path) -> None:
+    with _store.session(str(used), run=RUN) as session:
+        session.document.add_restore_point("loki", backup_id="gone", version="1", now=session.now)
+        session.document.cut_off("the test goes on", now=session.now)
+        session.archive()
+        session.save()
+    for name in ("b2", "b1"):
+        (used / "backups" / name).mkdir()
+        manifest = {"component": "loki", "version": "2.9.1", "created_at": f"2026-11-21T03:00:0{name[1]}Z"}
+        (used / "backups" / name / "manifest.json").write_text(json.dumps(manifest))
+    write_document(used, "{")
+    points = entered(used).document.component("loki")["inventory"]["restore_points"]
+    assert [point["id"] for point in points] == ["b1", "b2"]
+
+
+# -- the history --------------------------------------------------------------------------------------------------
+
+
+def archives(root: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in (root / "history").iterdir())
+
+
+def problems(root: pathlib.Path) -> list[str]:
+    document = Document(_store.peek(str(root)))
+    under_way = document.upgrade.get("upgrade_id") if document.is_active() else None
+    return _history.problems(_history.read_all(str(root / "history")), document.history, under_way=under_way)
+
+
+def test_a_run_that_dies_between_the_archive_and_the_record_leaves_what_the_next_repairs(used: pathlib.Path) -> None:
+    with _store.session(str(used), run=RUN) as session:
+        session.document.cut_off("killed", now=session.now)
+        session.archive()
+    assert archives(used) == ["r1.json", "r2.json", "r3.json", "u1.json"]
+    assert problems(used) == []
+    with _store.session(str(used), run=RUN) as session:
+        session.document.cut_off("again", now=session.now)
+        session.archive()
+        session.save()
+    assert archives(used) == ["r1.json", "r2.json", "r3.json", "u1.json"]
+    assert problems(used) == []
+    assert "again" in (used / "history" / "u1.json").read_text()
+
+
+def test_an_upgrade_of_the_same_run_gets_an_archive_of_its_own(root: pathlib.Path) -> None:
+    for _turn in range(3):
+        upgrade(root, 1, "loki")
+    assert archives(root) == ["r1-2.json", "r1-3.json", "r1.json"]
+    assert problems(root) == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "days", "left"),
+    [(50, 0, 6), (3, 0, 3), (1, 0, 1), (0, 0, 0), (50, 3, 3), (2, 3, 2), (50, 100, 6)],
+)
+def test_old_archives_are_pruned_by_number_and_age(root: pathlib.Path, keep: int, days: int, left: int) -> None:
+    for number in range(6):
+        upgrade(root, number, "loki", day=number)
+    now = 1763694000.0 + 86400 * 5 + 60
+    with _store.session(str(root), run=RUN, acquire=True, clock=lambda: now) as session:
+        doomed = session.prune_history(keep=keep, days=days)
+        session.save()
+    assert problems(root) == []  # killed before they are removed
+    with _store.session(str(root), run=RUN, clock=lambda: now) as session:
+        assert sorted(session.prune_history(keep=keep, days=days)) == sorted(doomed)
+        session.remove_archives(doomed)
+    assert archives(root) == [f"r{number}.json" for number in range(6 - left, 6)]
+    assert problems(root) == []
+    upgrade(root, 9, "loki", day=9)
+    assert problems(root) == []
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "/etc", "a\0b"])
+@pytest.mark.parametrize("place", ["backup", "staging", "pending", "history"])
+def test_no_name_leads_out_of_the_state_directory(root: pathlib.Path, place: str, name: str) -> None:
+    if place in ("pending", "history") and name == "..":
+        return  # it becomes "...json"
+    with pytest.raises(InputError):
+        getattr(_store.Layout(str(root)), place)(name)

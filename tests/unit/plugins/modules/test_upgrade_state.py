@@ -19,6 +19,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     Call,
     Data,
     message_of,
+    sha256,
     snapshot,
 )
 
@@ -76,27 +77,6 @@ class Host:
 @pytest.fixture
 def host(call: Call, state_dir: pathlib.Path) -> Host:
     return Host(call, state_dir)
-
-
-def test_a_host_without_a_record_has_an_idle_one_and_nothing_is_made(host: Host) -> None:
-    result = host.act("get")
-    assert result["document"]["upgrade"] == {"state": "IDLE"}
-    assert (result["changed"], result["finished"], result["progress_percent"], result["lease"]) == (
-        False,
-        True,
-        100,
-        {},
-    )
-    assert not host.root.exists()
-
-
-def test_get_tells_the_record_and_who_has_the_host(host: Host) -> None:
-    begun = host.begin()
-    before = snapshot(host.root)
-    result = host.act("get", run=None)
-    assert (result["changed"], result["document"]) == (False, begun["document"])
-    assert (result["lease"]["upgrade_id"], result["lease"]["controller"]) == ("u1", "c1")
-    assert snapshot(host.root) == before
 
 
 def test_begin_plans_the_steps_and_takes_the_host(host: Host) -> None:
@@ -186,7 +166,7 @@ def test_close_leaves_an_upgrade_open_whose_steps_are_for_a_later_phase(host: Ho
     host.end(NODE, "succeeded")
     result = host.act("close")
     assert (result["changed"], result["finished"], result["progress_percent"]) == (False, False, 50)
-    assert host.act("get")["lease"] == {}
+    assert "upgrade_id" not in _store.read_lease(str(host.root))
     assert list((host.root / "history").iterdir()) == []
 
 
@@ -205,17 +185,43 @@ def test_close_ends_archives_and_clears_up(host: Host, abandon: bool, outcome: s
     assert archived["upgrade"] == result["document"]["upgrade"]
     assert [list((host.root / name).iterdir()) for name in ("staging", "backups")] == [[], []]
     assert result["document"]["components"]["node_exporter"]["inventory"]["restore_points"] == []
-    assert host.act("get")["lease"] == {}
+    assert "upgrade_id" not in _store.read_lease(str(host.root))
 
 
+def mark(host: Host, **arguments: t.Any) -> Data:
+    kept = host.root.parent / "rules.yml"
+    kept.write_text("rules")
+    return host.act("mark", **{"component": "node_exporter", "paths": [str(kept)], "path_kind": "config", **arguments})
+
+
+def forget(host: Host, **arguments: t.Any) -> Data:
+    return host.act("forget", **{"backup_id": "u1.node_exporter-1.5.0", **arguments})
+
+
+# What an action is for: how far a step has come before it, and the action.
 ACTIONS: dict[str, tuple[str, t.Callable[..., Data]]] = {
     "begin": ("nothing", lambda host, **check: host.begin(**check)),
+    "begin the next phase": (
+        "staged",
+        lambda host, **check: host.begin(phase="metrics", steps=["loki@3.0.0"], **check),
+    ),
+    "advance": ("nothing planned", lambda host, **check: host.act("advance", state="UPGRADING", **check)),
+    "start": ("nothing planned", lambda host, **check: start(host, NODE, **check)),
+    "start what isn't planned": ("nothing planned", lambda host, **check: start(host, Step("loki", "3.0.0"), **check)),
     "confirm": ("verifying", lambda host, **check: host.end(NODE, "succeeded", **check)),
     "abort": ("staged", lambda host, **check: host.end(NODE, "aborted", **check)),
     "roll back": ("activated", lambda host, **check: host.end(NODE, "rolled_back", **check)),
     "fail": ("verifying", lambda host, **check: host.end(NODE, "failed", **check)),
+    "checkpoint": ("staged", lambda host, **check: host.act("checkpoint", name="half", description="way", **check)),
+    "mark": ("staged", mark),
+    "forget": ("ended", forget),
     "close": ("verifying", lambda host, **check: host.act("close", abandon=True, **check)),
+    "reset": ("ended", lambda host, **check: host.act("reset", force=True, **check)),
 }
+
+
+def start(host: Host, step: Step = NODE, **arguments: t.Any) -> Data:
+    return host.act("start", component=step.component, version=step.to_version, from_version="1.5.0", **arguments)
 
 
 def prepared(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Data]:
@@ -223,6 +229,10 @@ def prepared(host: Host, name: str, monkeypatch: pytest.MonkeyPatch) -> t.Callab
     state, action = ACTIONS[name]
     if state != "nothing":
         host.begin()
+    if state == "ended":
+        host.go(NODE, "verifying")
+        host.end(NODE, "succeeded")
+    elif not state.startswith("nothing"):
         host.go(NODE, state)
     real, looks = time.time, iter(range(10**6))
     monkeypatch.setitem(_store.session.__wrapped__.__kwdefaults__, "clock", lambda: real() + 60 * next(looks))
@@ -273,13 +283,25 @@ def test_only_what_was_probed_can_be_confirmed(host: Host, state: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"action": "begin", "run": RUN}, "steps"),
+        ({}, "action"),
+        ({"action": "get"}, "action"),
         ({"action": "begin", "steps": STEPS}, "run"),
+        ({"action": "begin", "run": RUN, "phases": {"exporters": "node_exporter@1.9.0"}}, "exporters must be a list"),
+        ({"action": "begin", "run": RUN, "steps": ["../x@1"]}, "'../x' can't be the name of a component"),
+        ({"action": "begin", "run": RUN, "steps": ["x"]}, "'' can't be the name of a version"),
+        ({"action": "begin", "run": RUN, "phase": "a b"}, "'a b' can't be the name of a phase"),
+        ({"action": "advance"}, "state"),
+        ({"action": "advance", "state": "COMPLETED"}, "state"),
+        ({"action": "start", "component": "x"}, "version"),
+        ({"action": "start", "component": "..", "version": "1"}, "'..' can't be the name of a component"),
+        ({"action": "checkpoint"}, "name"),
+        ({"action": "checkpoint", "name": "a/b"}, "'a/b' can't be the name of a checkpoint"),
+        ({"action": "mark"}, "component"),
         ({"action": "begin", "steps": STEPS, "run": {"user": "ops"}}, "upgrade_id"),
         ({"action": "confirm", "component": "x"}, "version"),
         ({"action": "fail", "component": "x", "version": "1", "outcome": "failed"}, "error"),
         ({"action": "fail", "component": "x", "version": "1", "error": "x", "outcome": "lost"}, "outcome"),
-        ({"action": "forget"}, "action"),
+        ({"action": "forget"}, "backup_id"),
     ],
 )
 def test_arguments_that_are_missing_or_wrong_are_named(
@@ -305,8 +327,223 @@ def test_a_record_of_a_newer_collection_is_left_alone(host: Host) -> None:
     host.begin()
     (host.root / "state.json").write_text('{"schema_version": 99}')
     before = host.files()
-    for action in (host.begin, lambda: host.act("get")):
-        result = action()
-        assert (result["failed"], result["key"]) == (True, "state.newer_schema")
-        assert "use the newer collection that wrote it" in result["msg"]
+    lease = (host.root / "upgrade.lock").read_bytes()
+    result = host.begin(run={**OTHER_RUN, "dead": ["u1"]})
+    assert (result["failed"], result["key"]) == (True, "state.newer_schema")
+    assert "use the newer collection that wrote it" in result["msg"]
+    assert (host.root / "upgrade.lock").read_bytes() == lease
     assert host.files() == before
+
+
+PHASES = {"exporters": [NODE.key, BLACKBOX.key], "metrics": ["prometheus@3.5.3"]}
+
+
+def phases_of(result: Data) -> dict[str, str]:
+    return {name: phase["state"] for name, phase in result["document"]["upgrade"]["phases"].items()}
+
+
+def test_the_files_that_were_swapped_are_those_of_the_inventory(host: Host) -> None:
+    host.begin()
+    host.go(NODE, "verifying")
+    with _store.session(str(host.root), run=RUN) as session:
+        files = [{"path": "/opt/one", "before": None, "after": "b" * 64}]
+        session.document.set_component(NODE.component, "verifying", now=session.now, files=files)
+        session.save()
+    host.end(NODE, "succeeded", paths=[])
+    assert host.component()["inventory"]["paths"] == ["/opt/one"]
+
+
+def test_phases_are_planned_started_and_ended_in_order(host: Host) -> None:
+    begun = host.begin(steps=[], phases=PHASES)
+    assert begun["document"]["upgrade"]["steps"] == dict.fromkeys([*STEPS, "prometheus@3.5.3"], "pending")
+    assert list(begun["document"]["upgrade"]["phases"]) == ["exporters", "metrics"]
+    assert phases_of(begun) == {"exporters": "in_progress", "metrics": "pending"}
+    for step in (NODE, BLACKBOX):
+        host.go(step, "verifying")
+        host.end(step, "succeeded")
+    closed = host.act("close")
+    assert (closed["changed"], closed["finished"], closed["progress_percent"]) == (True, False, 67)
+    assert phases_of(closed) == {"exporters": "completed", "metrics": "pending"}
+    assert list((host.root / "history").iterdir()) == []
+    host.begin(steps=[], phases=PHASES, phase="metrics")
+    host.end(Step("prometheus", "3.5.3"), "aborted")
+    ended = host.act("close")
+    assert (ended["finished"], phases_of(ended)) == (True, {"exporters": "completed", "metrics": "failed"})
+    phase = ended["document"]["upgrade"]["phases"]["metrics"]
+    assert (phase["error"], phase["started_at"], phase["finished_at"]) != (None, None, None)
+    assert phase["error"] == "it broke"
+
+
+def test_a_phase_that_is_started_again_loses_nothing(host: Host) -> None:
+    host.begin(steps=[], phases=PHASES)
+    host.go(NODE, "verifying")
+    host.end(NODE, "succeeded")
+    before = host.files()
+    again = host.begin(steps=[], phases=PHASES)
+    assert (again["changed"], again["document"]["upgrade"]["steps"][NODE.key]) == (False, "succeeded")
+    assert host.files() == before
+
+
+@pytest.mark.parametrize(
+    ("here", "state", "passes"),
+    [
+        ("PLANNING", "UPGRADING", "UPGRADING"),
+        ("PLANNING", "VALIDATING", "VALIDATING"),
+        ("UPGRADING", "UPGRADING", "UPGRADING"),
+        ("UPGRADING", "ROLLING_BACK", "ROLLING_BACK"),
+        ("VALIDATING", "ROLLING_BACK", "ROLLING_BACK"),
+        ("PLANNING", "ROLLING_BACK", None),
+        ("VALIDATING", "UPGRADING", None),
+        ("ROLLING_BACK", "UPGRADING", None),
+    ],
+)
+def test_an_upgrade_advances_as_its_table_says(host: Host, here: str, state: str, passes: str | None) -> None:
+    host.begin()
+    if here == "ROLLING_BACK":
+        host.act("advance", state="UPGRADING")
+    host.act("advance", state=here)
+    result = host.act("advance", state=state)
+    if passes is None:
+        assert (result["failed"], result["key"]) == (True, "state.illegal_transition")
+        assert f"from {here} to {state}" in result["msg"]
+    else:
+        assert (result["changed"], result["document"]["upgrade"]["state"]) == (here != state, passes)
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments"),
+    [
+        ("advance", {"state": "UPGRADING"}),
+        ("start", {"component": "x", "version": "1"}),
+        ("checkpoint", {"name": "x"}),
+        ("mark", {"component": "x", "paths": ["/etc/hosts"]}),
+    ],
+)
+def test_what_only_an_upgrade_can_do_is_refused_without_one(host: Host, action: str, arguments: Data) -> None:
+    result = host.act(action, run=None, **arguments)
+    assert (result["failed"], result["key"]) == (True, "state.no_upgrade")
+    assert "no upgrade is under way on this host, it is IDLE. Begin one first" in result["msg"]
+
+
+def test_each_start_is_an_attempt_and_the_first_restore_point_stays(host: Host) -> None:
+    host.begin()
+    assert [start(host)["changed"] for _turn in range(2)] == [True, False]
+    assert host.component()["attempts"] == 1
+    host.end(NODE, "aborted")
+    assert start(host)["document"]["upgrade"]["steps"][NODE.key] == "pending"
+    record = host.component()
+    assert (record["attempts"], record["state"], record["last_error"]) == (2, "checking", "it broke")
+    host.go(NODE, "activated")
+    start(host)
+    assert host.component()["backup_id"] == "u1.node_exporter-1.5.0"
+
+
+def test_checkpoints_are_kept_with_the_revision_that_has_them_first(host: Host) -> None:
+    host.begin()
+    host.act("checkpoint", name="one", description="first")
+    host.act("checkpoint", name="two")
+    host.act("checkpoint", name="one", description="other")
+    points = host.saved()["upgrade"]["checkpoints"]
+    assert [(point["name"], point["description"]) for point in points] == [("two", None), ("one", "other")]
+    assert points[-1]["revision"] == host.saved()["revision"]
+
+
+def test_a_marked_restore_point_keeps_files_and_is_kept_as_it_is(host: Host) -> None:
+    host.begin()
+    host.go(NODE, "staged")
+    first = mark(host)
+    assert first["backup_id"] == "u1.node_exporter-unknown.marked"
+    points = host.component()["inventory"]["restore_points"]
+    assert [(point["id"], point["marked"]) for point in points] == [(first["backup_id"], True)]
+    assert host.component()["backup_id"] is None
+    kept = host.root / "backups" / first["backup_id"]
+    assert (kept / "0-rules.yml").read_text() == "rules"
+    (host.root.parent / "other").write_text("other")
+    refused = mark(host, paths=[str(host.root.parent / "other")])
+    assert (refused["failed"], refused["key"]) == (True, "state.restore_point_exists")
+    named = mark(host, paths=[str(host.root.parent / "other")], name="other", version="1.5.0")
+    assert (named["changed"], named["backup_id"]) == (True, "u1.node_exporter-1.5.0.other")
+    missing = mark(host, paths=["/nowhere"], name="missing")
+    assert (missing["failed"], missing["key"]) == (True, "restore_point.no_file")
+    assert (kept / "0-rules.yml").read_text() == "rules"
+
+
+@pytest.mark.parametrize("state", ["activated", "verifying", "failed"])
+def test_the_restore_point_that_a_step_needs_is_not_forgotten(host: Host, state: str) -> None:
+    host.begin()
+    host.go(NODE, "verifying" if state == "failed" else state)
+    if state == "failed":
+        host.end(NODE, "failed")
+    before = host.files()
+    result = forget(host)
+    assert (result["failed"], result["key"]) == (True, "state.restore_point_needed")
+    assert f"is what node_exporter ({state}) would be brought back from" in result["msg"]
+    assert host.files() == before
+
+
+def test_a_restore_point_is_forgotten_by_the_record_first(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared(host, "forget", monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(_store.Session, "remove_tree", lambda _session, path: pytest.fail("killed here"))
+        with pytest.raises(pytest.fail.Exception):
+            forget(host)
+    assert host.component()["inventory"]["restore_points"] == []
+    assert forget(host)["changed"] is True
+    assert list((host.root / "backups").iterdir()) == []
+    assert forget(host)["changed"] is False
+    assert forget(host, backup_id="../state.json")["key"] == "input.name"
+
+
+def test_an_upgrade_under_way_is_reset_by_force_only_and_what_was_touched_stays(host: Host) -> None:
+    host.begin()
+    host.go(NODE, "verifying")
+    host.end(NODE, "succeeded")
+    host.go(BLACKBOX, "activated")
+    refused = host.act("reset")
+    assert (refused["failed"], refused["key"]) == (True, "state.under_way")
+    assert "upgrade u1 is in UPGRADING, and can't be acknowledged before it has ended" in refused["msg"]
+    result = host.act("reset", force=True)
+    assert result["document"]["upgrade"]["state"] == "IDLE"
+    states = {name: record["state"] for name, record in result["document"]["components"].items()}
+    assert states == {"node_exporter": "idle", "blackbox_exporter": "activated"}
+    assert host.component()["inventory"]["current_version"] == "1.9.0"
+    assert "blackbox_exporter can't be acknowledged" in " ".join(map(message_of, result["warnings"]))
+    archived = json.loads((host.root / "history" / "u1.json").read_text())["upgrade"]
+    assert (archived["state"], archived["errors"][-1]["message"]) == (
+        "FAILED",
+        "cut off in UPGRADING; it was reset by force",
+    )
+
+
+@pytest.mark.parametrize(("action", "arguments"), [("reset", {}), ("forget", {"backup_id": "x"})])
+def test_an_action_outside_of_an_upgrade_leaves_no_lease(host: Host, action: str, arguments: Data) -> None:
+    host.act(action, **arguments)
+    assert "upgrade_id" not in _store.read_lease(str(host.root))
+    host.begin()
+    host.act(action, **arguments)
+    assert _store.read_lease(str(host.root))["upgrade_id"] == "u1"
+
+
+def test_a_run_does_not_close_what_another_has_begun_since(host: Host) -> None:
+    host.begin()
+    host.begin(run={**OTHER_RUN, "dead": ["u1"]})
+    host.act("close", run=OTHER_RUN)
+    before = host.files()
+    result = host.act("close", abandon=True)
+    assert (result["failed"], result["key"]) == (True, "lock.lost")
+    assert "upgrade u2 has begun on this host since" in result["msg"]
+    assert host.files() == before
+    assert "upgrade_id" not in _store.read_lease(str(host.root))
+
+
+def test_the_history_is_chained_and_kept_to_a_number(host: Host) -> None:
+    for number in range(1, 6):
+        run = {**RUN, "upgrade_id": f"r{number}"}
+        host.begin(run=run, steps=[])
+        host.act("close", run=run, history_keep=3)
+    kept = sorted(path.name for path in (host.root / "history").iterdir())
+    assert kept == ["r3.json", "r4.json", "r5.json"]
+    before = sha256(host.root / "history" / "r4.json")
+    assert json.loads((host.root / "history" / "r5.json").read_text())["previous"] == before
+    oldest = json.loads((host.root / "history" / "r3.json").read_text())["previous"]
+    assert host.saved()["history"] == {"head": sha256(host.root / "history" / "r5.json"), "base": oldest}
