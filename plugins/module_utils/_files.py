@@ -147,7 +147,7 @@ def remove_if_there(path: str) -> None:
 
 @contextlib.contextmanager
 def naming(path: str) -> t.Iterator[None]:
-    """Let an error of the operating system tell which file it is about: about a descriptor it tells a number, or none."""
+    """Let an error of the operating system tell which file it is about: of a descriptor it tells a number, or none."""
     try:
         yield
     except OSError as exc:
