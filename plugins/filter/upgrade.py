@@ -93,6 +93,8 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "status_table": _report.status,
     "health_table": _report.health,
     "health_problems": _report.sick,
+    "lock_table": _report.locks,
+    "record_problems": _report.record_problems,
     "outcome_table": _report.outcome,
     "failure": _report.failure,
     "failure_text": _report.failures,

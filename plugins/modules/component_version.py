@@ -165,6 +165,10 @@ lease:
   description: Who has the host now. Empty if nobody has.
   returned: success
   type: dict
+stale_lease:
+  description: Who had it, and has ended without giving it back. Empty if nobody has left it so.
+  returned: success
+  type: dict
 """
 
 import time
@@ -187,6 +191,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
         raise InputError("this module needs its half on the controller: call it as a task of a playbook")
     state = _store.peek(params["state_dir"], wait=_WAIT_FOR_A_MODULE)
     lease = _store.read_lease(params["state_dir"])
+    held = _lease.holder(lease, now=time.time()) is not None
     records = (state or {}).get("components", {})
     reader = _survey.Reader(run, timeout=params["timeout"], checksum=params["checksum"])
     return {
@@ -196,7 +201,8 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
         "unfinished": {
             name: _survey.evidence(record) for name, record in records.items() if record["state"] in TOUCHED
         },
-        "lease": lease if _lease.holder(lease, now=time.time()) else {},
+        "lease": lease if held else {},
+        "stale_lease": lease if lease.get("upgrade_id") and not held else {},
     }
 
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 import textwrap
 import typing as t
 
+from ..module_utils._state import ACTIVE
+
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 _WIDTH = 80
 _HOSTS_SHOWN = 3
 _NOTHING = "-"
+_BAR = 20
 
 
 def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[str]:
@@ -83,22 +86,47 @@ def status(surveys: dict[str, Data]) -> str:
         upgrade = (survey["state"] or {}).get("upgrade", {})
         records = (survey["state"] or {}).get("components", {})
         installed = {name for name, facts in survey["components"].items() if facts["installed"]}
-        state = _upgrade(upgrade, survey["lease"])
+        state = _upgrade(upgrade, survey)
         for place, name in enumerate(sorted(installed | set(records)) or [_NOTHING]):
             facts, record = survey["components"].get(name, {}), records.get(name, {})
             shown = (host, state) if place == 0 else ("", "")
             rows.append((*shown, name, facts.get("version"), facts.get("running"), _last(record, facts)))
     lines = table(("HOST", "UPGRADE", "COMPONENT", "DISK", "RUNS", "LAST STEP"), rows)
-    return "\n".join([*lines, *_errors(surveys)])
+    return "\n".join([*lines, *_progress(surveys), *_errors(surveys)])
 
 
-def _upgrade(upgrade: Data, lease: Data) -> str:
+def _upgrade(upgrade: Data, survey: Data) -> str:
     steps = upgrade.get("steps", {})
     done = sum(outcome != "pending" for outcome in steps.values())
     text = upgrade.get("state", "IDLE")
     if steps and done < len(steps):
         text += f" {done}/{len(steps)}"
-    return f"{text} (locked by {lease.get('user')})" if lease else t.cast("str", text)
+    for key, told in (("lease", "locked by"), ("stale_lease", "stale lock of")):
+        if survey.get(key):
+            text += f" ({told} {survey[key].get('user')})"
+    return t.cast("str", text)
+
+
+def _progress(surveys: dict[str, Data]) -> list[str]:
+    """How far the upgrades under way have come."""
+    rows = []
+    for host, survey in surveys.items():
+        upgrade = (survey["state"] or {}).get("upgrade", {})
+        if upgrade.get("state") in ACTIVE:
+            place = [f"phase {upgrade['phase']}" if upgrade.get("phase") else "", upgrade.get("component") or ""]
+            rows.append((host, bar(_percent(upgrade.get("steps", {}))), ", ".join(filter(None, place))))
+    return ["", *table(("HOST", "PROGRESS", "AT"), rows)] if rows else []
+
+
+def _percent(steps: Data) -> int:
+    ended = sum(outcome != "pending" for outcome in steps.values())
+    return round(100 * ended / len(steps)) if steps else 0
+
+
+def bar(percent: int) -> str:
+    """A percentage, as people see it at once."""
+    full = _BAR * percent // 100
+    return f"[{'#' * full}{'-' * (_BAR - full)}] {percent} %"
 
 
 def _last(record: Data, facts: Data) -> str:
@@ -154,6 +182,21 @@ def sick(results: dict[str, list[Data]]) -> list[str]:
         for service in services
         if not service["healthy"]
     ]
+
+
+def locks(results: dict[str, Data]) -> str:
+    """What became of the lock of each host."""
+    rows = []
+    for host, result in results.items():
+        holder = result.get("taken_from") or {}
+        done = "released" if result.get("changed") else "free"
+        rows.append((host, done, holder.get("upgrade_id"), holder.get("user"), holder.get("controller")))
+    return "\n".join(table(("HOST", "LOCK", "OF UPGRADE", "USER", "CONTROLLER"), rows))
+
+
+def record_problems(results: dict[str, Data]) -> list[str]:
+    """What is wrong with the records of hosts."""
+    return [f"{host}: {problem}" for host, result in results.items() for problem in result.get("problems", [])]
 
 
 def outcome(documents: dict[str, Data]) -> str:

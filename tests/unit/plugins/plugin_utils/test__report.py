@@ -121,12 +121,16 @@ def test_what_is_not_installed_is_no_finding_to_read() -> None:
 
 
 def status(
-    record: Data | None = None, upgrade: Data | None = None, lease: Data | None = None, **changes: t.Any
+    record: Data | None = None,
+    upgrade: Data | None = None,
+    lease: Data | None = None,
+    stale_lease: Data | None = None,
+    **changes: t.Any,
 ) -> list[str]:
     found = survey({"loki": facts("loki", "2.9.1", **changes)})
     if record is not None or upgrade is not None:
         found["state"] = {"upgrade": upgrade or {"state": "IDLE"}, "components": {"loki": record} if record else {}}
-    return _report.status({"h1": {**found, "lease": lease or {}}}).splitlines()
+    return _report.status({"h1": {**found, "lease": lease or {}, "stale_lease": stale_lease or {}}}).splitlines()
 
 
 def cells(line: str) -> list[str]:
@@ -157,6 +161,62 @@ def test_a_component_s_last_step_is_told(record: Data | None, changes: Data, las
 )
 def test_a_host_s_upgrade_is_told(upgrade: Data, lease: Data, shown: str) -> None:
     assert cells(status(upgrade=upgrade, lease=lease)[1])[1] == shown
+
+
+def test_a_lock_that_was_left_behind_is_told() -> None:
+    lines = status(upgrade={"state": "UPGRADING", "steps": {"a@1": "pending"}}, stale_lease={"user": "ops"})
+    assert cells(lines[1])[1] == "UPGRADING 0/1 (stale lock of ops)"
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "shown"),
+    [
+        (
+            {
+                "state": "UPGRADING",
+                "steps": {"a@1": "succeeded", "b@1": "pending"},
+                "phase": "metrics",
+                "component": "b",
+            },
+            ["h1", "[##########----------] 50 %", "phase metrics, b"],
+        ),
+        ({"state": "PLANNING", "steps": {"a@1": "pending"}}, ["h1", "[--------------------] 0 %"]),
+        ({"state": "VALIDATING", "steps": {"a@1": "failed"}}, ["h1", "[####################] 100 %"]),
+        ({"state": "PLANNING"}, ["h1", "[--------------------] 0 %"]),
+    ],
+)
+def test_how_far_an_upgrade_has_come_is_seen(upgrade: Data, shown: list[str]) -> None:
+    lines = status(upgrade=upgrade)
+    assert cells(lines[3]) == ["HOST", "PROGRESS", "AT"]
+    assert cells(lines[4]) == shown
+
+
+@pytest.mark.parametrize("state", ["IDLE", "COMPLETED", "FAILED", "ROLLED_BACK"])
+def test_an_upgrade_that_has_ended_has_no_progress(state: str) -> None:
+    assert len(status(upgrade={"state": state, "steps": {"a@1": "pending"}})) == 2
+
+
+@pytest.mark.parametrize(("percent", "full"), [(0, 0), (4, 0), (5, 1), (45, 9), (99, 19), (100, 20)])
+def test_a_bar_is_full_only_at_the_end(percent: int, full: int) -> None:
+    assert _report.bar(percent) == f"[{'#' * full}{'-' * (20 - full)}] {percent} %"
+
+
+def test_locks_are_told_with_whom_they_were_taken_from() -> None:
+    run = {"upgrade_id": "u1", "user": "ops", "controller": "c1"}
+    results = {
+        "h1": {"changed": True, "taken_from": run},
+        "h2": {"changed": False, "taken_from": None},
+    }
+    assert [cells(line) for line in _report.locks(results).splitlines()] == [
+        ["HOST", "LOCK", "OF UPGRADE", "USER", "CONTROLLER"],
+        ["h1", "released", "u1", "ops", "c1"],
+        ["h2", "free", "-", "-", "-"],
+    ]
+
+
+def test_what_is_wrong_with_records_is_told_by_host() -> None:
+    results = {"h1": {"problems": ["one", "two"]}, "h2": {"problems": []}, "h3": {}}
+    assert _report.record_problems(results) == ["h1: one", "h1: two"]
 
 
 def test_a_host_is_named_once_and_what_is_only_on_record_is_shown_too() -> None:
