@@ -84,6 +84,7 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "plan_host": plan_host,
     "plan_rollback": plan_rollback,
     "plan_fleet": plan_fleet,
+    "host_phases": _planner.host_phases,
     "plan_blockers": _planner.blockers,
     "swap_files": _planner.swap_files,
     "plan_table": _report.plan,

@@ -578,6 +578,13 @@ def plan_fleet(plans: list[Data], *, phases: list[str], kind: str = "upgrade", t
     }
 
 
+def host_phases(plan: Data, host: str) -> dict[str, list[str]]:
+    """The keys of a host's own steps, by phase, in the order in which they are done."""
+    steps = plan["hosts"].get(host, {})
+    phases = {phase["name"]: [key for key in phase["sequence"] if key in steps] for phase in plan["phases"]}
+    return {name: keys for name, keys in phases.items() if keys}
+
+
 def _sequence(steps: list[Data], *, reverse: bool) -> list[str]:
     def rank(step: Data) -> tuple[int, str]:
         return step["order"], step["component"]

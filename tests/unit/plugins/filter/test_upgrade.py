@@ -308,6 +308,7 @@ def test_what_cannot_be_meant_is_said_in_words(variables: Data, says: str) -> No
 CALLS = {name: f"value | {name}" for name in upgrade._FILTERS} | {
     "plan_host": "value | plan_host('h', {})",
     "plan_rollback": "value | plan_rollback('h', 'previous')",
+    "host_phases": "value | host_phases('h')",
     "swap_files": "value | swap_files({})",
     "failure": "value | failure('t', {})",
     "failure_text": "value | failure_text('h')",

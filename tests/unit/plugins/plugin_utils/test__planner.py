@@ -333,6 +333,9 @@ def test_hosts_go_through_one_sequence_each_doing_its_own_steps() -> None:
         ("metrics", ["prometheus@2.53.3", "prometheus@3.5.3"], ["one", "two"]),
     ]
     assert set(merged["hosts"]) == {"one", "two"}
+    assert _planner.host_phases(merged, "two") == {"metrics": ["prometheus@3.5.3"]}
+    assert list(_planner.host_phases(merged, "one")) == ["exporters", "metrics"]
+    assert _planner.host_phases(merged, "three") == {}
 
 
 def test_versions_of_a_sequence_are_ordered_as_versions() -> None:
