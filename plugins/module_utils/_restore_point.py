@@ -24,6 +24,7 @@ if t.TYPE_CHECKING:
     from ._store import Session
 
 KINDS = ("binary", "unit", "config", "state")
+_UNFINISHED = (".new", ".removed")
 
 
 class Entry(t.NamedTuple):
@@ -63,8 +64,8 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
     directory = session.layout.backup(backup_id)
     if os.path.isdir(directory):
         return read(session, backup_id)
+    sweep(session)
     building = f"{directory}.new"
-    session.remove_tree(building)
     os.mkdir(building, 0o700)
     entries = [_keep(building, number, original) for number, original in enumerate(files)]
     manifest = Manifest(backup_id, component, version, session.now, entries)
@@ -74,6 +75,23 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
     os.rename(building, directory)
     _files.fsync_directory(os.path.dirname(directory))
     return manifest
+
+
+def sweep(session: Session) -> None:
+    """Remove what is no restore point: what runs left that were cut off, before they had touched anything or while they
+    removed one. A damaged one that the record doesn't name is left to people."""
+    named = {
+        backup_id
+        for record in session.document.data["components"].values()
+        for backup_id in (
+            record.get("backup_id"),
+            *(point["id"] for point in record.get("inventory", {}).get("restore_points", [])),
+        )
+    }
+    for left_over in sorted(set(os.listdir(session.layout.backup())) - named) if session.writable else []:
+        path = session.layout.backup(left_over)
+        if left_over.endswith(_UNFINISHED) or os.path.lexists(os.path.join(path, "manifest.json")):
+            session.remove_tree(path)
 
 
 def _keep(directory: str, number: int, original: Original) -> Entry:

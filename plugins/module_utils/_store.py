@@ -182,19 +182,20 @@ class Session:
         """Count the lease from now: what a module had announced to take long has come to its end."""
         if self._lock is not None:
             lease, now = _lease.decode(os.pread(self._lock, _lease.SIZE, 0)), self._clock()
-            _write_lease(self._lock, {**lease, "renewed": now, "expires": now + _lease.LEASE_SECONDS})
+            _write_lease(self.layout, self._lock, {**lease, "renewed": now, "expires": now + _lease.LEASE_SECONDS})
 
     def take(self, run: dict[str, t.Any]) -> None:
         """Take the lease for a run, whoever has it."""
         if self._lock is not None:
             free, now = _lease.released(self.lease), self._clock()
             seconds, boot_id = _lease.LEASE_SECONDS, _boot_id()
-            _write_lease(self._lock, _lease.enter(free, run, now=now, seconds=seconds, boot_id=boot_id, acquire=True))
+            lease = _lease.enter(free, run, now=now, seconds=seconds, boot_id=boot_id, acquire=True)
+            _write_lease(self.layout, self._lock, lease)
 
     def release(self) -> None:
         """Give the lease back, whoever's it is."""
         if self._lock is not None:
-            _write_lease(self._lock, _lease.released(self.lease))
+            _write_lease(self.layout, self._lock, _lease.released(self.lease))
 
     def remove_tree(self, path: str) -> None:
         """Remove a restore point or a candidate: renamed first, so that half of one is never taken for a whole."""
@@ -250,7 +251,7 @@ def session(
             lease = _lease.enter(before, run, now=now, seconds=lease_seconds, boot_id=boot_id, acquire=acquire)
         document = _load(layout, warnings, now=timestamp(clock()))
         if lease != before:
-            _write_lease(descriptor, lease)
+            _write_lease(layout, descriptor, lease)
         current = Session(layout, document, writable=True, clock=clock)
         current.warnings.extend(warnings)
         current.note_takeover(before, lease)
@@ -427,9 +428,10 @@ def _locked(
         yield descriptor
 
 
-def _write_lease(descriptor: int, lease: dict[str, t.Any]) -> None:
-    os.pwrite(descriptor, _lease.encode(lease), 0)
-    os.fsync(descriptor)
+def _write_lease(layout: Layout, descriptor: int, lease: dict[str, t.Any]) -> None:
+    with _files.naming(layout.lock):
+        os.pwrite(descriptor, _lease.encode(lease), 0)
+        os.fsync(descriptor)
 
 
 def _boot_id() -> str:

@@ -269,6 +269,9 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
     if document.has_ended(step, params["outcome"], error=params["error"]):
         return
+    if document.has_ended(step, "succeeded"):
+        session.warnings.append(f"{step.key} is confirmed already, and stays so: what failed came after it")
+        return
     if document.component(step.component)["state"] in ("idle", "success", "rolled_back", "failed"):
         document.start_step(step, from_version=None, now=session.now)
     document.end_step(step, params["outcome"], now=session.now, error=params["error"])
@@ -327,18 +330,20 @@ def close(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
     _check_own(params["run"], session)
     _guard.disarm_finished(run, session)
+    archives: list[str] = []
     if document.close(abandon=params["abandon"], now=session.now):
         doomed = document.prune_restore_points(params["keep"])
         session.archive()
         archives = session.prune_history(keep=params["history_keep"], days=params["history_days"])
-        session.save()
-        session.remove_archives(archives)
         for backup_id in doomed:
             session.remove_tree(session.layout.backup(backup_id))
+        _restore_point.sweep(session)
         for left_over in os.listdir(session.layout.staging()) if session.writable else []:
             session.remove_tree(session.layout.staging(left_over))
-    session.save()
+    # The record goes last: whoever is cut off before leaves an upgrade that isn't closed, and the next run closes it.
     session.release()
+    session.save()
+    session.remove_archives(archives)
 
 
 def reset(params: dict[str, t.Any], session: _store.Session) -> None:

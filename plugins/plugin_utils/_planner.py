@@ -130,7 +130,8 @@ def _rank(entry: Data, intent: Intent) -> tuple[int, int, str]:
 def _subject(host: str, name: str, survey: Data, catalog: Data) -> Subject:
     state = survey.get("state") or {}
     upgrade, record = state.get("upgrade", {}), state.get("components", {}).get(name, {})
-    ended = upgrade.get("steps", {}).get(Step(name, record.get("to_version", "")).key) == "succeeded"
+    steps = upgrade.get("steps", {})
+    ended = steps.get(Step(name, record.get("to_version", "")).key) == "succeeded" and "pending" not in steps.values()
     return Subject(
         host=host,
         name=name,

@@ -10,7 +10,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _store
+from ansible_collections.observability.stack.plugins.module_utils import _restore_point, _store
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
 from ansible_collections.observability.stack.plugins.modules import upgrade_state
 from ansible_collections.observability.stack.tests.unit.support import (
@@ -160,6 +160,16 @@ def test_fail_ends_the_step_and_keeps_the_restore_point_only_while_it_is_needed(
     assert [path.name for path in (host.root / "backups").iterdir()] == restore_points
 
 
+def test_what_is_confirmed_is_not_aborted_by_what_failed_after_it(host: Host) -> None:
+    host.begin(steps=[NODE.key])
+    host.go(NODE, "verifying")
+    host.end(NODE, "succeeded")
+    result = host.end(NODE, "aborted")
+    assert (result["changed"], host.component()["state"]) == (False, "success")
+    assert "node_exporter@1.9.0 is confirmed already, and stays so" in message_of(result["warnings"][0])
+    assert host.act("close", abandon=True)["document"]["upgrade"]["state"] == "COMPLETED"
+
+
 def test_close_leaves_an_upgrade_open_whose_steps_are_for_a_later_phase(host: Host) -> None:
     host.begin()
     host.go(NODE, "verifying")
@@ -186,6 +196,28 @@ def test_close_ends_archives_and_clears_up(host: Host, abandon: bool, outcome: s
     assert [list((host.root / name).iterdir()) for name in ("staging", "backups")] == [[], []]
     assert result["document"]["components"]["node_exporter"]["inventory"]["restore_points"] == []
     assert "upgrade_id" not in _store.read_lease(str(host.root))
+
+
+def test_close_clears_up_what_runs_left_that_were_cut_off(host: Host) -> None:
+    host.begin(steps=[NODE.key])
+    host.go(NODE, "verifying")
+    host.end(NODE, "succeeded")
+    backups = host.root / "backups"
+    for name in ("u0.node_exporter-1.5.0", "u0.x-1.new", "u0.x-1.removed", "by-hand"):
+        (backups / name).mkdir()
+    (backups / "u0.node_exporter-1.5.0" / "manifest.json").touch()
+    host.act("close")
+    assert sorted(path.name for path in backups.iterdir()) == ["by-hand", "u1.node_exporter-1.5.0"]
+
+
+def test_close_records_last_that_the_upgrade_has_ended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is open for the next run as long as anything is left to be cleared up."""
+    host.begin(steps=[NODE.key])
+    host.go(NODE, "verifying")
+    host.end(NODE, "succeeded")
+    monkeypatch.setattr(_restore_point, "sweep", lambda session: pathlib.Path("/nowhere").rmdir())
+    assert host.act("close")["failed"] is True
+    assert host.saved()["upgrade"]["state"] == "UPGRADING"
 
 
 def mark(host: Host, **arguments: t.Any) -> Data:
