@@ -114,7 +114,7 @@ def _progress(surveys: dict[str, Data]) -> list[str]:
         upgrade = (survey["state"] or {}).get("upgrade", {})
         if upgrade.get("state") in ACTIVE:
             place = [f"phase {upgrade['phase']}" if upgrade.get("phase") else "", upgrade.get("component") or ""]
-            rows.append((host, bar(_percent(upgrade.get("steps", {}))), ", ".join(filter(None, place))))
+            rows.append((host, progress_bar(_percent(upgrade.get("steps", {}))), ", ".join(filter(None, place))))
     return ["", *table(("HOST", "PROGRESS", "AT"), rows)] if rows else []
 
 
@@ -123,7 +123,7 @@ def _percent(steps: Data) -> int:
     return round(100 * ended / len(steps)) if steps else 0
 
 
-def bar(percent: int) -> str:
+def progress_bar(percent: int) -> str:
     """A percentage, as people see it at once."""
     full = _BAR * percent // 100
     return f"[{'#' * full}{'-' * (_BAR - full)}] {percent} %"

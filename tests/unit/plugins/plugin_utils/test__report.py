@@ -198,7 +198,7 @@ def test_an_upgrade_that_has_ended_has_no_progress(state: str) -> None:
 
 @pytest.mark.parametrize(("percent", "full"), [(0, 0), (4, 0), (5, 1), (45, 9), (99, 19), (100, 20)])
 def test_a_bar_is_full_only_at_the_end(percent: int, full: int) -> None:
-    assert _report.bar(percent) == f"[{'#' * full}{'-' * (20 - full)}] {percent} %"
+    assert _report.progress_bar(percent) == f"[{'#' * full}{'-' * (20 - full)}] {percent} %"
 
 
 def test_locks_are_told_with_whom_they_were_taken_from() -> None:
