@@ -22,7 +22,8 @@ options:
   action:
     description:
       - V(begin) takes the lease and starts the upgrade with O(phases) or O(steps), and its phase O(phase), or enters
-        again what this run began. One that another run left unfinished is closed as failed, and this one goes on.
+        again what this run began. One that another run left is closed, as failed if steps of it were left to do, and
+        this one goes on.
       - V(advance) brings the upgrade to O(state), forward through all that lie between.
       - V(start) begins an attempt at the step O(component), O(version). One that isn't planned joins the present phase.
       - V(confirm) ends this step as succeeded, and takes the version into the inventory. Only a step whose component
@@ -203,7 +204,7 @@ from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import ACTIVE, Document, Step, check_name
 
 if t.TYPE_CHECKING:
-    Action = t.Callable[[dict[str, t.Any], _store.Session], dict[str, t.Any] | None]
+    Action = t.Callable[[dict[str, t.Any], _store.Session], t.Optional[dict[str, t.Any]]]
 
 
 def begin(params: dict[str, t.Any], session: _store.Session) -> None:
@@ -212,10 +213,14 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
     details = {key: params[key] for key in ("kind", "mode", "phase", "plan_digest")}
     left = document.upgrade.get("upgrade_id")
     if document.is_active() and left != run_id:
-        session.warnings.append(f"upgrade {left} was left in {document.upgrade['state']}; this run goes on with it")
-        document.cut_off(f"upgrade {run_id} goes on", now=session.now)
+        there = f"upgrade {left} was left in {document.upgrade['state']}"
+        if document.upgrade.get("steps") and document.close(abandon=False, now=session.now):
+            session.warnings.append(f"{there}, with all its steps ended; it is closed as {document.upgrade['state']}")
+        else:
+            session.warnings.append(f"{there}; this run goes on with it")
+            document.cut_off(f"upgrade {run_id} goes on", now=session.now)
+            details["resumes"] = left
         session.archive()
-        details["resumes"] = left
     document.begin(params["run"], steps=params["steps"], phases=params["phases"], details=details, now=session.now)
     if session.took_over:
         document.upgrade["took_over"] = session.took_over

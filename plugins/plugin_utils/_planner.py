@@ -517,6 +517,8 @@ def restore_points(survey: Data) -> list[Data]:
 
 def _restore_point(subject: Subject, to: str) -> Data | None:
     points = subject.record.get("inventory", {}).get("restore_points", [])
+    # Those that somebody marked hold what he named, which need not be the program.
+    points = [point for point in points if point["id"] == to or not point.get("marked")]
     if to == "previous":
         others = [point for point in points if point["version"] != subject.facts.get("version")]
         return others[-1] if others else None

@@ -117,6 +117,22 @@ def test_what_a_dead_run_left_is_closed_archived_and_gone_on_with(host: Host) ->
     assert upgrade["took_over"] == {"upgrade_id": "u1", "user": "ops", "controller": "c1"}
 
 
+@pytest.mark.parametrize(("outcome", "state"), [("succeeded", "COMPLETED"), ("rolled_back", "ROLLED_BACK")])
+def test_what_a_dead_run_had_done_but_not_closed_is_closed_as_it_ended(host: Host, outcome: str, state: str) -> None:
+    host.begin(steps=[NODE.key])
+    host.go(NODE, "verifying")
+    host.end(NODE, outcome)
+    result = host.begin(run={**OTHER_RUN, "dead": ["u1"]})
+    assert "resumes" not in result["document"]["upgrade"]
+    archived = json.loads((host.root / "history" / "u1.json").read_text())["upgrade"]
+    assert (archived["state"], archived["outcome"], archived["phases"]["exporters"]["state"]) == (
+        state,
+        outcome,
+        "completed" if outcome == "succeeded" else "failed",
+    )
+    assert f"with all its steps ended; it is closed as {state}" in " ".join(map(message_of, result["warnings"]))
+
+
 def test_confirm_ends_the_step_and_takes_the_version_into_the_inventory(host: Host) -> None:
     host.begin()
     host.go(NODE, "verifying")

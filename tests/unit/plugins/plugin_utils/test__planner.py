@@ -457,6 +457,19 @@ def test_a_rollback_isnt_taken_for_done_because_its_program_is_in_place(changes:
     ]
 
 
+@pytest.mark.parametrize(("to", "found"), [("previous", "u1.x"), ("u2", None), ("u2.x.marked", "u2.x.marked")])
+def test_a_restore_point_that_somebody_marked_is_gone_back_to_by_its_name_only(to: str, found: str | None) -> None:
+    points = [
+        {"id": "u1.x", "version": "1.0.0", "created_at": "2026-11-20T01:00:00Z"},
+        {"id": "u2.x.marked", "version": "1.0.0", "created_at": "2026-11-21T01:00:00Z", "marked": True},
+    ]
+    record = {**RECORD, "inventory": {"restore_points": points}}
+    there = survey({"node_exporter": facts("node_exporter", "1.9.0")}, records={"node_exporter": record})
+    intent = _planner.Intent({}, PHASES, [])
+    planned = _planner.plan_rollback("host1", there, CATALOG, intent, to=to, kinds=["binary"])
+    assert [step["backup_id"] for step in planned["steps"].values()] == ([found] if found else [])
+
+
 def test_restore_points_are_listed_newest_first() -> None:
     found = _planner.restore_points(upgraded())
     assert [point["version"] for point in found] == ["2.55.1", "2.53.3", "1.5.0", "2.42.0"]
