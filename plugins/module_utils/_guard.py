@@ -106,7 +106,11 @@ def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) ->
     if not os.path.lexists(layout.pending(component)):
         return
     _stop(run, component, "timer", *([] if itself else ["service"]))
-    for condition in glob.glob(os.path.join(glob.escape(_UNITS), "*.d", _condition_name(component))):
+    conditions = glob.glob(os.path.join(glob.escape(_UNITS), "*.d", _condition_name(component)))
+    unit = (read_marker(layout, component) or {}).get("unit")
+    if unit:  # a disarming that was cut off may have left its directory
+        conditions.append(os.path.join(_UNITS, f"{unit}.d", _condition_name(component)))
+    for condition in conditions:
         _files.remove_if_there(condition)
         with contextlib.suppress(OSError):  # others may have drop-ins there
             os.rmdir(os.path.dirname(condition))

@@ -164,6 +164,9 @@ def restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> l
     """
     verify(session, manifest, kinds)
     entries = differing(manifest, kinds)
+    for entry in manifest.entries:
+        if entry.kind in kinds and entry not in entries:
+            _files.remove_if_there(_files.temporary_beside(entry.path))  # of a swap that was cut off
     for entry in entries:
         _prepare(os.path.join(session.layout.backup(manifest.id), entry.stored), entry)
     for entry in entries:

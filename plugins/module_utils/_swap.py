@@ -72,9 +72,12 @@ def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
     document.advance("BACKING_UP", now=session.now)
     manifest = _restore_point_of(session, swap)
     moving = [item for item, change in zip(swap.candidates, planned) if change.before != change.after]
-    for item in moving:
-        attributes = item.attributes or _files.read_attributes(item.path)
+    for item in swap.candidates:
         temporary = _files.temporary_beside(item.path)
+        if item not in moving:
+            _files.remove_if_there(temporary)  # of an undoing that was cut off
+            continue
+        attributes = item.attributes or _files.read_attributes(item.path)
         _files.prepare_copy(item.source, temporary, attributes=attributes, sha256=item.sha256)
     _record(session, swap, manifest.id, planned)
     if swap.guard:
