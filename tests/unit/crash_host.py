@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import select
 import shutil
 import signal
@@ -30,6 +31,7 @@ import typing as t
 from ansible_collections.observability.stack.plugins.action.component_version import _READ_BY_THE_HOST
 from ansible_collections.observability.stack.plugins.module_utils import (
     _files,
+    _guard,
     _lease,
     _module,
     _process,
@@ -48,7 +50,7 @@ from ansible_collections.observability.stack.plugins.modules import (
     upgrade_state,
 )
 from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _planner
-from ansible_collections.observability.stack.tests.unit.crash import Fault, Point, Points, in_child
+from ansible_collections.observability.stack.tests.unit.crash import FAULTS, Fault, Point, Points, in_child
 from ansible_collections.observability.stack.tests.unit.support import (
     CAP_NET_RAW,
     CAPABILITY,
@@ -83,7 +85,8 @@ def program(name: str, version: str, *, broken: bool = False) -> bytes:
 class StandIn(Systemd):
     """A stand-in for systemd that outlives who talks to it: what it knows is on disk, and its service really runs.
 
-    Of what it is told, restart, start and stop do something. Anything else that changes something is taken as done.
+    Of what it is told, restart, start and stop do something; transient units are remembered until somebody lets their
+    time come. Anything else that changes something is taken as done.
     A program that calls itself broken is ended as soon as it has said so.
     """
 
@@ -92,6 +95,8 @@ class StandIn(Systemd):
         self._argv = argv
         self._memory = memory
         self._process = memory / "process.json"
+        self._transient = memory / "transient.json"
+        self.before_start: t.Callable[[], None] = lambda: None
         self.told = memory / "told"
         self.points: Points | None = None
 
@@ -103,7 +108,13 @@ class StandIn(Systemd):
             return Completed(1, "", "it failed because the test wanted it to")
         with self.told.open("a") as log:
             log.write(" ".join(argv) + "\n")
+        if name == "systemd-run":
+            self.remember(**{next(word[7:] for word in argv if word.startswith("--unit=")): True})
+        if verb == "stop":
+            self.remember(**{word.removesuffix(".timer"): False for word in argv if word.endswith(".timer")})
         if verb == "stop" and UNIT in argv:
+            self.stop()
+        if verb == "restart" and UNIT in argv:
             self.stop()
         return self.start() if verb in ("restart", "start") and UNIT in argv else Completed(0, "", "")
 
@@ -111,6 +122,13 @@ class StandIn(Systemd):
         known, pid = self._process.exists(), self.pid()
         self.add(UNIT, *self._argv, pid=pid, active="" if pid or not known else "failed")
         return super().look(name)
+
+    def remember(self, **units: bool) -> list[str]:
+        """Know of transient units, or know no more of them. Those that there are."""
+        known = json.loads(self._transient.read_text()) if self._transient.exists() else {}
+        known.update(units)
+        self._transient.write_text(json.dumps(known))
+        return [unit for unit, is_there in known.items() if is_there]
 
     def pid(self) -> int:
         """The service's process, if it runs."""
@@ -121,8 +139,10 @@ class StandIn(Systemd):
         return 0
 
     def start(self) -> Completed:
-        """Start the service, and wait until it has said what it is."""
-        self.stop()
+        """Start the service, if it doesn't run, and wait until it has said what it is."""
+        if self.pid():
+            return Completed(0, "", "")
+        self.before_start()
         reading, writing = os.pipe()
         service = subprocess.Popen(
             self._argv,
@@ -190,6 +210,7 @@ class Host:
         self.state = disk / "state"
         self.programs = [disk / "bin" / name for name in PROGRAMS]
         self.systemd = StandIn(disk / "units", memory, [str(self.programs[0]), *SERVE])
+        self.systemd.before_start = self._condition
         overrides = {"version_args": [TELL], "probes": [], "build_info": [], "probe_window": 0}
         overrides.update(stages=[], known_releases=[], advisories=[], rollback_floors=[])
         overrides.update(default_config=str(disk / "prometheus.yml"), default_data=None)
@@ -212,9 +233,35 @@ class Host:
     def boot(self) -> None:
         """Start the service from what is on disk. Systemd knows nothing of what was before."""
         self.memory.mkdir(exist_ok=True)
-        for name in ("process.json", "told"):
+        for name in ("process.json", "transient.json", "told"):
             (self.memory / name).unlink(missing_ok=True)
-        self.systemd.start()
+        (self.memory / "boot").write_text(secrets.token_hex())
+        in_child(self.systemd.start)
+
+    def _condition(self) -> None:
+        """What the guard's drop-in runs before each start of the service."""
+        if any((self.disk / "units" / f"{UNIT}.d").glob("*.conf")):
+            self.take_over()
+            _guard.start(self.systemd, str(self.state), COMPONENT)
+
+    def time_passes(self) -> str:
+        """Let the time of transient units come, while no run gives a sign of life. What went wrong."""
+        for unit in self.systemd.remember():
+            self.systemd.remember(**{unit: False})
+            ended = in_child(self.undo)
+            if ended.traceback:
+                return ended.traceback
+        return ""
+
+    def undo(self, points: Points | None = None) -> list[Point]:
+        """What the guard's timer runs, in a process that was made for it. The points that it passed."""
+        now = time.time() + 10 * _lease.LEASE_SECONDS
+        self.systemd.points = points
+        self.take_over()
+        if points:
+            points.install()
+        _guard.fire(self.systemd, str(self.state), COMPONENT, clock=lambda: now, sleep=lambda _seconds: None)
+        return points.seen if points else []
 
     def archive(self, version: str, *, broken: bool) -> pathlib.Path:
         """A release's archive, as the controller has pushed it."""
@@ -234,13 +281,21 @@ class Host:
         module.AnsibleModule = functools.partial(Module, given)  # type: ignore[attr-defined]
         if hasattr(module, "run"):
             module.run = self.systemd  # type: ignore[attr-defined]
-        _module.os = types.SimpleNamespace(geteuid=lambda: 0)  # type: ignore[attr-defined]
-        _systemd._UNIT_DIRECTORIES = (str(self.disk / "units"),)  # type: ignore[attr-defined]
+        self.take_over()
         try:
             module.main()
         except Result as result:
             return result.data
         raise AssertionError("the module ended without a result")
+
+    def take_over(self) -> None:
+        """Let the collection see this host, in a process that was made for it."""
+        _module.os = types.SimpleNamespace(geteuid=lambda: 0)  # type: ignore[attr-defined]
+        _systemd._UNIT_DIRECTORIES = (str(self.disk / "units"),)  # type: ignore[attr-defined]
+        _guard._UNITS = str(self.disk / "units")
+        _guard._SYSTEMD_IS_HERE = str(self.memory)
+        _guard._archive = lambda: b"a program that the stand-in doesn't need"
+        _guard.boot_token = (self.memory / "boot").read_text
 
 
 class Result(BaseException):
@@ -284,6 +339,7 @@ def _filled(spec: Data, given: Data) -> Data:
     return filled
 
 
+GUARD = {"confirm_within": 300, "probe_timeout": 0, "probe_window": 0}
 MEMBERS = {name: f"release/{name}" for name in PROGRAMS}
 
 
@@ -340,6 +396,7 @@ class Play:
                 **known,
                 **optional,
                 **{name: step[name] for name in ("unit", "kinds", "keep")},
+                guard={**GUARD, "target": {**step["target"], "version": step["from"]}},
                 from_version=step["from"],
                 files=_planner.swap_files(step, staged),
             )
@@ -499,6 +556,22 @@ def torn(host: Host, scenario: Scenario) -> list[str]:
     return problems + _attributes(host)
 
 
+def undecided(host: Host, scenario: Scenario) -> list[str]:
+    """What is wrong with a host that was left to its guard: that nobody knows which version it has, or it has none."""
+    document, problems = _document(host)
+    record = document["components"].get(COMPONENT, {"state": "idle"})
+    if record["state"] in _state.TOUCHED:
+        problems.append(f"the component is recorded as {record['state']}")
+    undone = "by itself" in (record.get("last_error") or "")
+    if undone and document["upgrade"]["state"] != "ROLLED_BACK":
+        problems.append(f"the upgrade is recorded as {document['upgrade']['state']}")
+    found = [_files.sha256_or_none(str(path)) for path in host.programs]
+    proven = record["state"] == "success" and record.get("to_version") == scenario.command.version
+    if found != _hashes(scenario.command.version if proven else scenario.before):
+        problems.append("the programs aren't those that were proven last")
+    return problems + _attributes(host) + _service(host)
+
+
 def _document(host: Host) -> tuple[Data, list[str]]:
     path = host.state / "state.json"
     try:
@@ -528,7 +601,7 @@ def settled(host: Host, scenario: Scenario) -> list[str]:
         problems.append(f"the upgrade is recorded as {upgrade['state']}")
     if [_files.sha256_or_none(str(path)) for path in host.programs] != _hashes(version):
         problems.append(f"the programs aren't those of {version}")
-    problems += _attributes(host) + _service(host) + _component(host, scenario, document)
+    problems += _attributes(host) + _service(host) + _guards(host) + _component(host, scenario, document)
     if _lease.holder(_store.read_lease(str(host.state)), now=time.time()):
         problems.append("the lease is held")
     if not (host.state / "history" / f"{upgrade.get('upgrade_id')}.json").is_file():
@@ -540,6 +613,12 @@ def settled(host: Host, scenario: Scenario) -> list[str]:
 
 NO_FILE = re.compile(r": (operating system|\d+): ")
 LITTER = (".upgrade-new", ".new", ".removed")
+
+
+def _guards(host: Host) -> list[str]:
+    """What is left of a guard."""
+    there = [*(host.state / "pending").glob("*"), *(host.disk / "units").glob("*.d"), *host.systemd.remember()]
+    return [f"a guard is left: {each}" for each in there]
 
 
 def _service(host: Host) -> list[str]:
@@ -584,8 +663,11 @@ def _restore_point(path: pathlib.Path, version: str) -> list[str]:
 # -- trying it ----------------------------------------------------------------------------------------------------
 
 
-def trial(bed: Testbed, fault: Fault, number: int) -> list[str]:
-    """Stop the command at a point, then give it again until there is nothing left to do. What was wrong."""
+def trial(bed: Testbed, fault: Fault, number: int, *, alone: bool = False) -> list[str]:
+    """Stop the command at a point, then give it again until there is nothing left to do. What was wrong.
+
+    :param alone: first the host is left alone, until its guard has done what it does.
+    """
     scenario, host = bed.scenario, bed.fresh()
     first = in_child(lambda: play(host, scenario.command, "run1", Points(fault, number)))
     problems = first.traceback.splitlines()[-1:]
@@ -594,21 +676,42 @@ def trial(bed: Testbed, fault: Fault, number: int) -> list[str]:
     if first.answer:
         problems += [f"tells no file: {error}" for error in first.answer["errors"] if NO_FILE.search(error)]
     problems += [f"at once: {problem}" for problem in torn(host, scenario)]
+    if alone:
+        problems += host.time_passes().splitlines()[-1:]
+        problems += [f"left alone: {problem}" for problem in undecided(host, scenario)]
+    return problems + again(host, scenario)
+
+
+def guard_trial(bed: Testbed, fault: Fault, number: int, reached: int, *, alone: bool) -> list[str]:
+    """Stop the command after its swap, let a fault happen to the guard that undoes it, and then give the command again.
+
+    :param reached: the point that the command has reached.
+    :param alone: first systemd lets the guard try again.
+    """
+    scenario, host = bed.scenario, bed.fresh()
+    in_child(lambda: play(host, scenario.command, "run1", Points(FAULTS["killed"], reached)))
+    ended = in_child(lambda: host.undo(Points(fault, number)))
+    problems = [] if ended.killed or fault.error else ["it wasn't stopped"]
+    problems += [f"at once: {problem}" for problem in torn(host, scenario)]
+    if alone:
+        ended = in_child(host.undo)
+        problems += ended.traceback.splitlines()[-1:]
+        problems += [f"left alone: {problem}" for problem in undecided(host, scenario)]
     return problems + again(host, scenario)
 
 
 def again(host: Host, scenario: Scenario) -> list[str]:
-    """Give the command again, to the end, and once more. What was wrong."""
+    """Give the command again, to the end; and once more, if there is nothing left to do then. What was wrong."""
     second = in_child(lambda: play(host, scenario.command, "run2"))
     problems = [f"the next run: {line}" for line in second.traceback.splitlines()[-1:]]
     if scenario.good and second.answer and second.answer["errors"]:
         problems.append(f"the next run failed: {second.answer['errors']}")
     problems += [f"after the next run: {problem}" for problem in settled(host, scenario)]
+    if not scenario.good:  # it would be tried once more
+        return problems
     before = snapshot(host.disk)
     third = in_child(lambda: play(host, scenario.command, "run3"))
     problems += [f"the third run: {line}" for line in third.traceback.splitlines()[-1:]]
-    if not scenario.good:
-        return problems + [f"after the third run: {problem}" for problem in settled(host, scenario)]
     after = snapshot(host.disk)
     changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     return problems + [f"the third run changed {os.path.relpath(path, host.disk)}" for path in changed]
@@ -636,16 +739,30 @@ def points_of(bed: Testbed) -> list[Point]:
     return [Point(*point) for point in whole.answer["points"]]
 
 
-def matrix(bed: Testbed, fault: Fault, only: str = "") -> Table:
+def matrix(bed: Testbed, fault: Fault, only: str = "", *, alone: bool = False) -> Table:
     """Let a fault happen at each point, one after the other.
 
     :param only: at points that this text is in.
+    :param alone: the host is left to its guard before the command is given again.
     """
-    tried, problems = 0, {}
-    for number, point in enumerate(points_of(bed), 1):
-        if fault.hits(point) and only in str(point):
-            tried += 1
-            found = trial(bed, fault, number)
-            if found:
-                problems[f"{fault.title}, at point {number}, {point}"] = found
-    return Table(tried, problems)
+    return _table(points_of(bed), fault, only, lambda number: trial(bed, fault, number, alone=alone))
+
+
+def guard_matrix(bed: Testbed, fault: Fault, only: str = "", *, alone: bool = False) -> Table:
+    """The same at each point that the guard passes when it undoes a step whose service has been restarted.
+
+    :param alone: systemd lets the guard try again before the command is given again.
+    """
+    restart = next(n for n, point in enumerate(points_of(bed), 1) if point.what.startswith("systemctl restart"))
+    host = bed.fresh()
+    in_child(lambda: play(host, bed.scenario.command, "run1", Points(FAULTS["killed"], restart + 1)))
+    whole = in_child(lambda: host.undo(Points()))
+    assert not whole.traceback, whole.traceback
+    points = [Point(*point) for point in whole.answer]
+    return _table(points, fault, only, lambda number: guard_trial(bed, fault, number, restart + 1, alone=alone))
+
+
+def _table(points: list[Point], fault: Fault, only: str, attempt: t.Callable[[int], list[str]]) -> Table:
+    chosen = {n: point for n, point in enumerate(points, 1) if fault.hits(point) and only in str(point)}
+    found = {f"{fault.title}, at point {number}, {point}": attempt(number) for number, point in chosen.items()}
+    return Table(len(chosen), {point: problems for point, problems in found.items() if problems})

@@ -20,6 +20,7 @@ from ansible_collections.observability.stack.tests.unit.crash_host import (
     SCENARIOS,
     Scenario,
     Testbed,
+    guard_matrix,
     matrix,
     points_of,
 )
@@ -35,6 +36,21 @@ def test_a_run_that_is_cut_off_is_ended_by_the_next(scenario: Scenario, fault: s
         table = matrix(bed, FAULTS[fault])
     assert str(table) == ""
     assert table.tried >= LEAST[fault]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_undoing_by_the_host_itself_that_is_cut_off_is_ended(alone: bool, tmp_path: pathlib.Path) -> None:
+    with Testbed(tmp_path, SCENARIOS["upgrade"]) as bed:
+        table = guard_matrix(bed, FAULTS["killed"], alone=alone)
+    assert str(table) == ""
+    assert table.tried >= 20
+
+
+def test_a_host_that_is_left_alone_decides_by_itself(tmp_path: pathlib.Path) -> None:
+    with Testbed(tmp_path, SCENARIOS["bad-release"]) as bed:
+        table = matrix(bed, FAULTS["killed"], only="_guard", alone=True)
+    assert str(table) == ""
+    assert table.tried >= 5
 
 
 def test_each_kind_of_change_is_a_point(tmp_path: pathlib.Path) -> None:
