@@ -265,8 +265,9 @@ def _alive_for(lease: dict[str, t.Any], within: float, *, now: float) -> float:
     """For how many seconds more a run counts as alive: from when its last module was to have ended."""
     if not lease.get("upgrade_id"):
         return 0.0
-    busy = max(0.0, lease["expires"] - lease["renewed"] - _lease.LEASE_SECONDS)
-    return busy + within - max(0.0, now - lease["renewed"])
+    renewed = float(lease["renewed"])
+    busy = max(0.0, lease["expires"] - renewed - _lease.LEASE_SECONDS)
+    return busy + within - max(0.0, now - renewed)
 
 
 def _write(layout: Layout, marker: Marker) -> None:
