@@ -266,7 +266,7 @@ def _alive_for(lease: dict[str, t.Any], within: float, *, now: float) -> float:
     if not lease.get("upgrade_id"):
         return 0.0
     renewed = float(lease["renewed"])
-    busy = max(0.0, lease["expires"] - renewed - _lease.LEASE_SECONDS)
+    busy = max(0.0, float(lease["expires"]) - renewed - _lease.LEASE_SECONDS)
     return busy + within - max(0.0, now - renewed)
 
 
