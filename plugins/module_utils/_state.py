@@ -335,6 +335,7 @@ class Document:
         if final == "COMPLETED":
             self.advance("VALIDATING", now=now)
         elif final == "ROLLED_BACK":
+            self.advance("UPGRADING", now=now)  # what an earlier run had left was undone before this one came to it
             self.rolling_back(now=now)
         self._set_upgrade(final, now=now)
         self.upgrade.update(outcome=outcome, finished_at=now, component=None)
