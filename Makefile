@@ -23,7 +23,7 @@ SCENARIOS := molecule-upgrade molecule-rollback molecule-resume
 LAB := tests/lab/lab.py
 PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ansible-playbook
 
-.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units newer newer-core lab lab-down \
+.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units reliability newer newer-core lab lab-down \
     demo demo-down integration molecule $(SCENARIOS) bench test
 
 help: ## What there is
@@ -62,6 +62,9 @@ units: venv ## ansible-test units, also with the oldest Python of a host, if the
 	python="$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; $(ANSIBLE_TEST) units --venv --color no --python "$$python"
 	if PATH="$(CURDIR)/.cache/pythons:$$PATH" python3.9 -c '' 2>/dev/null; then $(ANSIBLE_TEST) units --venv --color no --python 3.9; fi
 
+reliability: venv ## Stop runs at every point, cut the power at each, write docs/reliability.md (needs root; see its --help)
+	PYTHONPATH=$(COLLECTIONS) tests/reliability/reliability.py
+
 newer: ## The unit tests, and an upgrade, with the newest ansible-core; it wants Python 3.12
 	$(MAKE) --no-print-directory VENV=.venv-newer WHICH_PYTHON=newer newer-core
 
@@ -98,4 +101,4 @@ bench: venv ## What a run costs, beside a play with one ping
 test: venv ## All of it, each check even where another failed; then the hosts are removed
 	@newer=newer; tests/tools/python newer >/dev/null || { newer=; echo "Left out: newer"; }; \
 	    trap '$(LAB) down' EXIT; \
-	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units integration $(SCENARIOS) $$newer
+	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units reliability integration $(SCENARIOS) $$newer

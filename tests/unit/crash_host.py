@@ -237,6 +237,8 @@ class Host:
             (self.memory / name).unlink(missing_ok=True)
         (self.memory / "boot").write_text(secrets.token_hex())
         in_child(self.systemd.start)
+        wrong = self.time_passes()  # for what the guard has left to be done as soon as the service has started
+        assert not wrong, wrong
 
     def _condition(self) -> None:
         """What the guard's drop-in runs before each start of the service."""
@@ -500,6 +502,15 @@ def play(host: Host, command: Command, upgrade_id: str, points: Points | None = 
     return {**told, "points": points.seen if points else []}
 
 
+def prepare(host: Host, scenario: Scenario) -> None:
+    """Make a host what it is before the scenario's command."""
+    host.install(scenario.installed)
+    host.boot()
+    for number, command in enumerate(scenario.earlier, 1):
+        ended = in_child(functools.partial(play, host, command, f"earlier{number}"))
+        assert (ended.traceback, ended.answer["errors"]) == ("", []), f"{command}: {ended}"
+
+
 class Testbed:
     """A place where a scenario's host is made once, and then as often as somebody wants to break it."""
 
@@ -509,11 +520,7 @@ class Testbed:
         self.scenario = scenario
         self.host = Host(work / "disk", work / "memory")
         self._template = work / "template"
-        self.host.install(scenario.installed)
-        self.host.boot()
-        for number, command in enumerate(scenario.earlier, 1):
-            ended = in_child(functools.partial(play, self.host, command, f"earlier{number}"))
-            assert (ended.traceback, ended.answer["errors"]) == ("", []), f"{command}: {ended}"
+        prepare(self.host, scenario)
         self.host.systemd.stop()
         self.host.disk.rename(self._template)
 
