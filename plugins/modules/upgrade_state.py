@@ -380,9 +380,10 @@ def _leave(session: _store.Session) -> None:
 
 
 def _check_own(run: dict[str, t.Any] | None, session: _store.Session) -> None:
-    """A run ends its own upgrade only, even where its lease was released before it came to that."""
+    """A run ends its own upgrade only, even where its lease was released before it came to that. One in check mode has
+    none to end."""
     there = session.document.upgrade.get("upgrade_id")
-    if run is not None and there not in (None, run["upgrade_id"]):
+    if session.writable and run is not None and there not in (None, run["upgrade_id"]):
         _leave(session)
         raise LockedError(
             f"upgrade {run['upgrade_id']} can't be closed: upgrade {there} has begun on this host since, and goes on "

@@ -595,3 +595,13 @@ def test_the_history_is_chained_and_kept_to_a_number(host: Host) -> None:
     assert json.loads((host.root / "history" / "r5.json").read_text())["previous"] == before
     oldest = json.loads((host.root / "history" / "r3.json").read_text())["previous"]
     assert host.saved()["history"] == {"head": sha256(host.root / "history" / "r5.json"), "base": oldest}
+
+
+def test_a_rehearsal_after_an_upgrade_of_another_run_has_nothing_to_close(host: Host) -> None:
+    """Its own upgrade was never begun on disk."""
+    host.begin(run=OTHER_RUN)
+    host.act("close", run=OTHER_RUN, abandon=True)
+    before = snapshot(host.root)
+    assert host.begin(check=True)["changed"] is True
+    assert host.act("close", check=True)["changed"] is False
+    assert snapshot(host.root) == before
