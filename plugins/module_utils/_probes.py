@@ -91,9 +91,14 @@ PREDICATES: dict[str, t.Callable[[Look, Target, Probe], Verdict]] = {
 }
 
 
+def _unknown(look: Look, target: Target, probe: Probe) -> Verdict:
+    return Verdict(str(probe.get("kind")), False, "no such probe is known", f"one of {', '.join(PREDICATES)}")
+
+
 def judge(look: Look, target: Target) -> list[Verdict]:
-    """What each of the target's probes says of a look at it."""
-    return [PREDICATES[probe["kind"]](look, target, probe) for probe in target["probes"]]
+    """What each of the target's probes says of a look at it. What nobody asks for, or knows, is never satisfied."""
+    verdicts = [PREDICATES.get(probe.get("kind", ""), _unknown)(look, target, probe) for probe in target["probes"]]
+    return verdicts or [Verdict("probes", False, "there are none", "one at least")]
 
 
 def paths(target: Target) -> list[str]:
