@@ -313,7 +313,7 @@ def examine(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Docum
     try:
         content = _private.read(layout.document, narrowed=narrowed)
         if content:
-            return Document(json.loads(content)), ""
+            return Document(check_document(json.loads(content))), ""
         problem = "it is empty" if os.path.lexists(layout.document) else ""
     except (ValueError, RecursionError) as exc:
         problem = f"it is no JSON ({exc})"
