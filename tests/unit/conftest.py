@@ -9,6 +9,8 @@ from __future__ import annotations
 import pathlib
 import sys
 
+import pytest
+
 try:
     from ansible.plugins.loader import init_plugin_loader
     from ansible.utils.collection_loader import AnsibleCollectionConfig
@@ -23,3 +25,9 @@ if not finder_is_there:
     init_plugin_loader(
         [path for path in sys.path if pathlib.Path(path, "ansible_collections", "observability").is_dir()]
     )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """No tests are no success. ansible-test would take the status that pytest has for it as one."""
+    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
