@@ -22,6 +22,7 @@ pending/<component>.pyz   the program
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import io
 import json
@@ -52,6 +53,7 @@ _PATIENCE = 3600.0
 _RETRY = 30
 _SYSTEMD_IS_HERE = "/run/systemd/system"  # sd_booted(3)
 _UNITS = "/etc/systemd/system"
+_NOT_LOADED = 5  # what systemctl stop says where there is no such unit
 _HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
 
 
@@ -93,7 +95,7 @@ def arm(run: Run, session: Session, guard: Guard) -> None:
             run, _transient(layout, name, f"--on-active={guard.confirm_within:g}", "--timer-property=AccuracySec=1s")
         )
     except (OSError, HostError):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, HostError):
             disarm(run, layout, name)
         raise
 
@@ -112,12 +114,19 @@ def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) ->
         conditions.append(os.path.join(_UNITS, f"{unit}.d", _condition_name(component)))
     for condition in conditions:
         _files.remove_if_there(condition)
-        with contextlib.suppress(OSError):  # others may have drop-ins there
-            os.rmdir(os.path.dirname(condition))
+        _remove_if_empty(os.path.dirname(condition))
     run(["systemctl", "daemon-reload"], timeout=90)
     _files.remove_if_there(_program(layout, component))
     _files.remove_if_there(layout.pending(component))
     _files.fsync_directory(layout.pending().rstrip("/"))
+
+
+def _remove_if_empty(directory: str) -> None:
+    try:
+        os.rmdir(directory)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise  # and others may have drop-ins there
 
 
 def disarm_finished(run: Run, session: Session) -> None:
@@ -320,7 +329,11 @@ def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
 
 
 def _stop(run: Run, component: str, *kinds: str) -> None:
-    run(["systemctl", "stop", "--", *[f"{unit_name(component)}.{kind}" for kind in kinds]], timeout=90)
+    """Stop transient units that may be there. While they are, what they need must be, too."""
+    units = [f"{unit_name(component)}.{kind}" for kind in kinds]
+    done = run(["systemctl", "stop", "--", *units], timeout=90)
+    if done.rc not in (0, _NOT_LOADED):
+        raise HostError(f"{', '.join(units)} can't be stopped: {done.err.strip()}", key="guard.not_stopped")
 
 
 def _checked(run: Run, argv: list[str]) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -214,6 +215,19 @@ def test_a_confirmed_step_leaves_nothing_of_the_guard(host: Host) -> None:
         "observability-upgrade-prometheus.service",
     ]
     assert host.systemd.asked[-1] == ["systemctl", "daemon-reload"]
+
+
+@pytest.mark.parametrize(("code", "stays"), [(5, False), (1, True)])
+def test_it_stays_whole_while_its_timer_cannot_be_stopped(
+    host: Host, code: int, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer whose program is gone would fail again and again. With code 5 there is none."""
+    host.swap()
+    answer, refused = host.systemd._systemctl, Completed(code, "", "no bus")
+    monkeypatch.setattr(host.systemd, "_systemctl", lambda argv: refused if argv[1] == "stop" else answer(argv))
+    with pytest.raises(HostError, match="can't be stopped: no bus") if stays else contextlib.nullcontext():
+        host.confirm()
+    assert (host.armed() != []) == stays
 
 
 def test_a_drop_in_of_others_stays(host: Host) -> None:
