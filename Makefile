@@ -97,6 +97,7 @@ $(SCENARIOS): molecule-%: venv
 
 bench: venv ## What a run costs, beside a play with one ping
 	tests/benchmarks/bench.py
+	PYTHONPATH=$(COLLECTIONS) pytest -q -p no:cacheprovider tests/benchmarks/test_state_writes.py
 
 test: venv ## All of it, each check even where another failed; then the hosts are removed
 	@newer=newer; tests/tools/python newer >/dev/null || { newer=; echo "Left out: newer"; }; \
