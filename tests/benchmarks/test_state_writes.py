@@ -110,8 +110,8 @@ def test_a_write_of_the_record_costs_little_more_than_a_bare_one(
     with capsys.disabled():
         print(
             f"\nstate.json of {COMPONENTS} components, {len(data) / 1000:.1f} kB: {1 / ours:.0f} writes a second "
-            f"beside {1 / theirs:.0f} bare ones\n(write, fsync, rename, fsync of the directory): {ratio:.2f} times as many "
-            f"(median of {PAIRS} pairs; at least {LEAST:g})"
+            f"beside {1 / theirs:.0f} bare ones\n(write, fsync, rename, fsync of the directory): "
+            f"{ratio:.2f} times as many (median of {PAIRS} pairs; at least {LEAST:g})"
         )
     assert session.document.data["revision"] == PAIRS + 101
     assert ratio >= LEAST
