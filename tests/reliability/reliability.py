@@ -18,6 +18,7 @@ import concurrent.futures
 import itertools
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import time
@@ -121,7 +122,8 @@ And **after the same command is given again**, once:
   with the old one in place. The service runs the file that is on disk, and is healthy;
 - there is a restore point of the old version, with its content, and none that the record doesn't name;
 - nobody holds the host, nothing is staged, no temporary file and nothing of the guard is left;
-- the same command, given a third time, changes nothing: not one file, and not one inode.
+- the same command, given a third time, changes nothing, not one file, and not one inode; unless the release is a bad
+  one, which would be tried again.
 
 Where a fault is an error and not an end, the run tells which file it was about.
 
@@ -131,8 +133,9 @@ Where a fault is an error and not an end, the run tells which file it was about.
 |---|---|---:|---:|
 {rows}
 
-{missing}The modules, the survey, the planner, the guard, the programs and the service's process are real. Systemd is a
-stand-in that really starts them, and the role's tasks are gone through in their order (`tests/unit/crash_host.py`).
+{lost}{missing}The modules, the survey, the planner, the guard, the programs and the service's process are real.
+Systemd is a stand-in that really starts them, and the role's tasks are gone through in their order, by
+`tests/unit/crash_host.py`.
 Power cuts happen on a real ext4: its image is copied at the point, and mounted again (`tests/reliability/power.py`).
 
 ## How to run it
@@ -162,9 +165,11 @@ def write_page(rows: list[Row], *, without: bool) -> None:
         f"| {KINDS[row.kind]} | {SCENARIOS[row.scenario].title} | {row.table.tried} | {row.table.survived()} |"
         for row in ordered
     ]
+    problems = (f"- {row.scenario}: {point}" for row in ordered for point in row.table.problems)
+    lost = "Not survived:\n\n" + "\n".join(problems) + "\n\n" if any(row.table.problems for row in rows) else ""
     missing = "Power cuts were left out: there were no loop devices.\n\n" if without else ""
     count = f"{sum(row.table.tried for row in rows):,}"
-    text = TEXT.format(begin=BEGIN, end=END, count=count, rows="\n".join(lines), missing=missing)
+    text = TEXT.format(begin=BEGIN, end=END, count=count, rows="\n".join(lines), lost=lost, missing=missing)
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else FRAME.format(begin=BEGIN, end=END)
     before, _begin, rest = page.partition(BEGIN)
     PAGE.write_text(before + text.rstrip("\n") + rest.partition(END)[2], encoding="utf-8")
@@ -193,6 +198,7 @@ def main() -> int:
     )
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), default=[], help="the same")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in workers, too: nothing is left mounted or running
     kinds, scenarios = chosen_kinds(arguments.kind), arguments.scenario or list(SCENARIOS)
     begun, rows = time.monotonic(), []
     blind = [kind for kind in ("killed", "power-committed") if kind in kinds and not careless(kind)]
