@@ -48,7 +48,7 @@ COMPONENT_TRANSITIONS: dict[str, frozenset[str]] = {
     "verifying": frozenset({"activated", "verifying", "success", "rolled_back", "failed"}),
     "success": frozenset({"checking", "idle"}),
     "rolled_back": frozenset({"checking", "idle"}),
-    "failed": frozenset({"checking", "idle", "rolled_back"}),
+    "failed": frozenset({"checking", "idle", "activated", "rolled_back"}),
 }
 TOUCHED = frozenset({"activated", "verifying"})
 """States in which the component's files may be other than they were: the line is crossed and nothing is proven yet."""
@@ -139,9 +139,15 @@ def is_record(record: t.Any) -> bool:
     return isinstance(record, dict) and record.get("state") in COMPONENT_TRANSITIONS
 
 
+def is_unsettled(record: dict[str, t.Any]) -> bool:
+    """Whether a component's files may be other than they were, and nobody has proven the new version or brought the old
+    one back: an attempt was cut off, or could not be undone."""
+    return record["state"] in TOUCHED or (record["state"] == "failed" and bool(record.get("files")))
+
+
 def needs_restore_point(record: dict[str, t.Any]) -> str | None:
     """The restore point that a component can't do without: its step isn't proven yet, or could not be undone."""
-    needed = record["state"] in TOUCHED or record.get("outcome") == "failed"
+    needed = is_unsettled(record) or record.get("outcome") == "failed"
     return record.get("backup_id") if needed else None
 
 
@@ -354,6 +360,8 @@ class Document:
             if "idle" not in COMPONENT_TRANSITIONS[record["state"]]:
                 self._set_component(name, "failed", now=now)
             self._set_component(name, "idle", now=now)
+            if record.get("files"):  # what could not be undone is taken as it is now
+                record.update(files=[], backup_id=None)
             record.update(attempts=0, last_error=None, outcome=None)
         return [name for name, record in records.items() if record["state"] in TOUCHED]
 
@@ -385,8 +393,8 @@ class Document:
     def start_step(self, step: Step, *, from_version: str | None, now: str) -> None:
         """Begin an attempt at a step, or go on with the one that this upgrade has begun.
 
-        An attempt that crossed the line and was cut off goes on from where it stands, with its restore point and the
-        version it came from: what is on disk now may be the broken one.
+        An attempt that crossed the line, and was cut off or could not be undone, goes on from where it stands, with its
+        restore point and the version it came from: what is on disk now may be the broken one.
         """
         record = self.data["components"].setdefault(step.component, {"state": "idle", "attempts": 0})
         upgrade_id = self.upgrade.get("upgrade_id")
@@ -395,7 +403,9 @@ class Document:
         if same_target and unfinished and record.get("upgrade_id") == upgrade_id:
             return
         record["attempts"] = record.get("attempts", 0) + 1 if same_target else 1
-        if record["state"] not in TOUCHED:
+        if is_unsettled(record):
+            self.set_component(step.component, record["state"] if record["state"] in TOUCHED else "activated", now=now)
+        else:
             was = record.get("from_version") if same_target else record.get("inventory", {}).get("current_version")
             self._set_component(step.component, "checking", now=now)
             record.update(from_version=from_version or was, started_at=now, files=[], backup_id=None)
@@ -426,7 +436,9 @@ class Document:
         self.set_component(step.component, _OUTCOME_STATE[outcome], now=now)
         record = self.data["components"][step.component]
         record.update(outcome=outcome, finished_at=now, last_error=None if outcome == "succeeded" else error)
-        record.update(health_check_passed=passed, files=[], **fields)
+        record.update(health_check_passed=passed, **fields)
+        if outcome != "failed":
+            record["files"] = []
         if "steps" in self.upgrade:
             self.upgrade["steps"][step.key] = outcome
         if error:
@@ -474,6 +486,15 @@ class Document:
             if kept != points:
                 record["inventory"]["restore_points"] = kept
                 record["rollback_available"] = bool(kept)
+
+    def settle_repaired(self, unfinished: t.Collection[str]) -> None:
+        """Take failures for settled whose files somebody has replaced since: the next attempt begins at what is there.
+
+        :param unfinished: the components whose files are still those of an attempt.
+        """
+        for name, record in self.data["components"].items():
+            if is_unsettled(record) and name not in unfinished:
+                record.update(files=[], backup_id=None)
 
     def prune_restore_points(self, keep: int) -> list[str]:
         """Forget all but the newest restore points of each component. The ids of those that may be deleted."""

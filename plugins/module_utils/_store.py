@@ -32,7 +32,7 @@ import typing as t
 
 from . import _files, _history, _lease, _private
 from ._errors import HostError, InputError, LockedError, StateError
-from ._state import Document, check_document, is_record, new_document
+from ._state import Document, check_document, is_record, is_unsettled, new_document
 
 _LOCK_WAIT = 120.0
 _POLL = 0.1
@@ -437,3 +437,19 @@ def _write_lease(layout: Layout, descriptor: int, lease: dict[str, t.Any]) -> No
 def _boot_id() -> str:
     with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as source:
         return source.read().strip()
+
+
+def unfinished(records: dict[str, dict[str, t.Any]]) -> dict[str, str]:
+    """The components whose last attempt was cut off, or could not be undone, and where it left their files: C(old),
+    C(new), C(mixed), or C(other). What a person has put there after a failure is no attempt's any more."""
+    found = {name: _evidence(record) for name, record in records.items() if is_unsettled(record)}
+    return {name: where for name, where in found.items() if where != "other" or records[name]["state"] != "failed"}
+
+
+def _evidence(record: dict[str, t.Any]) -> str:
+    files = [(file, _files.sha256_or_none(file["path"])) for file in record.get("files", [])]
+    if all(now == file["after"] for file, now in files):
+        return "new"
+    if all(now == file["before"] for file, now in files):
+        return "old"
+    return "mixed" if any(now in (file["before"], file["after"]) for file, now in files) else "other"

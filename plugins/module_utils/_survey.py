@@ -211,11 +211,3 @@ def _read(path: str) -> str:
             return source.read(_TEXT_LIMIT)
     except OSError:
         return ""
-
-
-def evidence(record: dict[str, t.Any]) -> str:
-    """Where an attempt that was cut off left the files it named: C(old), C(new), or C(mixed)."""
-    hashes = [(file, _files.sha256_or_none(file["path"])) for file in record.get("files", [])]
-    if all(now == file["after"] for file, now in hashes):
-        return "new"
-    return "old" if all(now == file["before"] for file, now in hashes) else "mixed"

@@ -156,8 +156,9 @@ state:
   type: dict
 unfinished:
   description:
-    - For each component whose upgrade was cut off after its files were touched, what its files are now.
-    - V(old), V(new) or V(mixed), by their sha256.
+    - For each component whose upgrade was cut off after its files were touched, or could not be undone, what its files
+      are now.
+    - V(old), V(new), V(mixed) or V(other), by their sha256.
   returned: success
   type: dict
   sample: {prometheus: mixed}
@@ -180,7 +181,6 @@ from ..module_utils import _lease, _store, _survey
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
-from ..module_utils._state import TOUCHED
 
 _WAIT_FOR_A_MODULE = 120.0
 
@@ -198,9 +198,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
         "changed": False,
         "components": reader.survey(params["specs"]),
         "state": state,
-        "unfinished": {
-            name: _survey.evidence(record) for name, record in records.items() if record["state"] in TOUCHED
-        },
+        "unfinished": _store.unfinished(records),
         "lease": lease if held else {},
         "stale_lease": lease if lease.get("upgrade_id") and not held else {},
     }

@@ -189,7 +189,7 @@ from ..module_utils import _files, _guard, _restore_point, _store, _swap, _syste
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, differences, run_module
-from ..module_utils._state import TOUCHED, Step
+from ..module_utils._state import TOUCHED, Step, is_unsettled
 
 
 def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
@@ -208,7 +208,7 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
 
 def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     record = session.document.component(params["component"])
-    touched = record["state"] in TOUCHED
+    touched = is_unsettled(record)
     backup_id = params["backup_id"] or (record.get("backup_id") if touched else None)
     if backup_id is None:
         return {**_report([], version=None), "backup_id": None, "touched": False}

@@ -221,6 +221,7 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
             document.cut_off(f"upgrade {run_id} goes on", now=session.now)
             details["resumes"] = left
         session.archive()
+    document.settle_repaired(_store.unfinished(document.data["components"]))
     document.begin(params["run"], steps=params["steps"], phases=params["phases"], details=details, now=session.now)
     if session.took_over:
         document.upgrade["took_over"] = session.took_over

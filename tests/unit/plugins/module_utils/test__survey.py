@@ -545,37 +545,3 @@ def test_a_component_that_tells_nothing_about_itself_runs_an_unknown_version(
         found = survey(systemd, spec("prometheus", build_info=[], port=web.port))["prometheus"]
     assert (found["running"], found["restart_pending"]) == ("unknown", True)
     assert web.asked == []
-
-
-# -- what an attempt that was cut off left ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("now", "told"),
-    [
-        (["old", "old"], "old"),
-        (["new", "new"], "new"),
-        (["new", "old"], "mixed"),
-        (["old", "neither"], "mixed"),
-        (["new", None], "mixed"),
-        ([], "new"),
-    ],
-)
-def test_evidence_is_what_is_at_the_paths_not_what_the_record_hopes(
-    tmp_path: pathlib.Path, now: list[str | None], told: str
-) -> None:
-    files = []
-    for number, content in enumerate(now):
-        path = tmp_path / str(number)
-        record = {"path": str(path)}
-        for moment, text in {"before": "old", "after": "new"}.items():
-            path.write_text(text)
-            record[moment] = sha256(path)
-        path.unlink() if content is None else path.write_text(content)
-        files.append(record)
-    assert _survey.evidence({"files": files}) == told
-
-
-def test_a_file_that_was_not_there_before_is_old_when_it_is_not_there(tmp_path: pathlib.Path) -> None:
-    record = {"files": [{"path": str(tmp_path / "x"), "before": None, "after": "0" * 64}]}
-    assert _survey.evidence(record) == "old"

@@ -87,7 +87,7 @@ def test_a_program_that_tells_nothing_in_time_is_unknown(read: Call, program: pa
     assert read(timeout=1)["components"]["node_exporter"]["version"] == "unknown"
 
 
-@pytest.mark.parametrize(("content", "told"), [("old", "old"), ("new", "new"), ("other", "mixed")])
+@pytest.mark.parametrize(("content", "told"), [("old", "old"), ("new", "new"), ("other", "other")])
 def test_an_attempt_that_was_cut_off_is_told_by_evidence(
     read: Call, state_dir: pathlib.Path, tmp_path: pathlib.Path, content: str, told: str
 ) -> None:
