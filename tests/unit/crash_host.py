@@ -558,7 +558,7 @@ def torn(host: Host, scenario: Scenario) -> list[str]:
     if not {*found} <= {"old", "new"}:
         problems.append(f"the programs are {', '.join(found)}")
     proven = record["state"] == "success" and record.get("to_version") == scenario.command.version
-    if {*found} != {"old"} and record["state"] not in _state.TOUCHED and not ({*found} == {"new"} and proven):
+    if {*found} != {"old"} and not _state.is_unsettled(record) and not ({*found} == {"new"} and proven):
         problems.append(f"the programs are {', '.join(found)}, and the record says {record['state']}")
     return problems + _attributes(host)
 
@@ -567,7 +567,7 @@ def undecided(host: Host, scenario: Scenario) -> list[str]:
     """What is wrong with a host that was left to its guard: that nobody knows which version it has, or it has none."""
     document, problems = _document(host)
     record = document["components"].get(COMPONENT, {"state": "idle"})
-    if record["state"] in _state.TOUCHED:
+    if _state.is_unsettled(record):
         problems.append(f"the component is recorded as {record['state']}")
     undone = "by itself" in (record.get("last_error") or "")
     if undone and document["upgrade"]["state"] != "ROLLED_BACK":
