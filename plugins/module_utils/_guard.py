@@ -317,7 +317,7 @@ def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
     version = run(["systemctl", "show", "--property=Version"], timeout=30).out.partition("=")[2].split(".")[0].split()
     known = version and version[0].isdigit() and int(version[0]) >= _HAS_CONDITIONS
     setting = "ExecCondition" if known else "ExecStartPre"
-    command = " ".join(word.replace("%", "%%") for word in _command_line(layout, guard.component, "start"))
+    command = " ".join(map(_systemd.quote, _command_line(layout, guard.component, "start")))
     directory = os.path.join(_UNITS, f"{guard.unit}.d")
     os.makedirs(directory, exist_ok=True)
     text = (

@@ -181,6 +181,12 @@ def restart(run: Run, unit: Unit, *, timeout: float, reload: bool = False) -> No
         )
 
 
+def quote(word: str) -> str:
+    """A word of a command line, as a unit file has it (systemd.service(5), systemd.syntax(7))."""
+    escaped = word.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
+    return f'"{escaped}"' if re.search(r"[\s'\"]", word) else escaped
+
+
 def stop_timeout(unit: Unit) -> float:
     """How long systemd waits for the unit to stop, in seconds. C(infinity) is taken as an hour."""
     return _seconds(unit.properties.get("TimeoutStopUSec", ""), default=90.0)

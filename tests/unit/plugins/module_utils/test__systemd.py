@@ -202,3 +202,19 @@ def test_the_journal_is_read_without_secrets_and_with_bytes() -> None:
     tail = _systemd.journal_tail(journalctl, "x.service", since=1000.4)
     assert tail == ["x: scraping http://u:********@h/", "x: ünder", "?: no name"]
     assert "--since=@1000" in asked
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("/var/lib/x", "/var/lib/x"),
+        ("100%", "100%%"),
+        ("$HOME", "$$HOME"),
+        ("a b", '"a b"'),
+        ("it's", '"it\'s"'),
+        ('say "x"', '"say \\"x\\""'),
+        ("a\\b", "a\\\\b"),
+    ],
+)
+def test_a_word_is_quoted_as_unit_files_want_it(word: str, quoted: str) -> None:
+    assert _systemd.quote(word) == quoted
