@@ -104,7 +104,7 @@ class Host:
         named = {"component": step.component, "version": step.to_version, "from_version": "1.5.0"}
         return self.call(safe_binary_swap, **{**named, "files": files, **arguments})
 
-    def prove(self, step: Step = NODE, *, run: Data = RUN, probes: list[Data] | None = None) -> Data:
+    def prove(self, step: Step = NODE, *, run: Data | None = None, probes: list[Data] | None = None) -> Data:
         target = {
             "component": step.component,
             "unit": "any.service",
@@ -112,10 +112,11 @@ class Host:
             "url": "http://127.0.0.1:1",
             "probes": [{"kind": "systemd"}] if probes is None else probes,
         }
-        return self.call(health_probe, component=step.component, targets=[target], timeout=0, window=0, run=run)
+        return self.call(health_probe, component=step.component, targets=[target], timeout=0, window=0, run=run or RUN)
 
-    def upgrade(self, step: Step = NODE, *, run: Data = RUN) -> None:
+    def upgrade(self, step: Step = NODE, *, run: Data | None = None) -> None:
         """All of a step, from its start to its confirmation."""
+        run = run or RUN
         paths = [str(self.bin / step.component)]
         done = [
             self.swap(step, run=run),
@@ -608,7 +609,11 @@ def test_s1_7_a_program_belongs_to_one_component_in_one_place() -> None:
 def test_s1_8_without_a_restore_point_nothing_is_swapped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a backup that failed it went on: "continuing anyway"."""
     host.begin()
-    monkeypatch.setattr(_restore_point, "_keep", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left")))
+
+    def full(*args: t.Any) -> t.NoReturn:
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(_restore_point, "_keep", full)
     result = host.swap()
     assert failed(result, "host.os_error")
     assert (host.content(), sorted(path.name for path in host.bin.iterdir())) == ("old", ["loki", "node_exporter"])

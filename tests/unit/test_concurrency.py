@@ -81,8 +81,9 @@ def document_of(root: str) -> Data:
     return t.cast("Data", json.loads(pathlib.Path(root, "state.json").read_text()))
 
 
-def begin(root: str, run: Data = RUN, **options: t.Any) -> None:
+def begin(root: str, run: Data | None = None, **options: t.Any) -> None:
     """Begin an upgrade, as the first module of a run does."""
+    run = run or RUN
     with _store.session(root, run=run, acquire=True, **options) as session:
         if session.document.is_active() and session.document.upgrade["upgrade_id"] != run["upgrade_id"]:
             session.document.cut_off("another goes on", now=session.now)
@@ -91,8 +92,9 @@ def begin(root: str, run: Data = RUN, **options: t.Any) -> None:
         session.save()
 
 
-def end(root: str, run: Data = RUN) -> None:
+def end(root: str, run: Data | None = None) -> None:
     """Close it, as the last one does."""
+    run = run or RUN
     with _store.session(root, run=run, acquire=True) as session:
         assert session.document.close(abandon=False, now=session.now)
         session.archive()
