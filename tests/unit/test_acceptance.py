@@ -104,7 +104,7 @@ class Host:
         named = {"component": step.component, "version": step.to_version, "from_version": "1.5.0"}
         return self.call(safe_binary_swap, **{**named, "files": files, **arguments})
 
-    def prove(self, step: Step = NODE, *, run: Data | None = None, probes: list[Data] | None = None) -> Data:
+    def prove(self, step: Step = NODE, *, probes: list[Data] | None = None, **arguments: t.Any) -> Data:
         target = {
             "component": step.component,
             "unit": "any.service",
@@ -112,7 +112,8 @@ class Host:
             "url": "http://127.0.0.1:1",
             "probes": [{"kind": "systemd"}] if probes is None else probes,
         }
-        return self.call(health_probe, component=step.component, targets=[target], timeout=0, window=0, run=run or RUN)
+        named = {"component": step.component, "targets": [target], "timeout": 0, "window": 0, "run": RUN}
+        return self.call(health_probe, **{**named, **arguments})
 
     def upgrade(self, step: Step = NODE, *, run: Data | None = None) -> None:
         """All of a step, from its start to its confirmation."""
