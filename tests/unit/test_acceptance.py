@@ -112,7 +112,7 @@ class Host:
             "url": "http://127.0.0.1:1",
             "probes": [{"kind": "systemd"}] if probes is None else probes,
         }
-        named = {"component": step.component, "targets": [target], "timeout": 0, "window": 0, "run": RUN}
+        named = {"component": step.component, "targets": [target], "timeout": 0, "window": 0}
         return self.call(health_probe, **{**named, **arguments})
 
     def upgrade(self, step: Step = NODE, *, run: Data | None = None) -> None:
