@@ -109,6 +109,12 @@ def _or_none(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
 
+def _switch(value: t.Any) -> bool:
+    if not isinstance(value, bool):
+        raise _must_be("true or false", value)
+    return value
+
+
 def _list(check: Check, *, least: int = 0) -> Check:
     def checked(value: t.Any) -> list[t.Any]:
         if not isinstance(value, (list, tuple)) or len(value) < least:
@@ -299,6 +305,15 @@ _REMOVAL = {
     "reference": _REFERENCE,
 }
 
+_NEED = {
+    "when": Field(_range, "*"),
+    "component": Field(_NAME),
+    "versions": Field(_range),
+    "hold": Field(_one_of("throughout", "at_end"), "throughout"),
+    "reason": Field(_or_none(_text), None),
+    "reference": _REFERENCE,
+}
+
 _NOTE = {"since": Field(_version), "message": Field(_text), "reference": Field(_text)}
 
 ENTRY: dict[str, Field] = {
@@ -327,11 +342,14 @@ ENTRY: dict[str, Field] = {
     "stages": Field(_list(_range), []),
     "known_releases": Field(_list(_version), []),
     "last_release": Field(_or_none(_record(_LAST_RELEASE)), None),
+    "depends_on": Field(_list(_NAME), []),
+    "needs": Field(_list(_record(_NEED)), []),
     "rollback_floors": Field(_list(_record(_ROLLBACK_FLOOR)), []),
     "advisories": Field(_list(_record(_ADVISORY)), []),
     "removed_flags": Field(_list(_record({"flag": Field(_FLAG), **_REMOVAL})), []),
     "removed_environment": Field(_list(_record({"variable": Field(_METRIC), **_REMOVAL})), []),
     "state_paths": Field(_list(_path_below), []),
+    "stopped_state": Field(_switch, False),
     "notes": Field(_list(_record(_NOTE)), []),
 }
 """All fields of a component, in the order of docs/catalog.md."""
@@ -361,6 +379,17 @@ def _checked(name: str, data: t.Any) -> Entry:
         if missing and entry["install"] == "files":
             raise _FieldError(f"says nothing of {', '.join(missing)}; it must name the member for each of files", path)
     return entry
+
+
+def needs(value: t.Any) -> dict[str, list[Entry]]:
+    """What the operator knows of components that need others: C(upgrade_rules), by component.
+
+    :raises InputError: naming the component, the field, what is wrong, and what is allowed.
+    """
+    try:
+        return t.cast("dict[str, list[Entry]]", _map(None, _list(_record(_NEED)))({} if value is None else value))
+    except _FieldError as wrong:
+        raise _input_error("upgrade_rules", wrong) from None
 
 
 # -- where entries come from --------------------------------------------------------------------------------------
