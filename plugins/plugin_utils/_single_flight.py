@@ -1,0 +1,30 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Controller. Of many threads, forks and runs that want the same, one does it and the others wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import typing as t
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: str) -> t.Iterator[None]:
+    """Wait for whoever does the same. The kernel ends the lock with its holder, however that dies.
+
+    :param path: a file of the lock's own, in a directory that is there. It is created, and never removed: two could
+        hold it otherwise.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
