@@ -86,6 +86,36 @@ def compare(one: str, other: str) -> int:
     return (first > second) - (first < second)
 
 
+def is_prerelease(text: str) -> bool:
+    """Whether a version comes before the release of its numbers, as 3.0.0-rc.1 does.
+
+    :raises VersionError: if it is none.
+    """
+    return parse(text).pre != _RELEASED
+
+
+def change(here: str, there: str, *, zero_minor: str = "minor") -> str:
+    """What a step from one version to another changes, in either direction.
+
+    The answer is C(major), C(minor), C(patch) (the third or fourth number), C(prerelease) (same numbers), C(build)
+    (only what follows a C(+)), or C(none).
+
+    :param zero_minor: what a change of y in 0.y.z counts as, C(minor) or C(major): SemVer promises nothing below 1.0.
+    :raises VersionError: if one of them is none.
+    """
+    one, other = parse(here), parse(there)
+    first, second = _padded(one), _padded(other)
+    if first[0] != second[0]:
+        return "major"
+    if first[1] != second[1]:
+        return "minor" if first[0] else zero_minor
+    if first != second:
+        return "patch"
+    if one.pre != other.pre:
+        return "prerelease"
+    return "none" if one == other else "build"
+
+
 def is_range(text: object) -> bool:
     """Whether a text is a range of versions. One exact version is a range, too."""
     try:
@@ -110,6 +140,17 @@ def matches(version: str, wanted: str) -> bool:
     return any(all(test(place) for test in tests) for tests in _range(_plain(wanted)))
 
 
+def names_prerelease(wanted: str) -> bool:
+    """Whether a range asks for pre-releases by naming one, as C(>=3.0.0-rc.1) does, and C(<3.0.0-0) doesn't.
+
+    :raises VersionError: if it is no range.
+    """
+    text = _plain(wanted)
+    _range(text)
+    bounds = (_parse(term["version"]) for term in _TERM.finditer(text) if term["operator"] not in ("<", "<=", "!="))
+    return any(bound is not None and bound.pre != _RELEASED for bound in bounds)
+
+
 def newest(versions: t.Iterable[str], wanted: str) -> str | None:
     """The newest of some versions that is in a range; None if none of them is."""
     return max((version for version in versions if matches(version, wanted)), key=parse, default=None)
@@ -120,7 +161,7 @@ def _plain(text: object) -> str:
     return str.__str__(text) if isinstance(text, str) else ""
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=8192)
 def _parse(text: str) -> Version | None:
     """A version of one number or more; a bound like C(<3) may have one."""
     found = _VERSION.fullmatch(_version.normalize(text)) if len(text) <= _LONGEST else None
@@ -195,8 +236,12 @@ def _kept(numbers: tuple[int, ...], operator: str) -> tuple[int, ...]:
 
 def _starts(version: Version, numbers: tuple[int, ...]) -> bool:
     """Whether a version begins with these numbers; what it leaves out is zero."""
-    release = version.numbers.release
-    return (*release, 0, 0, 0, 0)[: len(numbers)] == numbers
+    return _padded(version)[: len(numbers)] == numbers
+
+
+def _padded(version: Version) -> tuple[int, ...]:
+    """Its four numbers; what it leaves out is zero."""
+    return (*version.numbers.release, 0, 0, 0)[:4]
 
 
 def _no_range(text: str) -> VersionError:

@@ -1,0 +1,479 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Controller, pure. What the operator allows: how far and how soon versions may change, and which are kept out.
+
+What each variable means is told in docs/policy.md.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import reprlib
+import typing as t
+from collections.abc import Mapping
+
+from ansible.module_utils.parsing.convert_bool import boolean
+
+from ..module_utils import _version
+from ..module_utils._errors import InputError
+from . import _versions
+
+if t.TYPE_CHECKING:
+    Data = Mapping[str, t.Any]
+
+POLICY, PINS, BLACKLIST, DOWNGRADE = "upgrade_policy", "upgrade_pins", "upgrade_blacklist", "upgrade_allow_downgrade"
+
+STEPS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "patch": ("patch", "prerelease", "build"),
+    "minor": ("minor", "patch", "prerelease", "build"),
+    "any": ("major", "minor", "patch", "prerelease", "build"),
+}
+"""The changes of version that each step allows, as C(_versions.change) calls them."""
+
+_LONGEST = 36500
+_BLACKLISTED = ("component", "versions", "reason", "reference")
+
+
+class Policy(t.NamedTuple):
+    """How far and how soon a component's version may change."""
+
+    step: str = "any"
+    min_age: int = 0
+    """Days since a release before it is taken."""
+    max_age: int = 0
+    """Days after which an installed release is overdue; 0: never."""
+    prereleases: bool = False
+    zero_minor: str = "minor"
+    """What a change of y in 0.y.z counts as."""
+
+
+class Rules(t.NamedTuple):
+    """All that the operator allows and doesn't."""
+
+    policies: dict[str, Policy]
+    default: Policy
+    pins: dict[str, str]
+    blacklist: list[dict[str, t.Any]]
+    allow_downgrade: bool
+
+    def policy(self, name: str) -> Policy:
+        """The policy that holds for a component."""
+        return self.policies.get(name, self.default)
+
+
+class Refusal(t.NamedTuple):
+    """Why a version isn't taken, and what to do about it."""
+
+    key: str
+    """Without the component before it."""
+    message: str
+    fix: str
+
+
+class Choice(t.NamedTuple):
+    """The version that a wish leads to; None if there is none, then the first refusal says why."""
+
+    version: str | None
+    refused: list[tuple[str, Refusal]]
+    """Newer releases that weren't taken, newest first, each with its first reason."""
+
+
+# -- what the operator writes -------------------------------------------------------------------------------------
+
+
+def read(*, policy: t.Any, pins: t.Any, blacklist: t.Any, allow_downgrade: t.Any, known: t.Collection[str]) -> Rules:
+    """The rules, checked. None stands for a variable that isn't set.
+
+    :param known: the components that there are.
+    :raises InputError: naming the variable, the key, and what is allowed.
+    """
+    policies = _dictionary(POLICY, policy)
+    default = _policy(f"{POLICY}.default", policies.pop("default", {}), Policy())
+    return Rules(
+        policies={
+            _component(f"{POLICY}.{name}", name, known): _policy(f"{POLICY}.{name}", value, default)
+            for name, value in policies.items()
+        },
+        default=default,
+        pins={
+            _component(f"{PINS}.{name}", name, known): _range(f"{PINS}.{name}", value)
+            for name, value in _dictionary(PINS, pins).items()
+        },
+        blacklist=[
+            _blacklisted(f"{BLACKLIST}[{position}]", item, known)
+            for position, item in enumerate(_list(BLACKLIST, blacklist))
+        ],
+        allow_downgrade=_boolean(DOWNGRADE, False if allow_downgrade is None else allow_downgrade),
+    )
+
+
+def _policy(where: str, value: t.Any, default: Policy) -> Policy:
+    """A policy; what it leaves out is the default's."""
+    if isinstance(value, str):
+        value = {"step": value}
+    if not isinstance(value, Mapping):
+        raise _wrong(where, value, f"one of {', '.join(STEPS)}, or a dictionary of {', '.join(_FIELDS)}")
+    for key in value:
+        if key not in _FIELDS:
+            raise _unknown(f"{where}.{key}", key, _FIELDS)
+    return default._replace(**{key: _FIELDS[key](f"{where}.{key}", value[key]) for key in value})
+
+
+def _one_of(*choices: str) -> t.Callable[[str, t.Any], str]:
+    def check(where: str, value: t.Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise _wrong(where, value, f"one of {', '.join(choices)}")
+        return str.__str__(value)
+
+    return check
+
+
+def _days(where: str, value: t.Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LONGEST:
+        raise _wrong(where, value, f"a whole number of days, from 0 to {_LONGEST}")
+    return int(value)
+
+
+def _boolean(where: str, value: t.Any) -> bool:
+    """Also as a text, as C(--extra-vars) has it."""
+    try:
+        return bool(boolean(value))
+    except TypeError:
+        raise _wrong(where, value, "true or false") from None
+
+
+def _text(where: str, value: t.Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(where, value, "a text that isn't empty")
+    return str.__str__(value)
+
+
+def _range(where: str, value: t.Any) -> str:
+    if not _versions.is_range(value):
+        raise _wrong(where, value, "a version or a range of them in quotes, like '2.53.5', '>=2.55,<3' or '2.x'")
+    return str.__str__(value)
+
+
+_FIELDS: dict[str, t.Callable[[str, t.Any], t.Any]] = {
+    "step": _one_of(*STEPS),
+    "min_age": _days,
+    "max_age": _days,
+    "prereleases": _boolean,
+    "zero_minor": _one_of("minor", "major"),
+}
+
+
+def _blacklisted(where: str, value: t.Any, known: t.Collection[str]) -> dict[str, t.Any]:
+    if not isinstance(value, Mapping):
+        raise _wrong(where, value, "a dictionary, like {component: prometheus, versions: '3.7.x', reason: ...}")
+    for key in value:
+        if key not in _BLACKLISTED:
+            raise _unknown(f"{where}.{key}", key, _BLACKLISTED)
+    for key in ("component", "versions", "reason"):
+        if key not in value:
+            raise _error(f"{where}.{key} is missing; it has no default")
+    reference = value.get("reference")
+    return {
+        "component": _component(f"{where}.component {value['component']!r}", value["component"], known),
+        "versions": _range(f"{where}.versions", value["versions"]),
+        "reason": _text(f"{where}.reason", value["reason"]),
+        "reference": None if reference is None else _text(f"{where}.reference", reference),
+    }
+
+
+def _dictionary(where: str, value: t.Any) -> dict[str, t.Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise _wrong(where, value, "a dictionary with components as keys")
+    return dict(value)
+
+
+def _list(where: str, value: t.Any) -> t.Sequence[t.Any]:
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(where, value, "a list")
+    return value
+
+
+def _component(where: str, name: t.Any, known: t.Collection[str]) -> str:
+    if not isinstance(name, str) or name not in known:
+        raise _unknown(where, name, known, "a component that the catalog knows")
+    return str.__str__(name)
+
+
+def _unknown(where: str, name: t.Any, known: t.Iterable[str], what: str = "a key") -> InputError:
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(names)}"
+    return _error(f"{where} is not {what}; {hint}")
+
+
+def _wrong(where: str, value: t.Any, allowed: str) -> InputError:
+    return _error(f"{where} is {reprlib.repr(value)}; it must be {allowed}")
+
+
+def _error(message: str) -> InputError:
+    return InputError(message, key="input.policy")
+
+
+# -- what speaks against a version --------------------------------------------------------------------------------
+
+
+class _Move(t.NamedTuple):
+    """A change of one component's version, with all that may speak against it."""
+
+    name: str
+    version: str
+    here: str
+    date: str | None
+    rules: Rules
+    advisories: t.Sequence[Data]
+    last_release: Data | None
+    today: dt.date
+    exact: bool
+    unasked: bool
+    """Whether it is a pre-release, and neither what is in use nor the wish is one."""
+
+    @property
+    def policy(self) -> Policy:
+        return self.rules.policy(self.name)
+
+    @property
+    def where(self) -> str:
+        """Where its policy stands."""
+        return f"{POLICY}.{self.name if self.name in self.rules.policies else 'default'}"
+
+    def refusal(self, key: str, message: str, fix: str) -> Refusal:
+        """A refusal, which the operator can always accept."""
+        return Refusal(key, message, f"{fix}; or accept {self.name}.{key}")
+
+
+def refusals(
+    name: str,
+    version: str,
+    *,
+    here: str,
+    date: str | None,
+    rules: Rules,
+    advisories: t.Sequence[Data],
+    last_release: Data | None,
+    today: dt.date,
+    exact: bool,
+    prerelease: bool | None = None,
+) -> list[Refusal]:
+    """All that speaks against going from one version to another. Against staying, only a pin does.
+
+    :param date: the day of the release, as C(2026-11-21); None where it isn't known.
+    :param advisories: those of the component's catalog entry; C(vulnerable) ones don't refuse.
+    :param exact: the operator named this very version: then its being a pre-release doesn't matter.
+    :param prerelease: whether its project calls it one; without it, the version's text tells.
+    :raises InputError: if a version or a date is none.
+    """
+    staying = _Move(name, here, here, None, rules, advisories, last_release, today, exact=exact, unasked=False)
+    release = {"version": version, "date": date, "prerelease": prerelease}
+    return list(_against(_towards(staying, release, asked=exact)))
+
+
+def _follows(here: str, version: str) -> bool:
+    """Whether what is in use is a pre-release of the same numbers."""
+    return _versions.is_prerelease(here) and _versions.change(here, version) in ("prerelease", "build", "none")
+
+
+def _against(move: _Move) -> t.Iterator[Refusal]:
+    stays = _versions.compare(move.version, move.here) == 0
+    for reason in (_pinned,) if stays else _REASONS:
+        yield from reason(move)
+
+
+def _pinned(move: _Move) -> t.Iterator[Refusal]:
+    pin = move.rules.pins.get(move.name)
+    if pin is None or _versions.matches(move.version, pin):
+        return
+    where = f"{PINS}.{move.name}"
+    if move.exact:
+        wish = f"upgrade_versions.{move.name}"
+        message = f"{wish} is {move.version!r}, but {where} is {pin!r}"
+        yield move.refusal("pinned", message, f"change {wish} or {where}")
+    else:
+        yield move.refusal("pinned", f"{move.version} isn't in {where}, which is {pin!r}", f"change {where}")
+
+
+def _downgrade(move: _Move) -> t.Iterator[Refusal]:
+    if not move.rules.allow_downgrade and _versions.compare(move.version, move.here) < 0:
+        yield move.refusal(
+            "downgrade",
+            f"{move.version} is older than {move.here}, which is in use",
+            "to go back, use the playbook rollback: it restores what was proven on this host; "
+            f"or set {DOWNGRADE}: true",
+        )
+
+
+def _never_released(move: _Move) -> t.Iterator[Refusal]:
+    last = move.last_release
+    if last and _versions.compare(move.version, last["version"]) > 0:
+        message = f"{move.name} {move.version} was never released: {last['version']} is the last. {last['reason']}"
+        successor = f", or move to {last['successor']}" if last.get("successor") else ""
+        yield move.refusal("end_of_life", message, f"wish for {last['version']}{successor}")
+
+
+def _on_the_blacklist(move: _Move) -> t.Iterator[Refusal]:
+    for position, entry in enumerate(move.rules.blacklist):
+        if entry["component"] == move.name and _versions.matches(move.version, entry["versions"]):
+            where = f"{BLACKLIST}[{position}]"
+            message = f"{move.version} is in {where}, {entry['versions']!r}: {entry['reason']}{_see(entry)}"
+            yield move.refusal("blacklisted", message, f"wish for another version, or change {where}")
+
+
+def _bad(move: _Move) -> t.Iterator[Refusal]:
+    for advisory in move.advisories:
+        if advisory["kind"] == "bad" and _versions.matches(move.version, advisory["versions"]):
+            fixed_in = advisory.get("fixed_in")
+            wish = f"wish for {fixed_in} or newer" if fixed_in else "wish for another version"
+            message = f"{move.name} {move.version} is known to be bad: {advisory['reason']}"
+            yield move.refusal("bad_version", message, f"{wish}{_see(advisory)}")
+
+
+def _see(entry: Data) -> str:
+    return f" (see {entry['reference']})" if entry.get("reference") else ""
+
+
+def _too_far(move: _Move) -> t.Iterator[Refusal]:
+    kind = _versions.change(move.here, move.version, zero_minor=move.policy.zero_minor)
+    if kind not in STEPS[move.policy.step]:
+        step = next(step for step, kinds in STEPS.items() if kind in kinds)
+        message = f"{move.version} is a {kind} step from {move.here}, and {move.where} allows {move.policy.step}"
+        yield move.refusal("policy_step", message, f"allow it: {POLICY}: {{{move.name}: {step}}}")
+
+
+def _too_early(move: _Move) -> t.Iterator[Refusal]:
+    if move.unasked and not move.policy.prereleases:
+        message = f"{move.version} is a pre-release, and {move.where} doesn't allow them"
+        fix = f"name it in upgrade_versions, or allow them: {POLICY}: {{{move.name}: {{prereleases: true}}}}"
+        yield move.refusal("prerelease", message, fix)
+
+
+def _too_young(move: _Move) -> t.Iterator[Refusal]:
+    wanted = move.policy.min_age
+    if not wanted:
+        return
+    if move.date is None:
+        message = f"nobody says when {move.version} was released, and {move.where} has min_age {wanted}"
+        yield move.refusal("age_unknown", message, f"allow it: {POLICY}: {{{move.name}: {{min_age: 0}}}}")
+        return
+    released = _date(move.date, f"{move.name} {move.version}")
+    age = (move.today - released).days
+    if age < wanted:
+        message = f"{move.version} was released on {released}, and {move.where} has min_age {wanted} days"
+        yield move.refusal("too_young", message, f"wait for {wanted - age} more days")
+
+
+_REASONS = (_pinned, _downgrade, _never_released, _on_the_blacklist, _bad, _too_far, _too_early, _too_young)
+"""What may speak against a version, what nothing else can change first."""
+
+
+def _date(text: str, what: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise _error(
+            f"{what} was released on {reprlib.repr(text)}, which is no date; write it like '2026-11-21'"
+        ) from None
+
+
+def overdue(here_date: str | None, policy: Policy, today: dt.date) -> int | None:
+    """For how many days an installed release has been older than the policy's max_age; None if it isn't.
+
+    :param here_date: the day of its release, as C(2026-11-21). One that isn't known is never overdue.
+    :raises InputError: if that is no date.
+    """
+    if not policy.max_age or here_date is None:
+        return None
+    beyond = (today - _date(here_date, "what is installed")).days - policy.max_age
+    return beyond if beyond > 0 else None
+
+
+# -- which version to take ----------------------------------------------------------------------------------------
+
+
+def choose(
+    name: str,
+    wanted: str,
+    *,
+    here: str,
+    releases: t.Sequence[Data],
+    rules: Rules,
+    advisories: t.Sequence[Data],
+    last_release: Data | None,
+    today: dt.date,
+    accepted: t.Collection[str] = (),
+) -> Choice:
+    """The newest release that a wish holds, and that nothing speaks against; what is in use, if nothing newer is.
+
+    An older one is taken only where what is in use isn't in the wish or the pin, and downgrades are allowed.
+
+    :param wanted: C(latest), or a range.
+    :param releases: what there is, in any order: C({version, date, prerelease}).
+    :param accepted: keys of refusals that the operator accepts.
+    :raises InputError: if a version, a range or a date is none.
+    """
+    text = "*" if wanted == "latest" else wanted
+    pin = rules.pins.get(name)
+    staying = _Move(name, here, here, None, rules, advisories, last_release, today, exact=False, unasked=False)
+    asked = any(_versions.names_prerelease(wish) for wish in (text, pin or "*"))
+
+    def first(release: Data) -> Refusal | None:
+        """The first thing that speaks against a release."""
+        move = _towards(staying, release, asked=asked)
+        return next((refusal for refusal in _against(move) if refusal.key not in accepted), None)
+
+    newer, older = _around(here, [release for release in releases if _versions.matches(release["version"], text)])
+    refused: list[tuple[str, Refusal]] = []
+    for release in newer:
+        refusal = first(release)
+        if refusal is None:
+            return Choice(_version.normalize(release["version"]), refused)
+        refused.append((_version.normalize(release["version"]), refusal))
+    stuck = first({"version": here})
+    if stuck is None and _versions.matches(here, text):
+        return Choice(here, refused)
+    for release in older:
+        refusal = first(release)
+        if refusal is None:
+            return Choice(_version.normalize(release["version"]), refused)
+        if refusal.key == "downgrade" and not newer and not stuck:
+            return Choice(None, [(_version.normalize(release["version"]), refusal)])
+    if stuck and {reason.key for version, reason in refused} <= {"pinned"}:
+        return Choice(None, [(here, _nothing_in(staying, t.cast("str", pin))), *refused])
+    return Choice(None, refused)
+
+
+def _towards(staying: _Move, release: Data, *, asked: bool) -> _Move:
+    """A move to a release, from where a component is."""
+    version = release["version"]
+    early = _versions.is_prerelease(version) or bool(release.get("prerelease"))
+    unasked = early and not asked and not _follows(staying.here, version)
+    return staying._replace(version=version, date=release.get("date"), unasked=unasked)
+
+
+def _around(here: str, releases: t.Iterable[Data]) -> tuple[list[Data], list[Data]]:
+    """What is newer than the version in use, and what is older; the newest first, each version once."""
+    by_place = {_versions.parse(release["version"]): release for release in releases}
+    places = sorted(by_place, reverse=True)
+    place = _versions.parse(here)
+    return [by_place[p] for p in places if p > place], [by_place[p] for p in places if p < place]
+
+
+def _nothing_in(staying: _Move, pin: str) -> Refusal:
+    """The refusal of a pin that leads nowhere."""
+    where = f"{PINS}.{staying.name}"
+    message = f"{where} is {pin!r}, and no known release in it is {staying.here}, which is in use, or newer"
+    return staying.refusal("pinned", message, f"change {where}")
