@@ -24,7 +24,7 @@ from collections.abc import Mapping
 import yaml
 
 from ..module_utils._errors import InputError
-from . import _versions
+from . import _sources, _versions
 
 if t.TYPE_CHECKING:
     Entry = dict[str, t.Any]
@@ -237,6 +237,12 @@ def _member(value: t.Any) -> str:
     return _template(_path_below(value))
 
 
+def _source(value: t.Any) -> str:
+    if not _sources.is_source(value):
+        raise _must_be(_sources.WANTED, value)
+    return str.__str__(value)
+
+
 def _build_info(value: t.Any) -> dict[str, str]:
     """A metric's name, or that with the label that carries the version."""
     labelled = {"metric": value} if isinstance(value, str) else value
@@ -252,6 +258,7 @@ _FILE = _form(r"[A-Za-z0-9][\w.+-]*", "a file's name, without a path")
 _FLAG = _form(r"[A-Za-z0-9][\w.-]*", "a flag's name, without dashes before it and without a value")
 _UNIT = _form(r"[A-Za-z0-9][\w:.@\\-]*", "the name of a unit")
 _METRIC = _form(r"[A-Za-z_:][\w:]*", "the name of a metric or label")
+_VARIABLE = _form(r"[A-Za-z_]\w*", "the name of a variable")
 _WEB_PATH = _form(r"/[!-~]*", "a path that begins with /")
 _PATH = _form(r"/[^\0]*", "an absolute path")
 _TOKEN = _form(r"[\w.-]+", "how the release names the architecture")
@@ -325,6 +332,8 @@ ENTRY: dict[str, Field] = {
     "units": Field(_list(_unit, least=1)),
     "files": Field(_list(_record(_FILE_OF_SET), least=1)),
     "releases": Field(_list(_record(_ERA), least=1)),
+    "versions_from": Field(_or_none(_source), None),
+    "version_variables": Field(_list(_VARIABLE), []),
     "architectures": Field(_map(ARCHITECTURES, _TOKEN), {name: name for name in ARCHITECTURES}),
     "version_args": Field(_list(_list(_text, least=1), least=1), [["--version"]]),
     "port": Field(_whole(1, 65535)),
