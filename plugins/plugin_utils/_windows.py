@@ -50,7 +50,7 @@ class Window(t.NamedTuple):
 
 
 class Status(t.NamedTuple):
-    """Whether an upgrade may start. Times have the zone of the window in question."""
+    """Whether an upgrade may start. Times have the offset of the window in question."""
 
     open: bool
     until: dt.datetime | None
@@ -161,10 +161,16 @@ def status(windows: t.Sequence[Window], now: dt.datetime) -> Status:
         after = _open(windows, moment)
         if opened and not after:
             last = _open(windows, moment - dt.timedelta(microseconds=1))
-            return Status(open=True, until=moment.astimezone(last[0].zone), opens=None)
+            return Status(open=True, until=_local(moment, last[0].zone), opens=None)
         if after and not opened:
-            return Status(open=False, until=None, opens=moment.astimezone(after[0].zone))
+            return Status(open=False, until=None, opens=_local(moment, after[0].zone))
     return Status(open=bool(opened), until=None, opens=None)
+
+
+def _local(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    """A moment as a zone's clock shows it. Its offset is fixed, so that it equals itself in other zones (PEP 495)."""
+    local = moment.astimezone(zone)
+    return local.replace(tzinfo=dt.timezone(local.utcoffset() or dt.timedelta(), local.tzname() or ""), fold=0)
 
 
 def shown(found: Status) -> str:
