@@ -179,6 +179,90 @@ def test_matches(wanted: str, version: str, expected: bool) -> None:
     assert _versions.matches(version, wanted) is expected
 
 
+# Versions and ranges as projects, distributions and operators really write them.
+REAL = [
+    # text, is a version, is a pre-release, a version in it as a range
+    ("2.42.0+ds", True, False, "2.42.0"),
+    ("3.0.0-rc.1", True, True, "3.0.0-rc.1"),
+    ("v1.2.3", True, False, "1.2.3"),
+    ("10.0.0+security-01", True, False, "10.0.0+security-01"),
+    ("2.9.x", False, None, "2.9.17"),
+    (">=0.26.0,<1", False, None, "0.28.1"),
+    ("3.x.x", False, None, "3.14.0"),
+    ("2024.10.1", True, False, "2024.10.1"),
+]
+
+
+@pytest.mark.parametrize("text, version, prerelease, inside", REAL)
+def test_real_texts(text: str, version: bool, prerelease: bool | None, inside: str) -> None:
+    assert _versions.is_version(text) is version
+    assert _versions.is_range(text)
+    assert _versions.matches(inside, text)
+    if version:
+        assert _versions.is_prerelease(text) is prerelease
+    else:
+        with pytest.raises(_versions.VersionError):
+            _versions.is_prerelease(text)
+
+
+CHANGES = [
+    ("2.42.0", "3.5.3", "major"),
+    ("2.54.1", "2.55.0", "minor"),
+    ("2.55.0", "2.55.1", "patch"),
+    ("1.0.0", "1.0.0.1", "patch"),
+    ("3.0.0-rc.1", "3.0.0", "prerelease"),
+    ("3.0.0-rc.1", "3.0.0-rc.2", "prerelease"),
+    ("3.0.0-rc.1+build.5", "3.0.0", "prerelease"),
+    ("2.55.1", "3.0.0-rc.1", "major"),
+    ("10.0.0", "10.0.0+security-01", "build"),
+    ("2.42.0+ds", "2.42.0", "none"),
+    ("v1.2", "1.2.0", "none"),
+    ("0.26.0", "0.27.0", "minor"),
+    ("0.26.0", "0.26.1", "patch"),
+    ("0.26.0", "1.0.0", "major"),
+    ("2024.10.1", "2024.11.0", "minor"),
+]
+
+
+@pytest.mark.parametrize("here, there, kind", CHANGES)
+def test_change(here: str, there: str, kind: str) -> None:
+    assert _versions.change(here, there) == kind
+    assert _versions.change(there, here) == kind
+
+
+@pytest.mark.parametrize(
+    "here, there, kind",
+    [
+        ("0.26.0", "0.27.0", "major"),
+        ("0.26.0", "0.26.1", "patch"),
+        ("0.26.0-rc.1", "0.26.0", "prerelease"),
+        ("1.26.0", "1.27.0", "minor"),
+    ],
+)
+def test_change_where_minors_below_1_0_break(here: str, there: str, kind: str) -> None:
+    assert _versions.change(here, there, zero_minor="major") == kind
+
+
+@pytest.mark.parametrize(
+    "wanted, names",
+    [
+        (">=3.0.0-rc.1", True),
+        ("3.0.0-rc.1", True),
+        ("~1.7.0-rc.0", True),
+        ("2.55.1 || ^3.0.0-beta.0", True),
+        (">=2.55,<3.0.0-0", False),
+        (">=2.55,!=3.0.0-rc.1", False),
+        ("<=3.0.0-rc.1", False),
+        (">=2.55,<3", False),
+        ("2.9.x", False),
+        ("10.0.0+security-01", False),
+        ("*", False),
+    ],
+)
+def test_names_prerelease(wanted: str, names: bool) -> None:
+    assert _versions.names_prerelease(wanted) is names
+
+
 @pytest.mark.parametrize("text", NO_RANGES, ids=repr)
 def test_no_range(text: object) -> None:
     assert not _versions.is_range(text)
@@ -261,6 +345,42 @@ def test_bounds_agree_with_the_order(version: str, bound: str) -> None:
     assert not _versions.matches(version, f"<{bound},>={bound}")
 
 
+@given(VERSIONS, VERSIONS)
+def test_order_is_total(one: str, other: str) -> None:
+    first, second = _versions.parse(one), _versions.parse(other)
+    assert (first < second) + (first == second) + (first > second) == 1
+
+
+PLAIN_VERSIONS = st.builds(
+    "{}{}".format,
+    NUMBERS,
+    st.sampled_from(["", "-rc.1", "-rc.2", "-rc.10", "-alpha.1", "-beta.1", "-beta.2"]),
+)
+"""Versions that packaging understands as well, without what it calls post-releases and local versions."""
+
+
+@given(PLAIN_VERSIONS, PLAIN_VERSIONS)
+def test_agrees_with_packaging_where_it_understands_both(one: str, other: str) -> None:
+    first, second = PackagingVersion(one), PackagingVersion(other)
+    assert _versions.compare(one, other) == (first > second) - (first < second)
+
+
+@given(VERSIONS)
+def test_repackaging_is_not_newer_and_a_security_build_is(version: str) -> None:
+    plain = version.partition("+")[0]
+    for suffix in ("+ds", "+ds1", "+dfsg2", "+ds-5+deb12u1"):
+        assert _versions.compare(plain + suffix, plain) == 0
+        assert _versions.change(plain, plain + suffix) == "none"
+    assert _versions.compare(f"{plain}+security-01", plain) == 1
+    assert _versions.change(plain, f"{plain}+security-01") == "build"
+
+
+@given(VERSIONS, VERSIONS)
+def test_change_is_none_where_the_order_is_equal(one: str, other: str) -> None:
+    assert _versions.change(one, other) == _versions.change(other, one)
+    assert (_versions.change(one, other) == "none") is (_versions.compare(one, other) == 0)
+
+
 @given(st.lists(VERSIONS, max_size=8), VERSIONS)
 def test_newest_is_the_newest(versions: list[str], bound: str) -> None:
     found = _versions.newest(versions, f"<={bound}")
@@ -273,8 +393,12 @@ def test_newest_is_the_newest(versions: list[str], bound: str) -> None:
 def test_any_text_is_understood_or_refused(text: str) -> None:
     if _versions.is_version(text):
         assert _versions.compare(text, text) == 0
+    else:
+        with pytest.raises(_versions.VersionError):
+            _versions.parse(text)
     if _versions.is_range(text):
         assert _versions.matches("1.2.3", text) in (True, False)
+        assert _versions.names_prerelease(text) in (True, False)
     else:
         with pytest.raises(_versions.VersionError):
             _versions.matches("1.2.3", text)
