@@ -78,7 +78,11 @@ class Refusal(t.NamedTuple):
 
 
 class Choice(t.NamedTuple):
-    """The version that a wish leads to; None if there is none, then the first refusal says why."""
+    """The version that a wish leads to; None if there is none.
+
+    Then the first refusal says why, and may be of an older release, or of the version in use. Without any refusals, no
+    release that the wish holds is known.
+    """
 
     version: str | None
     refused: list[tuple[str, Refusal]]
@@ -372,8 +376,9 @@ def _too_young(move: _Move) -> t.Iterator[Refusal]:
     released = _date(move.date, f"{move.name} {move.version}")
     age = (move.today - released).days
     if age < wanted:
-        message = f"{move.version} was released on {released}, and {move.where} has min_age {wanted} days"
-        yield move.refusal("too_young", message, f"wait for {wanted - age} more days")
+        message = f"{move.version} was released on {released}, and {move.where} has min_age {wanted}"
+        days = wanted - age
+        yield move.refusal("too_young", message, f"wait {days} days" if days > 1 else "wait a day")
 
 
 _REASONS = (_pinned, _downgrade, _never_released, _on_the_blacklist, _bad, _too_far, _too_early, _too_young)
@@ -436,24 +441,31 @@ def choose(
         return next((refusal for refusal in _against(move) if refusal.key not in accepted), None)
 
     newer, older = _around(here, [release for release in releases if _versions.matches(release["version"], text)])
-    refused: list[tuple[str, Refusal]] = []
-    for release in newer:
-        refusal = first(release)
-        if refusal is None:
-            return Choice(_version.normalize(release["version"]), refused)
-        refused.append((_version.normalize(release["version"]), refusal))
+    found, refused = _first_free(newer, first)
+    if found:
+        return Choice(found, refused)
     stuck = first({"version": here})
     if stuck is None and _versions.matches(here, text):
         return Choice(here, refused)
-    for release in older:
-        refusal = first(release)
-        if refusal is None:
-            return Choice(_version.normalize(release["version"]), refused)
-        if refusal.key == "downgrade" and not newer and not stuck:
-            return Choice(None, [(_version.normalize(release["version"]), refusal)])
+    found, too_old = _first_free(older, first)
+    if found:
+        return Choice(found, refused)
     if stuck and {reason.key for version, reason in refused} <= {"pinned"}:
         return Choice(None, [(here, _nothing_in(staying, t.cast("str", pin))), *refused])
-    return Choice(None, refused)
+    return Choice(None, refused or too_old[:1])
+
+
+def _first_free(
+    releases: t.Iterable[Data], first: t.Callable[[Data], Refusal | None]
+) -> tuple[str | None, list[tuple[str, Refusal]]]:
+    """The first of some releases that nothing speaks against, and what speaks against those before it."""
+    refused: list[tuple[str, Refusal]] = []
+    for release in releases:
+        version, refusal = _version.normalize(release["version"]), first(release)
+        if refusal is None:
+            return version, refused
+        refused.append((version, refusal))
+    return None, refused
 
 
 def _towards(staying: _Move, release: Data, *, asked: bool) -> _Move:
