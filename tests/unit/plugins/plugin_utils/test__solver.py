@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
-from ansible_collections.observability.stack.plugins.plugin_utils import _solver
+from ansible_collections.observability.stack.plugins.plugin_utils import _solver, _versions
 from ansible_collections.observability.stack.plugins.plugin_utils._solver import Part, Rule
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ALERTMANAGER_FIRST = Rule("prometheus", ">=2.49", "alertmanager", ">=0.26", source="upgrade_rules")
 RANKS = {"node_exporter": 0, "alertmanager": 1, "prometheus": 2, "loki": 3, "promtail": 4, "grafana": 5}
@@ -114,3 +118,234 @@ def test_dependencies_go_first() -> None:
 def test_what_cannot_be_meant_is_refused(rules: list[Rule], depends_on: dict[str, list[str]], text: str) -> None:
     with pytest.raises(InputError, match=text):
         _solver.check(rules, depends_on, ["loki", "promtail"])
+
+
+# -- beside a search that knows nothing but the definitions, and tries everything -----------------------------------
+
+NAMES = ("alpha", "beta", "gamma")
+VERSIONS = [f"{number}.0.0" for number in range(1, 6)]
+RANGES = st.one_of(
+    st.builds("{}{}".format, st.sampled_from([">=", "<", "!=", ""]), st.sampled_from(VERSIONS)),
+    st.builds(">={},<{}".format, st.sampled_from(VERSIONS), st.sampled_from(VERSIONS)),
+)
+Progress = dict[str, int]
+
+
+@st.composite
+def any_rule(draw: st.DrawFn) -> Rule:
+    component, needs = draw(st.permutations(NAMES))[:2]
+    return Rule(component, draw(RANGES), needs, draw(RANGES), draw(st.sampled_from([True, True, True, False])))
+
+
+@st.composite
+def any_part(draw: st.DrawFn, name: str) -> Part:
+    hosts = [f"host{number}" for number in range(draw(st.integers(1, 2)))]
+    ways = st.lists(st.sampled_from(VERSIONS), max_size=3, unique=True).map(sorted)
+    return Part(
+        stack="prod",
+        component=name,
+        rank=(draw(st.integers(0, 2)), name),
+        here={host: draw(st.sampled_from([*VERSIONS[:3], *VERSIONS[:3], VERSIONS[4], "unknown"])) for host in hosts},
+        ways={host: way for host in hosts if (way := draw(ways))},
+        releases=tuple(draw(st.lists(st.sampled_from(VERSIONS), max_size=3))),
+    )
+
+
+@st.composite
+def tight_rule(draw: st.DrawFn) -> Rule:
+    """One that holds at both ends of a tight part's way."""
+    component, needs = draw(st.permutations(NAMES))[:2]
+    low, high = draw(st.sampled_from(VERSIONS[1:])), draw(st.sampled_from(VERSIONS[1:]))
+    when, versions = draw(st.sampled_from([(f">={low}", f">={high}"), (f"<{low}", f"<{high}"), (low, f"!={high}")]))
+    return Rule(component, when, needs, versions)
+
+
+@st.composite
+def tight_part(draw: st.DrawFn, name: str) -> Part:
+    """One whose order may matter: from the first version to the last."""
+    here = {"host0": VERSIONS[0], "host1": draw(st.sampled_from(VERSIONS))}
+    stops = draw(st.lists(st.sampled_from(VERSIONS[1:4]), max_size=1))
+    ways = {host: [stop for stop in stops if stop > here[host]] + VERSIONS[4:] for host in here if here[host] < "5"}
+    hosts = draw(st.sampled_from([["host0"], ["host0"], ["host0", "host1"]]))
+    return Part(
+        stack="prod",
+        component=name,
+        rank=(draw(st.integers(0, 2)), name),
+        here={host: here[host] for host in hosts},
+        ways={host: ways[host] for host in hosts if host in ways},
+        releases=tuple(draw(st.sampled_from([VERSIONS, VERSIONS[1:3], VERSIONS[2:3]]))),
+    )
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[Part], list[Rule]]:
+    """A stack and its rules; dependencies without a cycle."""
+    part, rule, most = draw(st.sampled_from([(any_part, any_rule, 4), (tight_part, tight_rule, 6)]))
+    parts = [draw(part(name)) for name in draw(st.permutations(NAMES))]
+    ties = [draw(st.sampled_from([(), (), (), (other.component,)])) for other in parts[:2]]
+    parts[1:] = [each._replace(depends_on=before) for each, before in zip(parts[1:], ties)]
+    return parts, draw(st.lists(rule(), max_size=most, unique_by=lambda rule: rule.text))
+
+
+class Naive:
+    """One stack, by the definitions: each host's version, all pairs of hosts, all states."""
+
+    def __init__(self, parts: list[Part], rules: list[Rule]) -> None:
+        self.parts = {part.component: part for part in sorted(parts, key=lambda part: part.rank)}
+        self.rules = [rule for rule in rules if {rule.component, rule.needs} <= set(self.parts)]
+        self.chains = {
+            part.component: sorted({version for way in part.ways.values() for version in way}) for part in parts
+        }
+        self.start = dict.fromkeys(self.parts, 0)
+        self.ends = {name: len(chain) for name, chain in self.chains.items()}
+        self.dead: set[tuple[int, ...]] = set()
+
+    def present(self, name: str, place: int) -> set[str]:
+        part, passed = self.parts[name], set(self.chains[name][:place])
+        return {
+            [part.here[host], *(version for version in part.ways.get(host, []) if version in passed)][-1]
+            for host in part.here
+        }
+
+    def broken(self, *states: Progress) -> set[Rule]:
+        """By the versions that are present in any of these states."""
+        versions = {name: {v for state in states for v in self.present(name, state[name])} for name in self.parts}
+        return {
+            rule
+            for rule in self.rules
+            for one in versions[rule.component]
+            for other in versions[rule.needs]
+            if one != "unknown" and _versions.matches(one, rule.when)
+            if other == "unknown" or not _versions.matches(other, rule.versions)
+        }
+
+    def may(self, state: Progress, name: str) -> bool:
+        if state[name] == self.ends[name]:
+            return False
+        if any(other in self.ends and state[other] < self.ends[other] for other in self.parts[name].depends_on):
+            return False
+        meanwhile = self.broken(state, {**state, name: state[name] + 1})
+        return not any(rule.throughout for rule in meanwhile - self.broken(state))
+
+    def steps(self, state: Progress) -> list[tuple[str, Progress]]:
+        return [(name, {**state, name: state[name] + 1}) for name in self.parts if self.may(state, name)]
+
+    def ends_well(self, state: Progress | None = None) -> bool:
+        state = state or self.start
+        if tuple(state.values()) in self.dead:
+            return False
+        if state == self.ends:
+            return all(self.ends[rule.component] == self.ends[rule.needs] == 0 for rule in self.broken(state))
+        found = any(self.ends_well(after) for name, after in self.steps(state))
+        if not found:
+            self.dead.add(tuple(state.values()))
+        return found
+
+    def order(self) -> list[tuple[str, str]]:
+        state, order = self.start, []
+        while state != self.ends:
+            name, after = next((name, after) for name, after in self.steps(state) if self.ends_well(after))
+            order.append((name, self.chains[name][state[name]]))
+            state = after
+        return order
+
+
+def stopping(part: Part, version: str) -> Part:
+    """With a stop for all hosts that come by. Versions of these tests are ordered like their texts."""
+    passing = [host for host, way in part.ways.items() if part.here[host] < version < way[-1]]
+    ways = {host: sorted({*way, version}) if host in passing else way for host, way in part.ways.items()}
+    return part._replace(ways=ways)
+
+
+def fewest_stops(parts: list[Part], rules: list[Rule]) -> int | None:
+    """How many versions must be added to have an order; None if three don't do."""
+    added = [(part.component, version) for part in parts for version in sorted(set(part.releases))]
+    useful = [
+        (name, version)
+        for name, version in added
+        if any(part.component == name and stopping(part, version) != part for part in parts)
+    ]
+    for number in range(4):
+        for some in itertools.combinations(useful, number):
+            changed = {part.component: part for part in parts}
+            for name, version in some:
+                changed[name] = stopping(changed[name], version)
+            if Naive(list(changed.values()), rules).ends_well():
+                return number
+    return None
+
+
+def left_out(parts: list[Part], names: t.Collection[str]) -> list[Part]:
+    return [part._replace(ways={}) if part.component in names else part for part in parts]
+
+
+def to(part: Part, version: str) -> Part:
+    below = [host for host, here in part.here.items() if here < version]
+    stops = {
+        host: [stop for stop in part.ways.get(host, [])[:-1] if part.here[host] < stop < version] for host in below
+    }
+    return part._replace(ways={host: [*stops[host], version] for host in below})
+
+
+def after_change(parts: list[Part], rules: list[Rule], change: str) -> tuple[list[Part], list[Rule]]:
+    """What comes of doing what a conflict's C(change) says."""
+    wish = re.search(r"^wish for .*: upgrade_versions: \{(\w+): '(.*)'\}$", change)
+    if wish:
+        name, version = wish.groups()
+        return [to(part, version) if part.component == name else part for part in parts], rules
+    rule = re.search(r"^let '(.*)' hold at the end only: throughout: false$", change)
+    if rule:
+        return parts, [each._replace(throughout=False) if each.text == rule[1] else each for each in rules]
+    return left_out(parts, re.findall(r"alpha|beta|gamma", change)), rules
+
+
+def assert_valid(solution: _solver.Solution, parts: list[Part], rules: list[Rule]) -> None:
+    """Step by step, whatever hosts have done theirs already; all that was wished is reached."""
+    wished = {part.component: part for part in parts}
+    for step in solution.steps:
+        wished[step.component] = (
+            stopping(wished[step.component], step.version) if step.extra else wished[step.component]
+        )
+    naive = Naive(list(wished.values()), rules)
+    state = naive.start
+    for step in solution.steps:
+        assert naive.may(state, step.component)
+        assert naive.chains[step.component][state[step.component]] == step.version
+        state = {**state, step.component: state[step.component] + 1}
+    assert state == naive.ends
+    assert naive.ends_well(state)
+
+
+@settings(max_examples=400, deadline=None)
+@given(cases())
+def test_an_order_is_found_exactly_where_there_is_one(case: tuple[list[Part], list[Rule]]) -> None:
+    parts, rules = case
+    solution = _solver.solve(parts, rules)
+    stops = fewest_stops(parts, rules)
+    assert (solution.conflicts == []) is (stops is not None)
+    gone = {name for conflict in solution.conflicts for name in conflict.parts}
+    assert_valid(solution, left_out(parts, gone), rules)
+    assert {warning.rule for warning in solution.warnings} == Naive(parts, rules).broken(Naive(parts, rules).start)
+    if stops is not None:
+        assert sum(step.extra for step in solution.steps) == stops
+    if stops == 0:
+        assert [(step.component, step.version) for step in solution.steps] == Naive(parts, rules).order()
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
+def test_a_conflict_is_minimal_and_its_change_helps(case: tuple[list[Part], list[Rule]]) -> None:
+    parts, rules = case
+    conflicts = _solver.solve(parts, rules).conflicts
+    gone: set[str] = set()
+    everything = {name for conflict in conflicts for name in conflict.parts}
+    for conflict in conflicts:
+        before, others = left_out(parts, gone), left_out(parts, everything - set(conflict.parts))
+        assert fewest_stops(before, list(conflict.rules)) is None
+        for rule in conflict.rules:
+            assert fewest_stops(before, [other for other in conflict.rules if other != rule]) is not None
+        assert fewest_stops(*after_change(others, rules, conflict.change)) is not None
+        gone |= set(conflict.parts)
+    for number in range(len(everything)):
+        for fewer in itertools.combinations(NAMES, number):
+            assert fewest_stops(left_out(parts, fewer), rules) is None
