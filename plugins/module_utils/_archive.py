@@ -7,152 +7,186 @@
 
 """Io ring. Taking single files out of a release archive.
 
-Nothing is ever extracted: an archive is read as a stream, the wanted members are written under names of our own, and an
-archive that holds anything a release has no use for is refused as a whole. So it doesn't matter which filters the
-host's C(tarfile) has.
+Nothing is ever extracted: an archive is read as a stream by C(_archive_tar) and C(_archive_zip), and the wanted members
+are written to new files with names and modes of our own. Members that nobody wants are read over. An archive that has
+what no release has, is refused as a whole.
 """
 
 from __future__ import annotations
 
-import gzip
-import lzma
+import contextlib
 import os
 import posixpath
 import stat
-import tarfile
 import typing as t
-import zipfile
-import zlib
 
-from . import _files
-from ._errors import ReleaseError
+from . import _archive_tar, _archive_zip, _files
+from ._archive_stream import CHUNK, Entry, Limits, MalformedError, RefusedError, UnreadableError, opened
+from ._errors import InputError, ReleaseError
 
-MEMBER_LIMIT = 2 << 30
-"""Bytes that one member may have. The largest program of a release today has a twentieth of it."""
+LIMITS = Limits()
 
-_CHUNK = 1 << 20
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+_Entries = t.ContextManager[t.Iterator[Entry]]
+_MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\3\4": "zip", b"PK\5\6": "zip"}
+_OTHERS = {b"BZh": "bzip2", b"7z\xbc\xaf\x27\x1c": "7z", b"Rar!": "rar", b"!<arch>": "deb"}
 
 
-def extract(archive: str, *, name: str, members: dict[str, str], directory: str) -> dict[str, str]:
+def extract(
+    archive: str,
+    *,
+    name: str,
+    members: dict[str, str],
+    directory: str,
+    zstd: t.Sequence[str] = ("zstd", "-dcq", "--"),
+) -> dict[str, str]:
     """Write members of an archive, or the one bare file that it is, into a directory. The paths written, by file name.
 
     :param name: what the release calls the archive; its ending doesn't matter, its content tells what it is.
-    :param members: for each file name to write, the member's path in the archive.
+    :param members: for each file name to write, the member's path in the archive. A file name is one name, no path.
+    :param zstd: the program that writes what a file of zstd holds to its output. It is asked only where this Python is
+        older than 3.14.
     :raises ReleaseError: if the archive is damaged, unsafe, or lacks a member; the directory then holds nothing of it.
+    :raises InputError: if what is wanted has no place in the directory.
     """
-    targets = {member: os.path.join(directory, file_name) for file_name, member in members.items()}
-    try:
-        found = _reader(archive)(archive, name, targets)
-    except BaseException as exc:
-        for path in targets.values():
-            if os.path.lexists(path):
-                os.unlink(path)
-        if isinstance(exc, _BROKEN):
+    taker = _Taker(name, _targets(members, directory))
+    with taker.undone_on_failure():
+        with _entries(archive, name, zstd) as entries:
+            for entry in entries:
+                taker.look_at(entry)
+        taker.all_there()
+    return {file_name: os.path.join(directory, file_name) for file_name in members}
+
+
+def _targets(members: dict[str, str], directory: str) -> dict[str, str]:
+    """Where each wanted member goes, by its path without C(./)."""
+    targets: dict[str, str] = {}
+    for file_name, member in members.items():
+        if file_name in ("", ".", "..") or "/" in file_name or "\0" in file_name:
+            raise InputError(f"{file_name!r} in the catalog's releases.members is no name of a file: write one name")
+        path = posixpath.normpath(member)
+        if path in targets:
+            raise InputError(f"the catalog's releases.members names {member!r} for two files: name it for one")
+        targets[path] = os.path.join(directory, file_name)
+    return targets
+
+
+class _Taker:
+    """Looks at each member of an archive, and writes down those that are wanted."""
+
+    def __init__(self, archive: str, targets: dict[str, str]) -> None:
+        self._archive = archive
+        self._targets = targets
+        self._seen: set[str] = set()
+        self._found: set[str] = set()
+        self._made: list[str] = []
+
+    @contextlib.contextmanager
+    def undone_on_failure(self) -> t.Iterator[None]:
+        """Tell failures as an operator needs them. Files that were made are gone then; others are never touched."""
+        try:
+            yield
+        except BaseException as exc:
+            for path in self._made:
+                _files.remove_if_there(path)
+            error = _explained(self._archive, exc)
+            if error is None:
+                raise
+            raise error from exc
+
+    def look_at(self, entry: Entry) -> None:
+        path = _checked_name(entry.name)
+        if entry.kind == "special":
+            raise RefusedError("it is a device, a pipe, or another special file", member=entry.name)
+        if entry.kind == "file" and entry.mode & (stat.S_ISUID | stat.S_ISGID):
+            raise RefusedError("it would run as another user (setuid or setgid)", member=entry.name)
+        if path not in self._targets:
+            return
+        if path in self._seen:
+            raise RefusedError("it is there twice", member=entry.name)
+        self._seen.add(path)
+        if entry.kind == "link":
+            raise RefusedError("it is a link, not the file itself", member=entry.name)
+        if entry.kind == "file":
+            self._take(entry, self._targets[path])
+            self._found.add(path)
+
+    def _take(self, entry: Entry, target: str) -> None:
+        if entry.size > LIMITS.member:
+            raise RefusedError(f"it has {entry.size} bytes, more than {LIMITS.member}", member=entry.name)
+        _take(entry.content, target, self._made)
+
+    def all_there(self) -> None:
+        missing = sorted(set(self._targets) - self._found)
+        if missing:
             raise ReleaseError(
-                f"{name} is truncated or damaged ({exc}): fetch it again", key="release.damaged_archive"
-            ) from exc
-        raise
-    missing = sorted(set(members.values()) - found)
-    if missing:
-        raise ReleaseError(
-            f"{name} has no member {', '.join(missing)}: this release is laid out in another way than the catalog "
-            "says; set releases in upgrade_overrides",
-            key="release.member_missing",
-        )
-    return {file_name: targets[member] for file_name, member in members.items()}
+                f"{self._archive} has no member {', '.join(missing)}: this release is laid out in another way than the "
+                "catalog says; set releases in upgrade_overrides",
+                key="release.member_missing",
+            )
 
 
-_Reader = t.Callable[[str, str, "dict[str, str]"], "set[str]"]
+def _take(content: t.Iterator[bytes], target: str, made: list[str]) -> None:
+    """Write one member to a new file of our own. Its reader sees to it that it has as many bytes as announced."""
+    with _files.naming(target):
+        descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        made.append(target)
+        with open(descriptor, "wb") as sink:
+            sink.writelines(content)
+            sink.flush()
+            os.fsync(sink.fileno())
 
 
-def _reader(archive: str) -> _Reader:
+def _entries(archive: str, name: str, zstd: t.Sequence[str]) -> _Entries:
+    """An archive's members, by what its first bytes tell of its kind."""
     with open(archive, "rb") as source:
-        magic = source.read(6)
-    if magic[:4] == b"PK\x03\x04":
-        return _from_zip
-    for start, opener in _COMPRESSIONS.items():
-        if magic.startswith(start):
-            return lambda path, name, targets: _from_tar(path, name, targets, opener)
-    return _from_bare
+        magic = source.read(8)
+    kind = next((kind for start, kind in _MAGIC.items() if magic.startswith(start)), None)
+    other = next((kind for start, kind in _OTHERS.items() if magic.startswith(start)), None)
+    if other:
+        raise UnreadableError(f"it is of kind {other}; read are tar.gz, tar.xz, tar.zst, zip, and a program as it is")
+    if kind == "zip":
+        return _of_zip(archive)
+    return _of_tar(archive, kind, zstd) if kind else _of_bare(archive, name)
 
 
-_COMPRESSIONS: dict[bytes, t.Any] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
+@contextlib.contextmanager
+def _of_tar(archive: str, kind: str, zstd: t.Sequence[str]) -> t.Iterator[t.Iterator[Entry]]:
+    with opened(archive, kind, limits=LIMITS, zstd=zstd) as stream:
+        yield _archive_tar.entries(stream, members=LIMITS.members)
 
 
-def _from_tar(archive: str, name: str, targets: dict[str, str], opener: t.Any) -> set[str]:
-    found: set[str] = set()
-    with opener(archive) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                path = _checked_name(name, member.name)
-                if not (member.isdir() or (member.isreg() and not member.issparse())):
-                    raise _unsafe(name, member.name, "it is a link, a device, or another special file")
-                if path in targets and member.isreg():
-                    content = t.cast("t.IO[bytes]", tar.extractfile(member))
-                    _take(content, name, path, targets[path], member.size, found)
-        while stream.read(_CHUNK):  # to the end: only there does the compression's own checksum tell
-            pass
-    return found
+@contextlib.contextmanager
+def _of_zip(archive: str) -> t.Iterator[t.Iterator[Entry]]:
+    with open(archive, "rb") as source:
+        yield _archive_zip.entries(source, limits=LIMITS)
 
 
-def _from_zip(archive: str, name: str, targets: dict[str, str]) -> set[str]:
-    found: set[str] = set()
-    with zipfile.ZipFile(archive) as bundle:
-        for member in bundle.infolist():
-            path = _checked_name(name, member.filename)
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _unsafe(name, member.filename, "it is a link, a device, or another special file")
-            if path in targets and not member.is_dir():
-                with bundle.open(member) as content:
-                    _take(content, name, path, targets[path], member.file_size, found)
-    return found
-
-
-def _from_bare(archive: str, name: str, targets: dict[str, str]) -> set[str]:
+@contextlib.contextmanager
+def _of_bare(archive: str, name: str) -> t.Iterator[t.Iterator[Entry]]:
     """A program that is released as it is: its catalog entry names the release's own file name as the member."""
-    found: set[str] = set()
-    if name in targets:
-        with open(archive, "rb") as content:
-            _take(content, name, name, targets[name], os.path.getsize(archive), found)
-    return found
+    with open(archive, "rb") as source:
+        content = iter(lambda: source.read(CHUNK), b"")
+        yield iter([Entry(name, "file", 0, os.fstat(source.fileno()).st_size, content)])
 
 
-def _take(content: t.IO[bytes], archive: str, member: str, target: str, size: int, found: set[str]) -> None:
-    """Write one member to a new file of our own, never more of it than was announced."""
-    if member in found:
-        raise _unsafe(archive, member, "it is there twice")
-    if size > MEMBER_LIMIT:
-        raise _unsafe(archive, member, f"it has {size} bytes, more than {MEMBER_LIMIT}")
-    found.add(member)
-    descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with _files.naming(target), open(descriptor, "wb") as sink:
-        written = 0
-        for chunk in iter(lambda: content.read(_CHUNK), b""):
-            written += len(chunk)
-            if written > size:
-                raise _unsafe(archive, member, f"it has more than the {size} bytes it announced")
-            sink.write(chunk)
-        sink.flush()
-        os.fsync(sink.fileno())
-    if written != size:
-        raise ReleaseError(
-            f"{archive} is truncated: {member} has {written} bytes of {size}: fetch it again",
-            key="release.damaged_archive",
-        )
-
-
-def _checked_name(archive: str, member: str) -> str:
+def _checked_name(member: str) -> str:
     """The member's path without C(./), if it stays below the archive's root."""
-    parts = member.split("/")
-    if member.startswith("/") or ".." in parts or "\\" in member or "\0" in member or member[1:2] == ":":
-        raise _unsafe(archive, member, "its name leads out of the archive")
+    unsafe = member.startswith("/") or ".." in member.split("/") or "\\" in member or member[1:2] == ":"
+    if unsafe or "\0" in member:
+        raise RefusedError("its name leads out of the archive", member=member)
     return posixpath.normpath(member)
 
 
-def _unsafe(archive: str, member: str, why: str) -> ReleaseError:
-    return ReleaseError(
-        f"{archive} is refused for its member {member!r}: {why}. No release has that; don't use this archive",
-        key="release.unsafe_archive",
-    )
+def _explained(archive: str, exc: BaseException) -> ReleaseError | None:
+    """What is wrong with an archive, and what to do about it."""
+    if isinstance(exc, MalformedError):
+        return ReleaseError(f"{archive} is truncated or damaged ({exc}): fetch it again", key="release.damaged_archive")
+    if isinstance(exc, RefusedError):
+        what = f" for its member {exc.member!r}" if exc.member is not None else ""
+        return ReleaseError(
+            f"{archive} is refused{what}: {exc}. No release has that; don't use this archive",
+            key="release.unsafe_archive",
+        )
+    if isinstance(exc, UnreadableError):
+        return ReleaseError(f"{archive} can't be read: {exc}", key="release.unknown_archive")
+    return None
