@@ -64,9 +64,12 @@ class Listing(t.NamedTuple):
 
 def shown(url: str) -> str:
     """A URL for people: without who asks, and without its query, which may hold a token."""
-    parts = urllib.parse.urlsplit(url)
-    _user, signed, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{HIDDEN}@{host}" if signed else host, query="", fragment="").geturl()
+    return re.sub(r"(?<=://)[^/]*@", f"{HIDDEN}@", re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def path_of(url: str) -> str:
+    """The path of a URL, whatever that may be."""
+    return re.sub(r"^\w+://[^/?#]*|[?#].*", "", url)
 
 
 def is_source(value: object) -> bool:
@@ -89,8 +92,8 @@ def source_of(entry: Mapping[str, t.Any], mirror: str | t.Sequence[str] | None =
         found = form.fullmatch(url)
         if found and not mirror:
             return f"{name}:{found[1]}"
-    base = mirror if isinstance(mirror, str) or not mirror else mirror[0]
-    path = re.sub(r"(\{version\}[^/]*).*", r"\1", urllib.parse.urlsplit(url).path)
+    base = mirror if isinstance(mirror, str) else next(iter(mirror or []), None)
+    path = re.sub(r"(\{version\}[^/]*).*", r"\1", path_of(url))
     source = (base.rstrip("/") if base else url[: url.index("/", len("https://"))]) + path
     if not is_source(source):
         raise InputError(
