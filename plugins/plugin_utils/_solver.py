@@ -95,6 +95,10 @@ class Step(t.NamedTuple):
     extra: bool
     because: tuple[str, ...]
 
+    @property
+    def key(self) -> str:
+        return f"{self.component}@{self.version}"
+
 
 class Conflict(t.NamedTuple):
     """Why there is no order for all that was wished.
@@ -213,7 +217,7 @@ class _Chain:
 
     def __init__(self, courses: frozenset[_Course]) -> None:
         self.courses = courses
-        texts = {_versions.parse(version): version for course in sorted(courses) for version in course.way}
+        texts = {_parse(version): version for course in sorted(courses) for version in course.way}
         self.places = sorted(texts)
         self.versions = tuple(texts[place] for place in self.places)
         self.end = len(self.versions)
@@ -227,7 +231,7 @@ class _Chain:
     def _fill(self, present: list[set[str]], course: _Course) -> None:
         position = 0
         for version, upcoming in zip((course.here, *course.way), (*course.way, None)):
-            last = self.end + 1 if upcoming is None else bisect.bisect_left(self.places, _versions.parse(upcoming)) + 1
+            last = self.end + 1 if upcoming is None else bisect.bisect_left(self.places, _parse(upcoming)) + 1
             for held in present[position:last]:
                 held.add(version)
             position = last
@@ -250,7 +254,7 @@ class _Chain:
 
     def stopping_at(self, version: str) -> _Chain:
         """With a version that is on the way of some hosts."""
-        place = _versions.parse(version)
+        place = _parse(version)
         return _Chain(
             frozenset(
                 course._replace(way=tuple(sorted((*course.way, version), key=_versions.parse)))
@@ -262,7 +266,7 @@ class _Chain:
 
     def to(self, version: str) -> _Chain:
         """With another target: hosts below it go there, by the stops that they had; no others go anywhere."""
-        target = _versions.parse(version)
+        target = _parse(version)
         return _Chain(frozenset(_course_to(course, version, target) for course in self.courses if course.here))
 
 
@@ -271,7 +275,7 @@ def _passes(course: _Course, place: _versions.Version) -> bool:
     here = course.place
     if here is None or not course.way:
         return False
-    stops = [_versions.parse(version) for version in course.way]
+    stops = [_parse(version) for version in course.way]
     return here < place < stops[-1] and place not in stops
 
 
@@ -279,10 +283,16 @@ def _course_to(course: _Course, version: str, target: _versions.Version) -> _Cou
     here = course.place
     if here is None or here >= target:
         return course._replace(way=())
-    stops = (stop for stop in course.way[:-1] if here < _versions.parse(stop) < target)
+    stops = (stop for stop in course.way[:-1] if here < _parse(stop) < target)
     return course._replace(way=(*stops, version))
 
 
+@functools.lru_cache(maxsize=16384)
+def _parse(version: str) -> _versions.Version:
+    return _versions.parse(version)
+
+
+@functools.lru_cache(maxsize=16384)
 def _place(version: str) -> _versions.Version | None:
     return _versions.parse(version) if _versions.is_version(version) else None
 
@@ -296,33 +306,39 @@ def _matches(version: str, wanted: str) -> bool:
     return _versions.matches(version, wanted)
 
 
-def _chain(part: Part) -> _Chain:
-    """A part's chain. Hosts that are alike count once, so a thousand of them cost no more than one.
+def _courses(part: Part) -> frozenset[_Course]:
+    """A part's courses. Hosts that are alike count once, so a thousand of them cost no more than one.
 
     :raises InputError: if a way isn't one.
     """
     courses: dict[_Course, str] = {}
-    for host in sorted({*part.here, *part.ways}):
-        way = tuple(part.ways.get(host, ()))
-        here = (part.here[host] or UNKNOWN) if host in part.here else ""
-        courses.setdefault(_Course(here, way), host)
+    for host in {**part.here, **part.ways}:
+        here = str.__str__(part.here[host]) or UNKNOWN if host in part.here else ""
+        courses.setdefault(_Course(here, tuple(map(str.__str__, part.ways.get(host, ())))), host)
     for course, host in courses.items():
-        places = [_versions.parse(version) for version in course.way]
-        if places != sorted(set(places)):
+        if not _ascends(course.way):
             raise InputError(
                 _line(f"{part.component} on {host}: the versions {', '.join(course.way)} aren't in ascending order"),
                 key="input.way",
             )
-    return _Chain(
-        frozenset(
-            course if not course.here or course.place else course._replace(here=UNKNOWN)
-            for course in courses
-            if course.here or course.way
-        )
+    return frozenset(
+        course if not course.here or course.place else course._replace(here=UNKNOWN)
+        for course in courses
+        if course.here or course.way
     )
 
 
+@functools.lru_cache(maxsize=1024)
+def _ascends(way: tuple[str, ...]) -> bool:
+    places = [_parse(version) for version in way]
+    return places == sorted(set(places))
+
+
 # -- what bars a step -----------------------------------------------------------------------------------------------
+
+
+_Bars = tuple[tuple[bool, ...], tuple[bool, ...], bool]
+"""Two chains' places that can't be together; and whether that is so throughout, or at the end only."""
 
 
 class _Limit(t.NamedTuple):
@@ -342,6 +358,11 @@ class _Limit(t.NamedTuple):
         """Whether it holds, the place of the named chain first."""
         return self.holds if name == self.one else lambda here, there: self.holds(there, here)
 
+    def bars(self, name: str) -> _Bars:
+        """All that matters of it to the two chains, the named one first."""
+        first, second = (self.asks, self.lacks) if name == self.one else (self.lacks, self.asks)
+        return first, second, self.throughout
+
 
 class _Case(t.NamedTuple):
     """What is to be ordered: chains by component, lowest rank first; rules; and pairs whose second goes first."""
@@ -356,10 +377,10 @@ class _Case(t.NamedTuple):
     def without(self, names: t.Iterable[str]) -> _Case:
         return self.changed({name: self.chains[name].left_out() for name in names})
 
-    def ranges(self, name: str) -> list[str]:
+    def ranges(self, name: str) -> tuple[str, ...]:
         """All ranges that a rule has for a component."""
         whens = {rule.when for rule in self.rules if rule.component == name}
-        return sorted(whens | {rule.versions for rule in self.rules if rule.needs == name})
+        return tuple(sorted(whens | {rule.versions for rule in self.rules if rule.needs == name}))
 
     def limits(self) -> list[_Limit]:
         """Those that can be broken at all."""
@@ -398,16 +419,19 @@ class _Side(t.NamedTuple):
     harmless: _Table
 
 
-def _sides(one: str, ends: tuple[int, int], limits: list[_Limit]) -> tuple[bool, _Table, _Table, _Table, _Table]:
+@functools.lru_cache(maxsize=4096)
+def _sides(ends: tuple[int, int], bars: tuple[_Bars, ...]) -> tuple[bool, _Table, _Table, _Table, _Table]:
     """Whether there is a way for two chains by themselves; and the tables of both, each with its own place first."""
-    (last, other_last), seen = ends, [(limit.as_seen_from(one), limit.throughout) for limit in limits]
+    last, other_last = ends
     rows, columns = range(last + 1), range(other_last + 1)
-    enforced = [
-        [[holds(here, there) for there in columns] for here in rows] for holds, throughout in seen if throughout
-    ]
+    enforced = [(first, second) for first, second, throughout in bars if throughout]
+    fails = ends != (0, 0) and any(first[-1] and second[-1] for first, second, throughout in bars)
 
     def keeps(here: int, there: int, next_here: int, next_there: int) -> bool:
-        return all(table[next_here][next_there] or not table[here][there] for table in enforced)
+        return not any(
+            first[next_here] and second[next_there] and not (first[here] and second[there])
+            for first, second in enforced
+        )
 
     alive = [[False for there in columns] for here in rows]
     may = [[False for there in columns] for here in rows]
@@ -417,8 +441,7 @@ def _sides(one: str, ends: tuple[int, int], limits: list[_Limit]) -> tuple[bool,
             may[here][there] = keeps(here, there, here + 1, there)
         if there < other_last and alive[here][there + 1]:
             may_other[there][here] = keeps(here, there, here, there + 1)
-        at_end = (here, there) == ends and (ends == (0, 0) or all(holds(here, there) for holds, throughout in seen))
-        alive[here][there] = at_end or may[here][there] or may_other[there][here]
+        alive[here][there] = may[here][there] or may_other[there][here] or ((here, there) == ends and not fails)
     return alive[0][0], may, may_other, _harmless(may, may_other), _harmless(may_other, may)
 
 
@@ -455,7 +478,8 @@ class _Orders:
             between.setdefault((one, other), []).append(limit)
         for (one, other), limits in between.items():
             ends = (self._ends[one], self._ends[other])
-            alive, may, may_other, harmless, harmless_other = _sides(names[one], ends, limits)
+            bars = tuple(limit.bars(names[one]) for limit in limits)
+            alive, may, may_other, harmless, harmless_other = _sides(ends, bars)
             self._sides[one].append(_Side(other, may, harmless))
             self._sides[other].append(_Side(one, may_other, harmless_other))
             if not alive:
@@ -562,7 +586,7 @@ class _Blame(t.NamedTuple):
     names: tuple[str, ...]
 
 
-_Releases = t.Mapping[str, t.Sequence[str]]
+_Releases = t.Mapping[str, tuple[str, ...]]
 
 
 def _smallest_change(case: _Case, releases: _Releases, *, may_leave_out: bool) -> _Change | None:
@@ -571,8 +595,10 @@ def _smallest_change(case: _Case, releases: _Releases, *, may_leave_out: bool) -
     A case without an order is to blame on some rules; only what changes one of their components can help. So from each
     such case the search goes on with the changes to these components only, and misses none.
     """
-    queue, numbers, tries = [((0, 0), 0, _Change())], itertools.count(1), collections.Counter[frozenset[str]]()
-    seen = {_Change()}
+    first = _with_forced(case, _Change()) if may_leave_out else _Change()
+    queue, numbers, tries = [(first.size, 0, first)], itertools.count(1), collections.Counter[frozenset[str]]()
+    stops = {name: _stops(chain.courses, releases[name], case.ranges(name)) for name, chain in case.chains.items()}
+    seen = {first}
     while queue and len(seen) < _MOST_CHANGES:
         change = heapq.heappop(queue)[2]
         tries[change.left] += 1
@@ -581,26 +607,40 @@ def _smallest_change(case: _Case, releases: _Releases, *, may_leave_out: bool) -
         now = change.of(case)
         if _Orders(now).exists:
             return change
-        blame = _blame(now, lambda case: _Orders(case).exists)
-        for further in _further(case, now, change, blame, releases, may_leave_out=may_leave_out):
-            if further not in seen:
-                seen.add(further)
-                heapq.heappush(queue, (further.size, next(numbers), further))
+        if not may_leave_out and not any(stops.values()):
+            break
+        blame = _blame(now, _has_order_as_it_is)
+        moving = [name for name in reversed(blame.names) if now.chains[name].end]
+        further = [_with_forced(case, change._replace(left=change.left | {name})) for name in moving if may_leave_out]
+        if len(change.stops) < _MOST_STOPS and not any(now.fails_at_end(rule) for rule in blame.rules):
+            added = [(name, version) for name in reversed(moving) for version in stops[name]]
+            further += [change._replace(stops=change.stops | {stop}) for stop in added]
+        for upcoming in dict.fromkeys(further):
+            if upcoming not in seen:
+                seen.add(upcoming)
+                heapq.heappush(queue, (upcoming.size, next(numbers), upcoming))
     return _Change(frozenset(name for name, chain in case.chains.items() if chain.end)) if may_leave_out else None
 
 
-def _further(
-    case: _Case, now: _Case, change: _Change, blame: _Blame, releases: _Releases, *, may_leave_out: bool
-) -> t.Iterator[_Change]:
-    moving = [name for name in blame.names if now.chains[name].end]
-    if len(change.stops) < _MOST_STOPS and not any(now.fails_at_end(rule) for rule in blame.rules):
-        for name in moving:
-            for version in _stops(case.chains[name], releases[name], case.ranges(name)):
-                yield change._replace(stops=change.stops | {(name, version)})
-    if may_leave_out:
-        for name in reversed(moving):
-            stops = frozenset(stop for stop in change.stops if stop[0] != name)
-            yield _Change(change.left | {name}, stops)
+def _with_forced(case: _Case, change: _Change) -> _Change:
+    """Leave out, too, what can't end well any more: a rule fails at the end, and one of its components stays anyway."""
+    now, left = case.without(change.left), set(change.left)
+    while True:
+        forced = {
+            name
+            for rule in now.rules
+            if now.fails_at_end(rule)
+            for name, other in ((rule.component, rule.needs), (rule.needs, rule.component))
+            if not now.chains[other].end
+        }
+        if not forced:
+            return _Change(frozenset(left), frozenset(stop for stop in change.stops if stop[0] not in left))
+        left |= forced
+        now = now.without(forced)
+
+
+def _has_order_as_it_is(case: _Case) -> bool:
+    return _Orders(case).exists
 
 
 def _has_order(case: _Case, releases: _Releases) -> bool:
@@ -629,6 +669,14 @@ def _blame(case: _Case, has_order: t.Callable[[_Case], bool]) -> _Blame:
     return _Blame(case.rules, case.after, tuple(name for name in case.chains if name in names))
 
 
+def _blame_in_spite_of_stops(case: _Case, releases: _Releases) -> _Blame:
+    """The same for a case that has no order with stops added either; most often they wouldn't have helped."""
+    blame = _blame(case, _has_order_as_it_is)
+    if not _has_order(case._replace(rules=blame.rules, after=blame.after), releases):
+        return blame
+    return _blame(case, lambda fewer: _has_order(fewer, releases))
+
+
 def _pairs(case: _Case) -> t.Iterator[_Case]:
     """A case for each two components that rules are about."""
     for one, other in dict.fromkeys(tuple(sorted((rule.component, rule.needs))) for rule in case.rules):
@@ -636,16 +684,32 @@ def _pairs(case: _Case) -> t.Iterator[_Case]:
         yield case._replace(rules=rules, after=tuple(pair for pair in case.after if set(pair) == {one, other}))
 
 
-def _stops(chain: _Chain, releases: t.Sequence[str], ranges: list[str]) -> list[str]:
-    """Versions that some hosts could stop at: of neighbours that all rules treat alike, the newest."""
-    marks = sorted({course.place for course in chain.courses if course.place} | set(chain.places))
-    passed = [text for text in releases if any(_passes(course, _versions.parse(text)) for course in chain.courses)]
-    return _newest_of_runs(
-        passed, lambda text: (bisect.bisect_left(marks, _versions.parse(text)), *_alike(text, ranges))
+@functools.lru_cache(maxsize=1024)
+def _stops(courses: frozenset[_Course], releases: tuple[str, ...], ranges: tuple[str, ...]) -> tuple[str, ...]:
+    """Versions that some hosts could stop at: of neighbours that all rules treat alike, the newest.
+
+    Not those that are to all rules what each of these hosts has before: to stop there would change nothing.
+    """
+    marks = sorted({_parse(version) for course in courses for version in course.way} | _places(courses))
+    passed = [text for text in releases if any(_passes(course, _parse(text)) for course in courses)]
+    stops = _newest_of_runs(passed, lambda text: (bisect.bisect_left(marks, _parse(text)), *_alike(text, ranges)))
+    return tuple(text for text in stops if not _changes_nothing(courses, text, ranges))
+
+
+def _places(courses: frozenset[_Course]) -> set[_versions.Version]:
+    return {course.place for course in courses if course.place}
+
+
+def _changes_nothing(courses: frozenset[_Course], version: str, ranges: tuple[str, ...]) -> bool:
+    place, alike = _parse(version), _alike(version, ranges)
+    return all(
+        _alike([text for text in (course.here, *course.way) if _parse(text) < place][-1], ranges) == alike
+        for course in courses
+        if _passes(course, place)
     )
 
 
-def _alike(version: str, ranges: list[str]) -> tuple[bool, ...]:
+def _alike(version: str, ranges: tuple[str, ...]) -> tuple[bool, ...]:
     return tuple(_within(version, wanted) for wanted in ranges)
 
 
@@ -698,8 +762,9 @@ class _Group(t.NamedTuple):
     after: tuple[tuple[str, str], ...]
 
 
-def _settle(group: _Group, chains: t.Mapping[str, _Chain]) -> _Settled:
-    case = _Case({name: chains[name] for name in group.names}, group.rules, group.after)
+def _settle(group: _Group) -> _Settled:
+    chains = {name: _Chain(courses) for name, courses in zip(group.names, group.courses)}
+    case = _Case(chains, group.rules, group.after)
     _check_circles({name: [second for first, second in group.after if first == name] for name in group.names})
     releases = {name: _ascending(known) for name, known in zip(group.names, group.releases)}
     change = _smallest_change(case, releases, may_leave_out=True) or _Change()
@@ -716,20 +781,23 @@ def _settle(group: _Group, chains: t.Mapping[str, _Chain]) -> _Settled:
 def _conflicts(
     case: _Case, releases: _Releases, wishes: t.Mapping[str, str], left: frozenset[str]
 ) -> t.Iterator[_Found]:
-    """One after the other, each with those that are left out because of it."""
+    """What is left out, by why it is."""
+    reasons: list[tuple[_Blame, frozenset[str], set[str]]] = []
     before: frozenset[str] = frozenset()
     while not _has_order(case.without(before), releases):
-        blame = _blame(case.without(before), lambda case: _has_order(case, releases))
-        because = (left - before).intersection(blame.names) or left - before
-        parts = tuple(name for name in case.chains if name in because)
-        rest = case.without(left - because)
-        fits = (
-            text
-            for text, other in _changes(rest, releases, wishes, blame, left - because)
-            if _has_order(other, releases)
-        )
-        yield _Found(blame, before, parts, next(fits, f"leave out {_listed(parts)}"))
-        before |= because
+        blame = _blame_in_spite_of_stops(case.without(before), releases)
+        due = (left - before).intersection(blame.names) or left - before
+        cause = next((parts for _blame, _before, parts in reasons if parts.intersection(blame.names)), None)
+        if cause is None or not _has_order(case._replace(rules=blame.rules, after=blame.after), releases):
+            reasons.append((blame, before, set(due)))
+        else:
+            cause |= due  # nothing is wrong with these but that others are left out
+        before |= due
+    for blame, earlier, parts in reasons:
+        rest, names = case.without(left - parts), tuple(name for name in case.chains if name in parts)
+        changes = _changes(rest, releases, wishes, blame, left - parts)
+        fits = (change for change, changed in changes if _has_order(changed, releases))
+        yield _Found(blame, earlier, names, next(fits, f"leave out {_listed(names)}"))
 
 
 def _changes(
@@ -755,7 +823,7 @@ def _effort(chain: _Chain, version: str) -> int:
     """What isn't in the plan comes in before a target is changed; and a target goes up before it goes down."""
     if not chain.end:
         return 0
-    return 1 if _versions.parse(version) > chain.places[-1] else 2
+    return 1 if _parse(version) > chain.places[-1] else 2
 
 
 def _wish(name: str, version: str, wish: str) -> str:
@@ -768,7 +836,7 @@ def _wish(name: str, version: str, wish: str) -> str:
 @functools.lru_cache(maxsize=1024)
 def _ascending(releases: tuple[str, ...]) -> tuple[str, ...]:
     """Each release once. What is no version is nothing to go to."""
-    places = {_versions.parse(text): str.__str__(text) for text in sorted(releases) if _versions.is_version(text)}
+    places = {_parse(text): str.__str__(text) for text in sorted(releases) if _versions.is_version(text)}
     return tuple(places[place] for place in sorted(places))
 
 
@@ -818,10 +886,9 @@ def solve(parts: list[Part], rules: list[Rule]) -> Solution:
     conflicts: list[Conflict] = []
     warnings: list[Violation] = []
     for members in _groups(parts, rules):
-        chains = {name: _chain(part) for name, part in members.items()}
-        group = _group(members, chains, rules)
+        group = _group(members, rules)
         if group not in known:
-            known[group] = _settle(group, chains)
+            known[group] = _settle(group)
         settled = known[group]
         conflicts += [_conflict(found, members) for found in settled.found]
         warnings += _violations(settled, members)
@@ -849,10 +916,10 @@ def _groups(parts: list[Part], rules: list[Rule]) -> t.Iterator[dict[str, Part]]
             yield {component: part for component, part in stack.items() if component in group}
 
 
-def _group(members: t.Mapping[str, Part], chains: t.Mapping[str, _Chain], rules: list[Rule]) -> _Group:
+def _group(members: t.Mapping[str, Part], rules: list[Rule]) -> _Group:
     return _Group(
         tuple(members),
-        tuple(chains[name].courses for name in members),
+        tuple(_courses(part) for part in members.values()),
         tuple(tuple(part.releases) for part in members.values()),
         tuple(part.wish for part in members.values()),
         tuple(dict.fromkeys(rule for rule in rules if {rule.component, rule.needs} <= set(members))),
@@ -861,7 +928,7 @@ def _group(members: t.Mapping[str, Part], chains: t.Mapping[str, _Chain], rules:
 
 
 def _placed(move: _Move, part: Part) -> tuple[t.Any, Step]:
-    key = (part.rank, _versions.parse(move.version), part.stack, part.component)
+    key = (part.rank, _parse(move.version), part.stack, part.component)
     return key, Step(part.stack, *move)
 
 
@@ -913,9 +980,9 @@ def _violations(settled: _Settled, members: t.Mapping[str, Part]) -> t.Iterator[
 
 
 def _remedy(rule: Rule, part: Part) -> str:
-    here = [_versions.parse(version) for version in part.here.values() if _versions.is_version(version)]
+    here = [_parse(version) for version in part.here.values() if _versions.is_version(version)]
     for version in reversed(_ascending(tuple(part.releases))):
-        if _within(version, rule.versions) and all(place < _versions.parse(version) for place in here):
+        if _within(version, rule.versions) and all(place < _parse(version) for place in here):
             return _wish(part.component, version, part.wish)
     return ""
 
