@@ -7,9 +7,13 @@
 
 """Controller. Release archives: fetched once for all hosts, proven, and kept in a cache by their content.
 
-<cache>/sha256/<hash>        archives; their name is what they must be
-<cache>/lists/<hash of URL>  checksum lists, used only while the archive that they name is in the cache
-<cache>/locks/<hash of URL>  one lock for each archive: of many forks and runs one fetches, the others wait
+<cache>/sha256/<hash>         archives; their name is what they must be, and they are proven whenever they are used
+<cache>/sha256/<hash>.part    what came of one so far: see _download
+<cache>/lists/<hash of URLs>  checksum lists: used for an hour, and while the archive that they name is in the cache
+<cache>/locks/<hash>          one lock for each archive and list: of many forks and runs one fetches, the others wait
+<cache>/locks/<hash>.failed   why the last one who fetched it could not: who waited meanwhile is told the same
+
+When an archive or a list was used last is its access time, which is set here.
 """
 
 from __future__ import annotations
@@ -17,23 +21,25 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import http.client
+import json
 import os
 import re
 import typing as t
-import urllib.error
 import urllib.parse
 
-from ansible.module_utils.urls import open_url
-
-from ..module_utils import _argv, _files
+from ..module_utils import _files
 from ..module_utils._errors import ReleaseError
+from . import _download
+from ._download import LIMITS, TOOLS, Limits, Tools
+from ._single_flight import one_at_a_time
+from ._web import shown
 
-_CHUNK = 1 << 20
 _LIST_LIMIT = 4 << 20
-_TIMEOUT = 60
-_AGENT = "observability.stack"
+_LIST_FRESH = 3600
+_IN_USE = 3600
+_DAY = 86400
 _LINE = re.compile(r"^([0-9a-fA-F]{64})(?:[ \t]+[*]?(\S+))?[ \t]*$")
+_OWN_NAME = re.compile(r"\.?([0-9a-f]{64})(\.part|\.part\.json|\.part\.json\.upgrade-new|\.upgrade-new)?")
 
 
 class Archive(t.NamedTuple):
@@ -42,6 +48,22 @@ class Archive(t.NamedTuple):
     path: str
     sha256: str
     fetched: bool
+
+
+class Pruned(t.NamedTuple):
+    """What was removed from a cache: names of files, and their bytes; and the bytes that are left."""
+
+    removed: list[str]
+    freed: int
+    kept: int
+
+
+class _Listed(t.NamedTuple):
+    """What a checksum list says an archive is, which list that was, and whether it was one of an earlier time."""
+
+    sha256: str
+    url: str
+    kept: bool
 
 
 def default_cache_dir() -> str:
@@ -55,9 +77,10 @@ def via_mirror(url: str, mirror: str | None) -> str:
     return mirror.rstrip("/") + urllib.parse.urlsplit(url).path if mirror else url
 
 
-def shown(url: str) -> str:
-    """A URL for people: without its password and its query, which may hold a token."""
-    return _argv.redact_text(urllib.parse.urlsplit(url)._replace(query="", fragment="").geturl())
+def sources(url: str, mirror: str | t.Sequence[str] | None) -> list[str]:
+    """Where a file is looked for, in this order: at the mirrors, or at its own URL if there are none."""
+    mirrors = [mirror] if isinstance(mirror, str) else list(mirror or [])
+    return list(dict.fromkeys(via_mirror(url, base) for base in mirrors if base)) or [url]
 
 
 def expected_sha256(listing: str, *, name: str, url: str) -> str:
@@ -81,99 +104,254 @@ def expected_sha256(listing: str, *, name: str, url: str) -> str:
     )
 
 
-def fetch(url: str, *, checksums: str, mirror: str | None = None, cache_dir: str | None = None) -> Archive:
+def fetch(
+    url: str,
+    *,
+    checksums: str,
+    mirror: str | t.Sequence[str] | None = None,
+    cache_dir: str | None = None,
+    limits: Limits = LIMITS,
+    tools: Tools = TOOLS,
+) -> Archive:
     """An archive that is what the release's checksum list says, from the cache if it is there.
 
-    :raises ReleaseError: if it can't be fetched, or isn't what it must be; nothing of it stays then.
+    :param mirror: a base URL that stands in for the hosts of both, or several, tried in turn.
+    :param limits: how long to try, and how much to take.
+    :raises ReleaseError: if it can't be fetched, or isn't what it must be. What came of it stays only if the next
+        attempt can go on with it.
     """
-    cache, name = cache_dir or default_cache_dir(), os.path.basename(urllib.parse.urlsplit(url).path)
-    source, list_url = via_mirror(url, mirror), via_mirror(checksums, mirror)
-    for kind in ("sha256", "lists", "locks"):
-        os.makedirs(os.path.join(cache, kind), mode=0o700, exist_ok=True)
-    list_path = os.path.join(cache, "lists", _hash(list_url))
-    with _one_at_a_time(os.path.join(cache, "locks", _hash(source))):
-        cached = _from_cache(cache, list_path, name=name, url=list_url)
-        if cached:
-            return cached
-        listing = _read_url(list_url)
-        sha256 = expected_sha256(listing, name=name, url=list_url)
-        target = os.path.join(cache, "sha256", sha256)
-        if _files.sha256_or_none(target) != sha256:
-            _download(source, target, sha256=sha256, list_url=list_url)
-        _files.write_durably(list_path, listing.encode())
-        return Archive(target, sha256, fetched=True)
-
-
-def _from_cache(cache: str, list_path: str, *, name: str, url: str) -> Archive | None:
-    """The archive that a kept list names, if it is there and still whole."""
     try:
-        with open(list_path, encoding="utf-8") as source:
-            sha256 = expected_sha256(source.read(), name=name, url=url)
-    except (OSError, ReleaseError):
-        return None
-    path = os.path.join(cache, "sha256", sha256)
-    return Archive(path, sha256, fetched=False) if _files.sha256_or_none(path) == sha256 else None
+        release = _Release(url, checksums, mirror, cache_dir or default_cache_dir(), limits, tools)
+    except ValueError as exc:
+        raise ReleaseError(f"{shown(url)} is no address of a file: {exc}", key="release.address") from exc
+    with _told(release.cache):
+        for kind in ("sha256", "lists", "locks"):
+            os.makedirs(os.path.join(release.cache, kind), mode=0o700, exist_ok=True)
+        listed = release.kept_list()
+        cached = release.cached(listed)
+        return cached or release.get()
 
 
-@contextlib.contextmanager
-def _one_at_a_time(path: str) -> t.Iterator[None]:
-    """Wait for whoever does the same. The kernel ends the lock with its holder, however that dies."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def prune(
+    cache_dir: str, *, keep_bytes: int | None = None, keep_days: float | None = None, tools: Tools = TOOLS
+) -> Pruned:
+    """Make a cache smaller: what was used least recently goes first, archives and unfinished transfers alike.
+
+    What somebody fetches now, or has used in the last hour, stays. Unfinished transfers go after a day. Locks stay.
+
+    :param keep_bytes: how many may be left. By default any number.
+    :param keep_days: what wasn't used for longer goes in any case. By default nothing does.
+    :raises ReleaseError: if something can't be removed.
+    """
+    now, removed, freed = tools.wall(), [], 0
+    with _told(cache_dir):
+        entries = _entries(cache_dir)
+        left = sum(entry.size for entry in entries)
+        for entry in sorted(entries, key=lambda entry: entry.used):
+            days = (now - entry.used) / _DAY
+            old = keep_days is not None and days > keep_days
+            dead = entry.unfinished and days > 1
+            if not (old or dead or (keep_bytes is not None and left > keep_bytes)):
+                continue
+            if now - entry.used > _IN_USE and _removed(cache_dir, entry):
+                removed.append(os.path.basename(entry.path))
+                freed, left = freed + entry.size, left - entry.size
+    return Pruned(removed, freed, left)
 
 
-def _download(url: str, target: str, *, sha256: str, list_url: str) -> None:
-    digest, partial = hashlib.sha256(), f"{target}.part"
-    try:
-        with _open(url) as response, open(partial, "wb") as sink:
-            for chunk in iter(lambda: response.read(_CHUNK), b""):
-                digest.update(chunk)
-                sink.write(chunk)
-            sink.flush()
-            os.fsync(sink.fileno())
-        if digest.hexdigest() != sha256:
-            raise ReleaseError(
-                f"{shown(url)} has sha256 {digest.hexdigest()}, but {shown(list_url)} says {sha256}: "
-                "it is damaged or was tampered with, and is not used",
-                key="release.checksum",
+# -- one release --------------------------------------------------------------------------------------------------
+
+
+class _Release:
+    """An archive and its list: where they come from, and where they are kept."""
+
+    def __init__(
+        self,
+        url: str,
+        checksums: str,
+        mirror: str | t.Sequence[str] | None,
+        cache: str,
+        limits: Limits,
+        tools: Tools,
+    ) -> None:
+        self.name = os.path.basename(urllib.parse.urlsplit(url).path)
+        self.archives, self.lists = sources(url, mirror), sources(checksums, mirror)
+        self.cache, self.limits, self.tools = cache, limits, tools
+        self.list_key = hashlib.sha256("\n".join(self.lists).encode()).hexdigest()
+        self.list_path = os.path.join(cache, "lists", self.list_key)
+
+    def get(self) -> Archive:
+        """From the network. A list of an earlier time may be of a release that was made anew: then it is asked for
+        again, once."""
+        listed = self.listed()
+        try:
+            return self.archive(listed)
+        except ReleaseError as exc:
+            if exc.key != "release.checksum":
+                raise
+            _files.remove_if_there(self.list_path)
+            if not listed.kept:
+                raise
+        return self.archive(self.listed())
+
+    def kept_list(self, *, fresh: bool = False) -> _Listed | None:
+        """What a kept list says; None if there is none that names the archive.
+
+        :param fresh: only of the last hour.
+        """
+        try:
+            if fresh and not 0 <= self.tools.wall() - os.path.getmtime(self.list_path) < _LIST_FRESH:
+                return None
+            with open(self.list_path, encoding="utf-8") as source:
+                sha256 = expected_sha256(source.read(), name=self.name, url=self.lists[0])
+        except (OSError, ValueError, ReleaseError):
+            return None
+        return _Listed(sha256, self.lists[0], kept=True)
+
+    def cached(self, listed: _Listed | None) -> Archive | None:
+        """The archive, if it is there and still whole. That needs no lock: it comes and goes as a whole."""
+        if listed is None:
+            return None
+        path = self.path(listed)
+        _used(path, self.tools)
+        if _files.sha256_or_none(path) != listed.sha256:
+            return None
+        _used(self.list_path, self.tools)
+        return Archive(path, listed.sha256, fetched=False)
+
+    def path(self, listed: _Listed) -> str:
+        return os.path.join(self.cache, "sha256", listed.sha256)
+
+    def listed(self) -> _Listed:
+        """What the list says the archive is, asked for once for all archives of a release.
+
+        :raises ReleaseError: if no place has one that names it.
+        """
+        with self.alone(self.list_key):
+            return self.kept_list(fresh=True) or self._ask_for_list()
+
+    def _ask_for_list(self) -> _Listed:
+        failures = []
+        for url in self.lists:
+            try:
+                text = _download.read_text(url, most=_LIST_LIMIT, limits=self.limits, tools=self.tools)
+                sha256 = expected_sha256(text, name=self.name, url=url)
+            except ReleaseError as exc:
+                failures.append(exc)
+                if url != self.lists[-1]:
+                    self.tools.warn(f"{exc}; the next mirror is tried")
+            else:
+                _files.write_durably(self.list_path, text.encode())
+                os.utime(self.list_path, (self.tools.wall(), self.tools.wall()))
+                return _Listed(sha256, url, kept=False)
+        raise _download.together(failures)
+
+    def archive(self, listed: _Listed) -> Archive:
+        """The archive that a list names, from the cache or from the first place that has it.
+
+        :raises ReleaseError: if none has.
+        """
+        with self.alone(listed.sha256):
+            cached = self.cached(listed)
+            if cached:
+                return cached
+            path = self.path(listed)
+            _download.download(
+                self.archives, path, sha256=listed.sha256, listed=listed.url, limits=self.limits, tools=self.tools
             )
-        os.replace(partial, target)
+        return Archive(path, listed.sha256, fetched=True)
+
+    @contextlib.contextmanager
+    def alone(self, key: str) -> t.Iterator[None]:
+        """One at a time. Who waited while another failed is told the same: fifty hosts don't fail one after the other.
+
+        :raises ReleaseError: what the other one failed for.
+        """
+        lock = os.path.join(self.cache, "locks", key)
+        since = self.tools.wall()
+        with one_at_a_time(lock):
+            failure = _failure(f"{lock}.failed", since, self.tools.wall())
+            if failure:
+                raise failure
+            try:
+                yield
+            except ReleaseError as exc:
+                told = {"at": self.tools.wall(), "key": exc.key, "message": str(exc)}
+                with contextlib.suppress(OSError):  # then the next one finds out for itself
+                    _files.write_durably(f"{lock}.failed", json.dumps(told).encode())
+                raise
+
+
+def _failure(path: str, since: float, now: float) -> ReleaseError | None:
+    """A failure of another process, if it was between two times. A clock that was set back keeps none alive."""
+    try:
+        with open(path, encoding="utf-8") as source:
+            told = json.load(source)
+        return ReleaseError(str(told["message"]), key=str(told["key"])) if since < told["at"] <= now else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _used(path: str, tools: Tools) -> None:
+    """Set when a file was used. A cache that can't be written to isn't pruned either."""
+    with contextlib.suppress(OSError):
+        os.utime(path, (tools.wall(), os.path.getmtime(path)))
+
+
+# -- pruning ------------------------------------------------------------------------------------------------------
+
+
+class _Entry(t.NamedTuple):
+    """A file of a cache, with what belongs to it counted in. Used: seconds since 1970."""
+
+    path: str
+    key: str
+    size: int
+    used: float
+    unfinished: bool
+
+
+def _entries(cache: str) -> list[_Entry]:
+    """All that may go. Files that aren't ours are left alone."""
+    found = []
+    for kind in ("sha256", "lists"):
+        with contextlib.suppress(FileNotFoundError):
+            for item in os.scandir(os.path.join(cache, kind)):
+                name = _OWN_NAME.fullmatch(item.name)
+                if name and item.is_file(follow_symlinks=False):
+                    found.append(_entry(item.path, name[1], unfinished=bool(name[2])))
+    return [entry for entry in found if entry]
+
+
+def _entry(path: str, key: str, *, unfinished: bool) -> _Entry | None:
+    """None if it is gone by now. What is being written was used when it was written to last."""
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    used = status.st_mtime if unfinished else max(status.st_atime, status.st_mtime)
+    return _Entry(path, key, status.st_size, used, unfinished)
+
+
+def _removed(cache: str, entry: _Entry) -> bool:
+    """Remove an entry, unless somebody has its lock, or has used it since it was looked at."""
+    lock = os.open(os.path.join(cache, "locks", entry.key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _entry(entry.path, entry.key, unfinished=entry.unfinished) != entry:
+            return False
+        os.unlink(entry.path)
+    except BlockingIOError:
+        return False
     finally:
-        _files.remove_if_there(partial)
-
-
-def _read_url(url: str) -> str:
-    with _open(url) as response:
-        return t.cast("str", response.read(_LIST_LIMIT).decode("utf-8", "replace"))
+        os.close(lock)
+    return True
 
 
 @contextlib.contextmanager
-def _open(url: str) -> t.Iterator[t.Any]:
-    """A response, with TLS, proxies, netrc and CA bundle as Ansible's own modules have them.
-
-    :raises ReleaseError: naming the URL, and what to look for.
-    """
+def _told(cache: str) -> t.Iterator[None]:
+    """Tell what keeps the cache from being used."""
     try:
-        with open_url(url, timeout=_TIMEOUT, http_agent=_AGENT, follow_redirects="safe") as response:
-            yield response
-    except urllib.error.HTTPError as exc:
-        hint = {
-            404: "is there such a release, for this architecture?",
-            403: "is access to it limited, or a rate limit reached?",
-            429: "too many requests; try again later",
-        }.get(exc.code, "try again, or set upgrade_release_mirror")
-        raise ReleaseError(f"{shown(url)} answered {exc.code} {exc.reason}: {hint}", key="release.unavailable") from exc
-    except (OSError, ValueError, http.client.HTTPException) as exc:
-        reason = getattr(exc, "reason", None) or exc
-        raise ReleaseError(
-            f"{shown(url)} can't be fetched: {reason}. Without internet, set upgrade_release_mirror",
-            key="release.unavailable",
-        ) from exc
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+        yield
+    except OSError as exc:
+        raise _download.not_kept(cache, exc) from exc

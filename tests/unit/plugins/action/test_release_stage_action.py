@@ -107,7 +107,7 @@ def test_a_mirror_stands_in(release: Release) -> None:
     ("path", "answer", "key", "says"),
     [
         (f"/{NAME}.tar.gz", Answer(b"evil"), "release.checksum", "it is damaged or was tampered with, and is not used"),
-        (f"/{NAME}.tar.gz", Answer(b"", 404), "release.unavailable", "answered 404 Not Found: is there such a release"),
+        (f"/{NAME}.tar.gz", Answer(b"", 404), "release.not_found", "answered 404 Not Found: is there such a release"),
         ("/sums", Answer(b"nothing"), "release.no_checksum", "nothing is fetched without one"),
     ],
 )
