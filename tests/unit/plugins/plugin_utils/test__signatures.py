@@ -1,0 +1,302 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _command
+from ansible_collections.observability.stack.plugins.module_utils._command import Completed
+from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, ReleaseError, UpgradeError
+from ansible_collections.observability.stack.plugins.plugin_utils import _signatures
+
+needs_gpg = pytest.mark.skipif(not (shutil.which("gpg") and shutil.which("gpgv")), reason="there is no GnuPG here")
+LISTING = "a" * 64 + "  x-1.0.linux-amd64.tar.gz\n" + "- dashes are escaped in signed texts\n"
+LONG_AGO = "20200101T000000"
+
+
+class Keys:
+    """A GnuPG of the test's own, with keys that are made as they are asked for."""
+
+    def __init__(self, home: pathlib.Path, directory: pathlib.Path) -> None:
+        self.home = home
+        self.directory = directory
+        self.numbers = itertools.count()
+
+    def gpg(self, *arguments: str | pathlib.Path, at: str = "", stdin: str = "") -> str:
+        time_of = ["--faked-system-time", at] if at else []
+        options = ["--homedir", self.home, "--batch", "--yes", "--pinentry-mode", "loopback", "--passphrase", ""]
+        argv = list(map(str, ["gpg", *options, *time_of, *arguments]))
+        return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin, timeout=60).stdout
+
+    def make(self, name: str, *, expires: str = "never", at: str = "") -> str:
+        self.gpg("--quick-generate-key", name, "ed25519", "sign", expires, at=at)
+        lines = self.gpg("--with-colons", "--list-keys", f"={name}").splitlines()
+        return next(line.split(":")[9] for line in lines if line.startswith("fpr"))
+
+    def public(self, name: str, *, armor: bool = True, secret: bool = False) -> str:
+        path = self.directory / f"{name}-{armor}-{secret}"
+        export = "--export-secret-keys" if secret else "--export"
+        self.gpg(*(["--armor"] if armor else []), "--output", path, export, f"={name}")
+        return str(path)
+
+    def sign(self, name: str, path: pathlib.Path, *how: str, at: str = "") -> pathlib.Path:
+        """A signature of a file; detached if nothing else is asked for."""
+        made = self.directory / f"{path.name}.{name}.{next(self.numbers)}.asc"
+        self.gpg("--local-user", f"={name}", "--output", made, *(how or ("--armor", "--detach-sign")), path, at=at)
+        return made
+
+    def revoke(self, fingerprint: str) -> None:
+        revocation = self.home / "openpgp-revocs.d" / f"{fingerprint}.rev"
+        self.gpg("--import", stdin=revocation.read_text().replace(":-----BEGIN", "-----BEGIN"))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Keys]:
+    with tempfile.TemporaryDirectory(prefix="gpg", dir="/tmp") as home:  # a socket's path must be short
+        made = Keys(pathlib.Path(home), tmp_path_factory.mktemp("keys"))
+        for name in ("ours", "other", "revoked"):
+            fingerprint = made.make(name, at=LONG_AGO)
+        made.make("expired", expires="20200201T000000", at=LONG_AGO)
+        (made.directory / "list").write_text(LISTING)
+        made.sign("revoked", made.directory / "list").rename(made.directory / "list.revoked.asc")
+        made.revoke(fingerprint)
+        yield made
+        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+
+
+@pytest.fixture
+def listing(keys: Keys) -> pathlib.Path:
+    return keys.directory / "list"
+
+
+def refused(verify: t.Callable[[], t.Any]) -> str:
+    """The key of the error. It shows neither a key nor a signature, and is one line."""
+    with pytest.raises(UpgradeError) as failure:
+        verify()
+    text = str(failure.value)
+    assert "PGP" not in text.replace("OpenPGP", "")
+    assert "\n" not in text
+    assert len(text) < 300
+    return failure.value.key
+
+
+@needs_gpg
+@pytest.mark.parametrize("armor", [True, False])
+def test_a_file_that_a_pinned_key_signed_is_taken(keys: Keys, listing: pathlib.Path, armor: bool) -> None:
+    pinned = [keys.public("other", armor=not armor), keys.public("ours", armor=armor)]
+    signature = keys.sign("ours", listing)
+    signed = _signatures.verify_detached(str(listing), str(signature), keys=pinned)
+    assert f"fpr:::::::::{signed.key}:" in keys.gpg("--with-colons", "--list-keys", "=ours")
+    binary = keys.sign("ours", listing, "--detach-sign")
+    assert _signatures.verify_detached(str(listing), str(binary), keys=pinned) == signed
+
+
+@needs_gpg
+def test_a_signed_text_is_taken_without_what_stands_around_it(keys: Keys, listing: pathlib.Path) -> None:
+    pinned = [keys.public("ours")]
+    for how in (("--clearsign",), ("--armor", "--sign")):
+        signed = keys.sign("ours", listing, *how)
+        assert _signatures.verify_cleartext(str(signed), keys=pinned).content.decode() == LISTING
+    signed = keys.sign("ours", listing, "--clearsign")
+    signed.write_text(f"{'b' * 64}  x-1.0.linux-amd64.tar.gz\n\n{signed.read_text()}\n{'c' * 64}  y\n")
+    assert _signatures.verify_cleartext(str(signed), keys=pinned).content.decode() == LISTING
+
+
+@needs_gpg
+@pytest.mark.parametrize(
+    "signer, pinned, key",
+    [
+        ("other", ["ours"], "signature.unknown_key"),
+        ("expired", ["ours", "expired"], "signature.expired_key"),
+        ("revoked", ["ours", "revoked"], "signature.revoked_key"),
+    ],
+)
+def test_a_signature_of_any_other_key_is_refused(
+    keys: Keys, listing: pathlib.Path, signer: str, pinned: list[str], key: str
+) -> None:
+    at = LONG_AGO if signer == "expired" else ""
+    # What a key signed before it was revoked is refused as well: whoever has the key can date it back.
+    signature = listing.with_name("list.revoked.asc") if signer == "revoked" else keys.sign(signer, listing, at=at)
+    public = [keys.public(name) for name in pinned]
+    assert refused(lambda: _signatures.verify_detached(str(listing), str(signature), keys=public)) == key
+
+
+@needs_gpg
+def test_the_wrong_file_is_refused(keys: Keys, listing: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pinned, signature = [keys.public("ours")], keys.sign("ours", listing)
+    other = tmp_path / "other"
+    for content in (LISTING + " ", "", LISTING.upper()):
+        other.write_text(content)
+        assert refused(lambda: _signatures.verify_detached(str(other), str(signature), keys=pinned)) == "signature.bad"
+    signed = keys.sign("ours", listing, "--clearsign")
+    signed.write_text(signed.read_text().replace("amd64", "arm64"))
+    assert refused(lambda: _signatures.verify_cleartext(str(signed), keys=pinned)) == "signature.bad"
+
+
+@needs_gpg
+def test_what_is_no_signature_is_refused(keys: Keys, listing: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    pinned, nothing = [keys.public("ours")], tmp_path / "nothing.sig"
+    for content in (b"", b"<!DOCTYPE html>", b"\x00" * 99, pathlib.Path(pinned[0]).read_bytes()):
+        nothing.write_bytes(content)
+        key = refused(lambda: _signatures.verify_detached(str(listing), str(nothing), keys=pinned))
+        assert (content[:9], key) == (content[:9], "signature.missing")
+        assert refused(lambda: _signatures.verify_cleartext(str(nothing), keys=pinned)) == "signature.missing"
+    # A text that carries a good signature of itself says nothing about another file.
+    signed = keys.sign("ours", listing, "--clearsign")
+    with pytest.raises(ReleaseError):
+        _signatures.verify_detached(str(tmp_path / "nothing.sig"), str(signed), keys=pinned)
+    # Nor is a detached signature a signed text, even with the file that it is of beside it.
+    beside = tmp_path / "list.sig"
+    shutil.copy(keys.sign("ours", listing, "--detach-sign"), beside)
+    shutil.copy(listing, tmp_path / "list")
+    with pytest.raises(ReleaseError):
+        _signatures.verify_cleartext(str(beside), keys=pinned)
+
+
+@needs_gpg
+def test_each_signature_must_be_of_a_pinned_key(keys: Keys, listing: pathlib.Path) -> None:
+    both = keys.directory / "both"
+    both.write_bytes(b"".join(keys.sign(name, listing, "--detach-sign").read_bytes() for name in ("ours", "other")))
+    one, two = [keys.public("ours")], [keys.public("ours"), keys.public("other")]
+    assert refused(lambda: _signatures.verify_detached(str(listing), str(both), keys=one)) == "signature.unknown_key"
+    assert _signatures.verify_detached(str(listing), str(both), keys=two).key
+
+
+@needs_gpg
+def test_an_expired_signature_is_refused(keys: Keys, listing: pathlib.Path) -> None:
+    signature = keys.sign("ours", listing, "--default-sig-expire", "1d", "--detach-sign", at=LONG_AGO)
+    pinned = [keys.public("ours")]
+    assert (
+        refused(lambda: _signatures.verify_detached(str(listing), str(signature), keys=pinned)) == "signature.expired"
+    )
+
+
+@needs_gpg
+def test_a_sha1_signature_is_too_weak(keys: Keys, listing: pathlib.Path) -> None:
+    signature = keys.sign("ours", listing, "--digest-algo", "SHA1", "--detach-sign")
+    with pytest.raises(ReleaseError) as failure:
+        _signatures.verify_detached(str(listing), str(signature), keys=[keys.public("ours")])
+    assert failure.value.key in ("signature.unsupported", "signature.missing")
+
+
+@needs_gpg
+def test_gpg_does_where_there_is_no_gpgv(keys: Keys, listing: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNUPGHOME", str(keys.home))  # it has all keys, and none of them counts
+
+    def without_gpgv(argv: t.Sequence[str], **options: t.Any) -> Completed:
+        return Completed(None, "", "gpgv: not there") if argv[0] == "gpgv" else _command.run(argv, **options)
+
+    ours, other = [keys.public("ours")], [keys.public("other")]
+    signature, text = str(keys.sign("ours", listing)), str(keys.sign("ours", listing, "--clearsign"))
+    by_gpg = _signatures.verify_detached(str(listing), signature, keys=ours, run=without_gpgv)
+    assert by_gpg == _signatures.verify_detached(str(listing), signature, keys=ours)
+    by_gpg = _signatures.verify_cleartext(text, keys=ours, run=without_gpgv)
+    assert by_gpg == _signatures.verify_cleartext(text, keys=ours)
+    assert by_gpg.content.decode() == LISTING
+    for verify in (
+        lambda: _signatures.verify_detached(str(listing), signature, keys=other, run=without_gpgv),
+        lambda: _signatures.verify_cleartext(text, keys=other, run=without_gpgv),
+    ):
+        assert refused(verify) == "signature.unknown_key"
+
+
+def nowhere(argv: t.Sequence[str], **options: t.Any) -> Completed:
+    return Completed(None, "", f"{argv[0]}: No such file or directory")
+
+
+@needs_gpg
+def test_without_gnupg_the_error_says_what_to_install(keys: Keys, listing: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="install gpgv") as failure:
+        _signatures.verify_detached(str(listing), str(listing), keys=[keys.public("ours")], run=nowhere)
+    assert failure.value.key == "signature.no_verifier"
+
+
+# -- pinned keys -----------------------------------------------------------------------------------------------------
+
+
+@needs_gpg
+@pytest.mark.parametrize("armor", [True, False])
+def test_a_secret_key_is_never_pinned(keys: Keys, listing: pathlib.Path, armor: bool) -> None:
+    with pytest.raises(InputError, match="pin its public half") as failure:
+        _signatures.verify_detached(str(listing), str(listing), keys=[keys.public("ours", armor=armor, secret=True)])
+    assert failure.value.key == "signature.bad_key"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no key", b"\x00\x00\x00 a keybox", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nx"]
+)
+def test_what_is_no_key_is_refused_with_its_path(tmp_path: pathlib.Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(InputError, match=f"{tmp_path}/key holds no OpenPGP public key"):
+        _signatures.verify_detached(str(tmp_path / "key"), str(tmp_path / "key"), keys=[str(tmp_path / "key")])
+
+
+def test_no_key_and_no_key_file_are_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(InputError, match="no key is pinned"):
+        _signatures.verify_detached(str(tmp_path / "x"), str(tmp_path / "x"), keys=[])
+    with pytest.raises(InputError, match="can't be read: No such file"):
+        _signatures.verify_detached(str(tmp_path / "x"), str(tmp_path / "x"), keys=[str(tmp_path / "y")])
+
+
+# -- sigstore --------------------------------------------------------------------------------------------------------
+
+IDENTITY = [
+    "--certificate-identity=https://github.com/x/y/.github/workflows/build.yml@refs/tags/v1",
+    "--certificate-oidc-issuer=https://token.actions.githubusercontent.com",
+    "--bundle=/x.bundle",
+]
+
+
+@pytest.fixture
+def cosign(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Callable[[str], pathlib.Path]:
+    """A stand-in for cosign, which isn't installed here: it keeps what it was asked, and answers as it is told."""
+
+    def make(answer: str) -> pathlib.Path:
+        program = tmp_path / "bin" / "cosign"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/asked\n{answer}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+        return tmp_path / "asked"
+
+    return make
+
+
+def test_cosign_is_asked_as_it_is_told(tmp_path: pathlib.Path, cosign: t.Callable[[str], pathlib.Path]) -> None:
+    asked = cosign("echo 'Verified OK' >&2")
+    for arguments in (IDENTITY, ["--key", "cosign.pub", "--signature", "x.sig", "--insecure-ignore-tlog"]):
+        _signatures.verify_cosign(str(tmp_path / "list"), arguments=arguments)
+        assert asked.read_text().splitlines() == ["verify-blob", *arguments, str(tmp_path / "list")]
+
+
+def test_what_cosign_refuses_is_refused_without_its_keys(
+    tmp_path: pathlib.Path, cosign: t.Callable[[str], pathlib.Path]
+) -> None:
+    cosign(f"echo 'error: no matching signatures: {'MFkwEwYH' * 12}==' >&2; exit 1")
+    with pytest.raises(ReleaseError, match=r"no matching signatures: \.\.\.") as failure:
+        _signatures.verify_cosign(str(tmp_path / "list"), arguments=IDENTITY)
+    assert failure.value.key == "signature.bad"
+    assert "MFkw" not in str(failure.value)
+
+
+@pytest.mark.parametrize("arguments", [[], IDENTITY[:1], IDENTITY[1:], [*IDENTITY, "--insecure-ignore-tlog"]])
+def test_anybodys_signature_is_none(tmp_path: pathlib.Path, arguments: list[str]) -> None:
+    with pytest.raises(InputError) as failure:
+        _signatures.verify_cosign(str(tmp_path / "list"), arguments=arguments)
+    assert failure.value.key == "signature.no_keys"
+
+
+def test_without_cosign_the_error_says_so(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InputError, match="Install cosign") as failure:
+        _signatures.verify_cosign(str(tmp_path / "list"), arguments=IDENTITY, run=nowhere)
+    assert failure.value.key == "signature.no_verifier"
