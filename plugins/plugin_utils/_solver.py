@@ -882,7 +882,7 @@ def solve(parts: list[Part], rules: list[Rule]) -> Solution:
     names = {name for part in parts for name in (part.component, *part.depends_on)}
     check(rules, {}, names | {name for rule in rules for name in (rule.component, rule.needs)})
     known: dict[_Group, _Settled] = {}
-    sequences: list[list[tuple[t.Any, Step]]] = []
+    sequences: list[list[tuple[_Key, Step]]] = []
     conflicts: list[Conflict] = []
     warnings: list[Violation] = []
     for members in _groups(parts, rules):
@@ -927,31 +927,32 @@ def _group(members: t.Mapping[str, Part], rules: list[Rule]) -> _Group:
     )
 
 
-def _placed(move: _Move, part: Part) -> tuple[t.Any, Step]:
-    key = (part.rank, _parse(move.version), part.stack, part.component)
-    return key, Step(part.stack, *move)
+_Key = tuple[t.Any, ...]
 
 
-def _merged(sequences: list[list[tuple[t.Any, Step]]]) -> list[Step]:
-    """All sequences as one: whichever begins with the lowest rank, then those that begin with the same."""
-    queue: list[tuple[t.Any, int, int]] = []
-    alike: dict[tuple[str, t.Any], list[tuple[int, int]]] = {}
+def _placed(move: _Move, part: Part) -> tuple[_Key, Step]:
+    return (part.rank, move.component, _parse(move.version)), Step(part.stack, *move)
 
-    def wait(number: int, place: int) -> None:
-        if place < len(sequences[number]):
-            key, step = sequences[number][place]
-            heapq.heappush(queue, (key, number, place))
-            alike.setdefault((step.component, key[1]), []).append((number, place))
 
-    for number in range(len(sequences)):
-        wait(number, 0)
+def _merged(sequences: list[list[tuple[_Key, Step]]]) -> list[Step]:
+    """All sequences as one: of what they begin with the lowest rank, then the older version; in all stacks at once."""
+    left = [iter(sequence) for sequence in sequences]
+    queue: list[_Key] = []
+    heads: dict[_Key, list[tuple[str, int, Step]]] = {}
+
+    def wait(number: int) -> None:
+        for key, step in itertools.islice(left[number], 1):
+            if key not in heads:
+                heapq.heappush(queue, key)
+            heads.setdefault(key, []).append((step.stack, number, step))
+
+    for number in range(len(left)):
+        wait(number)
     steps: list[Step] = []
     while queue:
-        key, number, place = heapq.heappop(queue)
-        same = alike.pop((sequences[number][place][1].component, key[1]), [])
-        for each, its_place in sorted(same, key=lambda head: sequences[head[0]][head[1]][1].stack):
-            steps.append(sequences[each][its_place][1])
-            wait(each, its_place + 1)
+        for _stack, number, step in sorted(heads.pop(heapq.heappop(queue))):
+            steps.append(step)
+            wait(number)
     return steps
 
 
@@ -965,7 +966,7 @@ def _conflict(found: _Found, members: t.Mapping[str, Part]) -> Conflict:
     message = broken or f"no order of steps keeps {_listed([_quoted(rule) for rule in blame.rules])}"
     if not broken and blame.after:
         message += f", as {_listed([f'{one} depends on {other}' for one, other in blame.after])}"
-    return Conflict(stack, blame.rules, message, found.change, found.parts)
+    return Conflict(stack, blame.rules, _line(message), found.change, found.parts)
 
 
 def _violations(settled: _Settled, members: t.Mapping[str, Part]) -> t.Iterator[Violation]:
