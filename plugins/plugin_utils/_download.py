@@ -26,6 +26,7 @@ import random
 import shutil
 import time
 import typing as t
+import zlib
 
 from ansible.utils.display import Display
 
@@ -38,6 +39,7 @@ _CHUNK = 1 << 20
 _GAINED = 1 << 20
 _TELL_SECONDS, _TELL_BYTES = 10, 100 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_GZIP = b"\x1f\x8b"
 _WEB_PAGE = (b"<!doctype html", b"<html")
 
 T = t.TypeVar("T")
@@ -197,9 +199,18 @@ def read_text(
                 meter.add(len(piece))
         if len(data) < (response.length or 0):
             raise TransferError(_cut_off(url, len(data), response.length), again=True)
-        return data.decode("utf-8", "replace")
+        return _plain(bytes(data), most).decode("utf-8", "replace")
 
     return persistently(attempt, limits=limits, tools=tools)
+
+
+def _plain(data: bytes, most: int) -> bytes:
+    """A text that was compressed on the way although it must not; nothing if it is damaged."""
+    if not data.startswith(_GZIP):
+        return data
+    with contextlib.suppress(zlib.error):
+        return zlib.decompressobj(wbits=31).decompress(data, most)
+    return b""
 
 
 def persistently(

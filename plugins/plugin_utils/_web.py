@@ -32,6 +32,15 @@ _AGENT = "observability.stack"
 _REDIRECTS = 10
 _REDIRECTED = (301, 302, 303, 307, 308)
 _WORTH_A_RETRY = (408, 429, 500, 502, 503, 504)
+_NEVER_WORTH_A_RETRY = (
+    ValueError,
+    http.client.InvalidURL,
+    netrc.NetrcParseError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 _CONTENT_RANGE = re.compile(r"bytes[ \t]+(\d+)-(\d+)/(\d+|\*)")
 
 _REFUSALS = {
@@ -68,7 +77,8 @@ class Part(t.NamedTuple):
 
 def shown(url: str) -> str:
     """A URL for people: without its password and its query, which may hold a token."""
-    return _argv.redact_text(re.split("[?#]", url, maxsplit=1)[0])
+    text = _argv.redact_text(re.split("[?#]", url, maxsplit=1)[0])
+    return "".join(character for character in text if character.isprintable())
 
 
 def content_range(text: str | None) -> Part | None:
@@ -200,8 +210,9 @@ def _misled(url: str, where: str) -> TransferError:
 
 def _refusal(exc: urllib.error.HTTPError, *, asked: str, url: str, now: float) -> TransferError:
     key, hint = _REFUSALS.get(exc.code, ("release.unavailable", "try again, or set upgrade_release_mirror"))
+    name = http.client.responses.get(exc.code, "")
     return TransferError(
-        ReleaseError(f"{_named(asked, url)} answered {exc.code} {exc.reason}: {hint}", key=key),
+        ReleaseError(f"{_named(asked, url)} answered {exc.code} {name}".rstrip() + f": {hint}", key=key),
         again=exc.code in _WORTH_A_RETRY,
         after=retry_after(exc.headers.get("Retry-After"), now=now),
     )
@@ -233,8 +244,8 @@ def _no_answer(name: str, exc: Exception, reason: Exception) -> TransferError:
             f"{name} is silent: {text}. Try again, or set upgrade_release_mirror", key="release.stalled"
         )
         return TransferError(error, again=True)
-    never = isinstance(reason, (ValueError, http.client.InvalidURL, netrc.NetrcParseError))
     error = ReleaseError(
-        f"{name} can't be fetched: {text}. Without internet, set upgrade_release_mirror", key="release.unavailable"
+        f"{name} can't be fetched: {text}. Without internet, set upgrade_release_mirror",
+        key="release.not_found" if isinstance(reason, FileNotFoundError) else "release.unavailable",
     )
-    return TransferError(error, again=not never)
+    return TransferError(error, again=not isinstance(reason, _NEVER_WORTH_A_RETRY))

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import http.server
 import ssl
 import threading
 import typing as t
 
+from ansible.module_utils import urls
 from ansible_collections.observability.stack.plugins.plugin_utils import _download
+
+if t.TYPE_CHECKING:
+    import pytest
 
 MODIFIED = "Thu, 01 Oct 2026 10:00:00 GMT"
 
@@ -215,6 +220,11 @@ def both(*faults: Fault) -> Fault:
             fault(reply)
 
     return change
+
+
+def one_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Ansible read the CA certificates once instead of for each request, which takes most of a test's time."""
+    monkeypatch.setattr(urls, "make_context", functools.cache(urls.make_context))
 
 
 class Hands:

@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import ReleaseError
 from ansible_collections.observability.stack.plugins.plugin_utils import _fetch
 from ansible_collections.observability.stack.tests.unit.support import Answer, Web, eventually, snapshot
-from ansible_collections.observability.stack.tests.unit.web_faults import Hands
+from ansible_collections.observability.stack.tests.unit.web_faults import Hands, one_context
 
 CONTENT = b"an archive" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -65,6 +65,7 @@ class Releases:
 @pytest.fixture
 def releases(web: Web, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Releases:
     monkeypatch.setenv("no_proxy", "*")
+    one_context(monkeypatch)
     return Releases(web, tmp_path / "cache")
 
 
