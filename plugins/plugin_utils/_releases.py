@@ -82,7 +82,7 @@ def answers(sources: t.Iterable[str], *, index: str | None = None, tell: bool = 
     found = dict(zip(wanted, _side_by_side(ask, wanted)))
     errors = [answer for answer in found.values() if isinstance(answer, UpgradeError)]
     if errors and not tell:
-        more = f" (and {len(errors) - 1} more sources can't be listed)" if len(errors) > 1 else ""
+        more = f" (sources that can't be listed: {len(errors)})" if len(errors) > 1 else ""
         raise type(errors[0])(f"{errors[0]}{more}", key=errors[0].key)
     return {source: _told(source, answer) for source, answer in found.items()}
 
@@ -220,11 +220,13 @@ def from_index(path: str) -> dict[str, Answer]:
     """The answers that a file has in store, by source.
 
     It is YAML or JSON: for each source a list of versions, or of dictionaries with C(version), C(date) and
-    C(prerelease), or an answer as it was given here.
+    C(prerelease), or an answer as it was given here. What the playbook C(check) keeps has one in it, as C(index).
 
     :raises InputError: naming the file, the place in it, and what must stand there.
     """
     data = _load(path)
+    if isinstance(data, Mapping) and "index" in data:  # what the playbook check keeps
+        data = data["index"]
     if not isinstance(data, Mapping):
         raise _must_be(path, data, "a dictionary of sources, {'github:prometheus/prometheus': ['3.5.3']}")
     index = {}

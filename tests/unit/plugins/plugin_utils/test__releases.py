@@ -599,7 +599,7 @@ def test_an_error_is_raised_or_told(ask: Asker) -> None:
     with pytest.raises(ReleaseError) as failure:
         _releases.answers(sources, **options(ask))
     assert "/repos/a/b/releases answered 404: there is no project a/b, or it needs a token" in str(failure.value)
-    assert str(failure.value).endswith(" (and 2 more sources can't be listed)")
+    assert str(failure.value).endswith(" (sources that can't be listed: 3)")
     assert failure.value.key == "release.not_found"
     found = _releases.answers(sources, tell=True, **options(ask))
     assert found[SOURCE]["releases"] == FOUND
