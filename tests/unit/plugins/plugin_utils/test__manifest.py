@@ -236,13 +236,13 @@ def test_one_changed_byte_is_enough(site: Site, where: float, change: int, of_si
     place = int(where * len(content))
     path.write_bytes(content[:place] + bytes([content[place] ^ change]) + content[place + 1 :])
     try:
-        loaded = site.load()
+        site.load()
+        key = ""
     except ReleaseError as exc:
-        loaded = None
         key = exc.key
     path.write_bytes(content)
-    # Armor has white space, and letters that end in bits that nobody reads.
-    assert of_signature if loaded else key in ("manifest.bad_signature", "manifest.unknown_key")
+    # Armor has white space, and letters that end in bits that nobody reads: not each change of it is one.
+    assert key in ("manifest.bad_signature", "manifest.unknown_key", *([""] if of_signature else []))
 
 
 @pytest.mark.parametrize(
