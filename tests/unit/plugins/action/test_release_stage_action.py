@@ -103,6 +103,15 @@ def test_a_mirror_stands_in(release: Release) -> None:
     assert release.stage(**url, mirror=release.web.url)["fetched"] is True
 
 
+def test_of_several_mirrors_the_next_one_is_asked_and_the_operator_told(
+    release: Release, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = {"url": f"https://github.invalid/{NAME}.tar.gz", "checksums": "https://github.invalid/sums"}
+    assert release.stage(**url, mirror=[f"{release.web.url}/none", release.web.url])["fetched"] is True
+    assert release.web.asked == ["/none/sums", "/sums", f"/none/{NAME}.tar.gz", f"/{NAME}.tar.gz"]
+    assert "/none/sums answered 404" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("path", "answer", "key", "says"),
     [
