@@ -6,12 +6,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import typing as t
 
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _catalog, _planner, _report
+from ..plugin_utils import (
+    _catalog,
+    _check,
+    _estimate,
+    _planner,
+    _report,
+    _report_plan,
+    _rollback,
+    _steps,
+    _windows,
+)
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -34,39 +45,42 @@ def _explained(name: str, function: t.Callable[..., t.Any]) -> t.Callable[..., t
     return wrapped
 
 
-def _intent(versions: dict[str, str], phases: list[str] | None, only: list[str] | None) -> _planner.Intent:
-    return _planner.Intent(dict(versions), list(phases or _planner.PHASES), list(only or []))
-
-
-def plan_host(
-    survey: Data,
-    host: str,
-    versions: dict[str, str],
-    overrides: Data | None = None,
-    components: Data | None = None,
-    phases: list[str] | None = None,
-    only: list[str] | None = None,
+def plan_upgrade(
+    surveys: Data,
+    wishes: Data,
+    releases: Data | None = None,
+    mirror: str | None = None,
+    hold: bool = False,
+    waves: list[t.Any] | None = None,
+    state_dir: str | None = None,
 ) -> Data:
-    catalog = _catalog.load(overrides=overrides, components=components)
-    return _planner.plan_host(host, survey, catalog, _intent(versions, phases, only))
+    plan = _planner.plan_upgrade(surveys, wishes, answers=releases, mirror=mirror, hold=hold, waves=waves)
+    return {**plan, "backup_dir": f"{state_dir}/backups"} if state_dir else plan
 
 
-def plan_rollback(
-    survey: Data,
-    host: str,
-    to: str,
-    kinds: list[str] | None = None,
-    overrides: Data | None = None,
-    components: Data | None = None,
-    phases: list[str] | None = None,
-    only: list[str] | None = None,
-) -> Data:
-    catalog, intent = _catalog.load(overrides=overrides, components=components), _intent({}, phases, only)
-    return _planner.plan_rollback(host, survey, catalog, intent, to=to, kinds=list(kinds or ["binary"]))
+def plan_rollback(surveys: Data, wishes: Data, to: str, kinds: list[str] | None = None) -> Data:
+    return _rollback.plan_rollback(surveys, wishes, to=to, kinds=list(kinds or ["binary"]))
 
 
-def plan_fleet(plans: list[Data], phases: list[str] | None = None, kind: str = "upgrade", to: str = "") -> Data:
-    return _planner.plan_fleet(list(plans), phases=list(phases or _planner.PHASES), kind=kind, to=to)
+def saved_plan(text: str, surveys: Data, wishes: Data, name: str) -> Data:
+    return _planner.reopen(text, surveys, wishes, name=name)
+
+
+def release_sources(surveys: Data, wishes: Data, mirror: str | None = None, every: bool = False) -> list[str]:
+    return _check.sources(surveys, wishes, mirror=mirror, every=every)
+
+
+def check(surveys: Data, wishes: Data, releases: Data, mirror: str | None = None) -> Data:
+    return _check.check(surveys, wishes, answers=releases, mirror=mirror)
+
+
+def window_status(windows: list[Data]) -> Data:
+    status = _windows.status(_windows.read(windows), dt.datetime.now(tz=dt.timezone.utc))
+    return {"open": status.open, "text": _windows.shown(status)}
+
+
+def version_bumps(documents: Data, overrides: Data | None = None, components: Data | None = None) -> str:
+    return _report_plan.bumps(documents, _catalog.load(overrides=overrides, components=components))
 
 
 def probe_targets(
@@ -74,22 +88,30 @@ def probe_targets(
 ) -> list[Data]:
     catalog = _catalog.load(overrides=overrides, components=components)
     return [
-        _planner.probe_target(name, facts, catalog[name], version=facts["version"])
+        _steps.probe_target(name, facts, catalog[name], version=facts["version"])
         for name, facts in survey["components"].items()
         if facts["installed"] and facts["unit"] and (not only or name in only)
     ]
 
 
 _FILTERS: dict[str, t.Callable[..., t.Any]] = {
-    "plan_host": plan_host,
+    "release_sources": release_sources,
+    "check": check,
+    "check_table": _report_plan.check,
+    "check_problems": _check.problems,
+    "plan_upgrade": plan_upgrade,
     "plan_rollback": plan_rollback,
-    "plan_fleet": plan_fleet,
+    "plan_urls": _estimate.urls,
+    "plan_sizes": _estimate.with_sizes,
+    "plan_problems": _planner.problems,
+    "plan_table": _report_plan.plan,
+    "saved_plan": saved_plan,
     "host_phases": _planner.host_phases,
-    "plan_blockers": _planner.blockers,
-    "swap_files": _planner.swap_files,
-    "plan_table": _report.plan,
+    "missing_steps": _planner.missing_steps,
+    "window_status": window_status,
+    "swap_files": _steps.swap_files,
     "probe_targets": probe_targets,
-    "restore_points": _planner.restore_points,
+    "restore_points": _rollback.restore_points,
     "restore_point_table": _report.restore_points,
     "status_table": _report.status,
     "health_table": _report.health,
@@ -97,6 +119,7 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "lock_table": _report.locks,
     "record_problems": _report.record_problems,
     "outcome_table": _report.outcome,
+    "version_bumps": version_bumps,
     "failure": _report.failure,
     "failure_text": _report.failures,
 }

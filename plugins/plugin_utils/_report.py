@@ -17,15 +17,15 @@ from ..module_utils._state import ACTIVE
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
-_WIDTH = 80
+WIDTH = 80
 _HOSTS_SHOWN = 3
-_NOTHING = "-"
+NOTHING = "-"
 _BAR = 20
 
 
 def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[str]:
     """Rows under a header, each column as wide as its widest cell; what isn't known is a dash."""
-    cells = [list(header), *[[_NOTHING if cell is None else str(cell) for cell in row] for row in rows]]
+    cells = [list(header), *[[NOTHING if cell is None else str(cell) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
 
@@ -36,46 +36,12 @@ def hosts(names: t.Sequence[str]) -> str:
     return shown if len(names) <= _HOSTS_SHOWN else f"{shown}, +{len(names) - _HOSTS_SHOWN} more"
 
 
-def plan(document: Data) -> str:
-    """What a plan does, on which hosts, and what is to be known before."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for row in document["rows"]:
-        here, running = row["installed"], row["running"]
-        if not row["proven"]:
-            here = f"{here} (unproven)"
-        elif running not in (None, here):
-            here = f"{here} (runs {running})"
-        goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ") or "nothing to do"
-        groups.setdefault((row["component"], here or _NOTHING, goal), []).append(row["host"])
-    count = sum(len(steps) for steps in document["hosts"].values())
-    title = f"Plan {document['digest'][:12]}: {_count(count, 'step')} on {_count(len(document['hosts']), 'host')}"
-    rows = [(*key, hosts(group)) for key, group in groups.items()]
-    lines = [title, "", *table(("COMPONENT", "NOW", "TO", "HOSTS"), rows), *_findings(document["findings"])]
-    return "\n".join(lines)
+def wrap(text: str, indent: str = "  ") -> list[str]:
+    """A text in lines of a terminal, indented."""
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def _findings(findings: list[Data]) -> list[str]:
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for finding in findings:
-        if finding["key"].endswith(".not_installed"):
-            continue
-        told = (finding["severity"], finding["key"], finding["message"], finding["fix"])
-        groups.setdefault(told, []).append(finding["host"])
-    lines = []
-    for (severity, key, message, fix), group in sorted(groups.items(), key=_by_severity):
-        lines += ["", f"{severity}: {key} ({hosts(group)})", *_wrap(message), *_wrap(f"-> {fix}")]
-    return lines
-
-
-def _by_severity(item: tuple[tuple[str, ...], list[str]]) -> tuple[int, str]:
-    return ("blocker", "warning", "skipped", "info").index(item[0][0]), item[0][1]
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
@@ -87,7 +53,7 @@ def status(surveys: dict[str, Data]) -> str:
         records = (survey["state"] or {}).get("components", {})
         installed = {name for name, facts in survey["components"].items() if facts["installed"]}
         state = _upgrade(upgrade, survey)
-        for place, name in enumerate(sorted(installed | set(records)) or [_NOTHING]):
+        for place, name in enumerate(sorted(installed | set(records)) or [NOTHING]):
             facts, record = survey["components"].get(name, {}), records.get(name, {})
             shown = (host, state) if place == 0 else ("", "")
             rows.append((*shown, name, facts.get("version"), facts.get("running"), _last(record, facts)))
@@ -133,7 +99,7 @@ def _last(record: Data, facts: Data) -> str:
     if facts.get("restart_pending"):
         return "restart pending"
     if not record:
-        return _NOTHING
+        return NOTHING
     text = f"{record['state']} {record.get('to_version') or ''}".rstrip()
     attempts = record.get("attempts", 0)
     return f"{text} (attempt {attempts})" if attempts > 1 else text
@@ -144,7 +110,7 @@ def _errors(surveys: dict[str, Data]) -> list[str]:
     for host, survey in surveys.items():
         for name, record in ((survey["state"] or {}).get("components", {})).items():
             if record.get("last_error"):
-                lines += ["", f"{host} {name}: {record.get('outcome')}", *_wrap(record["last_error"].splitlines()[0])]
+                lines += ["", f"{host} {name}: {record.get('outcome')}", *wrap(record["last_error"].splitlines()[0])]
     return lines
 
 

@@ -49,7 +49,7 @@ from ansible_collections.observability.stack.plugins.modules import (
     service_restart,
     upgrade_state,
 )
-from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _planner
+from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _planner, _rollback, _steps
 from ansible_collections.observability.stack.tests.unit.crash import FAULTS, Fault, Point, Points, in_child
 from ansible_collections.observability.stack.tests.unit.support import (
     CAP_NET_RAW,
@@ -60,6 +60,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     sha256,
     snapshot,
 )
+from ansible_collections.observability.stack.tests.unit.surveys import shown, wished
 
 COMPONENT = "prometheus"
 PROGRAMS = ("prometheus", "promtool")
@@ -369,13 +370,10 @@ class Play:
         return {"steps": self.steps, "errors": self.errors}
 
     def _plan(self, survey: Data) -> Data:
-        command, catalog = self.command, self.host.catalog
+        command, wish = self.command, wished()._replace(catalog=self.host.catalog)
         if command.back_to:
-            intent = _planner.Intent({}, list(_planner.PHASES), [])
-            kinds = ["binary"]
-            return _planner.plan_rollback("h", survey, catalog, intent, to=command.back_to, kinds=kinds)
-        intent = _planner.Intent({COMPONENT: command.version}, list(_planner.PHASES), [])
-        return _planner.plan_host("h", survey, catalog, intent)
+            return shown(_rollback.plan_host("h", survey, wish, to=command.back_to, kinds=["binary"]))
+        return shown(_planner.plan_host("h", survey, wish._replace(versions={COMPONENT: command.version})))
 
     def _phase(self, steps: Data) -> None:
         """roles/upgrade/tasks/phase.yml"""
@@ -400,7 +398,7 @@ class Play:
                 **{name: step[name] for name in ("unit", "kinds", "keep")},
                 guard={**GUARD, "target": {**step["target"], "version": step["from"]}},
                 from_version=step["from"],
-                files=_planner.swap_files(step, staged),
+                files=_steps.swap_files(step, staged),
             )
             self._restart(step)
             self._prove(step["target"], component=step["component"])

@@ -46,7 +46,7 @@ from ansible_collections.observability.stack.plugins.modules import (
     upgrade_state,
     upgrade_state_info,
 )
-from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _planner, _run, _versions
+from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _run, _versions
 from ansible_collections.observability.stack.tests.unit.plugins import conftest as fixtures
 from ansible_collections.observability.stack.tests.unit.support import (
     CAP_NET_RAW,
@@ -61,7 +61,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     sha256,
     snapshot,
 )
-from ansible_collections.observability.stack.tests.unit.surveys import facts, survey
+from ansible_collections.observability.stack.tests.unit.surveys import drafted, facts, survey
 
 call, state_dir, systemd = fixtures.call, fixtures.state_dir, fixtures.systemd
 
@@ -471,8 +471,7 @@ def test_s1_1_the_plan_goes_on_with_it_wherever_it_was_left(evidence: str) -> No
         records={"node_exporter": record},
         unfinished={"node_exporter": evidence},
     )
-    intent = _planner.Intent({"node_exporter": "1.9.0"}, list(_planner.PHASES), [])
-    planned = _planner.plan_host("host1", found, _catalog.load(), intent)
+    planned = drafted(found, {"node_exporter": "1.9.0"})
     assert list(planned["steps"]) == [NODE.key]
 
 
@@ -484,8 +483,7 @@ def test_s1_1_what_could_not_be_undone_is_not_taken_for_done() -> None:
     records = {"node_exporter": record}
     unfinished = _store.unfinished(records)
     found = survey({"node_exporter": facts("node_exporter", "1.9.0")}, records=records, unfinished=unfinished)
-    intent = _planner.Intent({"node_exporter": "1.9.0"}, list(_planner.PHASES), [])
-    planned = _planner.plan_host("host1", found, _catalog.load(), intent)
+    planned = drafted(found, {"node_exporter": "1.9.0"})
     assert list(planned["steps"]) == [NODE.key]
 
 
@@ -628,10 +626,7 @@ def test_s1_8_what_is_not_installed_is_not_upgraded(host: Host) -> None:
     (host.bin / "node_exporter").unlink()
     assert failed(host.swap(), "swap.nothing_to_replace")
     assert not (host.bin / "node_exporter").exists()
-    intent = _planner.Intent({"node_exporter": "1.9.0"}, list(_planner.PHASES), [])
-    planned = _planner.plan_host(
-        "host1", survey({"node_exporter": facts("node_exporter", None)}), _catalog.load(), intent
-    )
+    planned = drafted(survey({"node_exporter": facts("node_exporter", None)}), {"node_exporter": "1.9.0"})
     assert (planned["steps"], [finding["key"] for finding in planned["findings"]]) == (
         {},
         ["node_exporter.not_installed"],

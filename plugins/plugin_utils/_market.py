@@ -1,0 +1,74 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Controller, pure. Which releases of a component one can have: those that were listed, or those that are known."""
+
+from __future__ import annotations
+
+import typing as t
+
+from . import _policy, _sources, _versions
+
+if t.TYPE_CHECKING:
+    Data = dict[str, t.Any]
+
+
+class Offer(t.NamedTuple):
+    """The releases of a component, newest first, each with C(version), C(date) and C(prerelease).
+
+    ``source`` says where they are listed; it is none if nobody was asked.
+    """
+
+    releases: list[Data]
+    source: str | None
+    note: str | None
+    error: str | None
+    choices: dict[t.Any, _policy.Choice]
+    """What was chosen of it already, so that a fleet of equal hosts chooses once."""
+
+    @property
+    def versions(self) -> list[str]:
+        return [release["version"] for release in self.releases]
+
+    def date(self, version: str) -> str | None:
+        """The day of a release, as C(2026-11-21); none if it isn't known."""
+        plain = (release["date"] for release in self.releases if _versions.compare(release["version"], version) == 0)
+        return next(plain, None)
+
+
+class Market:
+    """What the sources answered. One that lists a directory knows all there is; others tell their newest releases."""
+
+    def __init__(self, answers: Data | None = None, *, mirror: str | None = None) -> None:
+        self._answers = answers or {}
+        self._mirror = mirror
+        self._offers: dict[str, Offer] = {}
+
+    def source(self, entry: Data) -> str:
+        return _sources.source_of(entry, self._mirror)
+
+    def offer(self, entry: Data) -> Offer:
+        """What one can have of a component."""
+        source = self.source(entry)
+        key = f"{entry['name']} {source} {entry['known_releases']}"
+        if key not in self._offers:
+            self._offers[key] = self._offer(entry, source)
+        return self._offers[key]
+
+    def _offer(self, entry: Data, source: str) -> Offer:
+        answer = self._answers.get(source)
+        listed = list(answer["releases"]) if answer else []
+        there = {release["version"] for release in listed}
+        if not listed or not source.startswith("http"):
+            listed += [
+                {"version": version, "date": None, "prerelease": _versions.is_prerelease(version)}
+                for version in entry["known_releases"]
+                if version not in there
+            ]
+        listed.sort(key=lambda release: _versions.parse(release["version"]), reverse=True)
+        answer = answer or {}
+        return Offer(listed, source if answer else None, answer.get("note"), answer.get("error"), {})

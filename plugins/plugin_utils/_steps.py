@@ -1,0 +1,236 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Controller, pure. Steps: each holds all that is needed to carry it out. And what is known of taking them."""
+
+from __future__ import annotations
+
+import posixpath
+import typing as t
+
+from ..module_utils._state import Step
+from . import _versions
+
+if t.TYPE_CHECKING:
+    from ._subject import Subject
+
+    Data = dict[str, t.Any]
+
+
+def steps(subject: Subject, hops: list[str]) -> tuple[list[Data], list[Data]]:
+    """One step for each version on the way, and what speaks for or against them.
+
+    There are no steps at all where one of them has no release.
+    """
+    found: list[Data] = []
+    findings: list[Data] = []
+    here = subject.origin
+    for version in hops:
+        release = _release(subject, version)
+        if release is None:
+            return [], [*findings, _no_release(subject, version)]
+        findings.extend(_warnings(subject, here, version))
+        found.append(step(subject, here, version, target=hops[-1], stage=release))
+        here = version
+    return found, findings
+
+
+def step(subject: Subject, here: str, version: str, *, target: str, stage: Data) -> Data:
+    """One step, with all that carrying it out takes."""
+    facts, entry = subject.facts, subject.entry
+    in_place = facts["version"] == version and subject.unfinished in (None, "new")
+    source = subject.record.get("restored_from") if subject.record.get("to_version") == version else None
+    return {
+        "key": Step(subject.name, version).key,
+        "component": subject.name,
+        "phase": entry["phase"],
+        "order": entry["order"],
+        "from": here,
+        "to": version,
+        "reason": _reason(subject, version, target),
+        "unit": facts["unit"],
+        "binary": facts["binary"],
+        "stage": None if in_place or source else stage,
+        "backup_id": source,
+        "kinds": ["binary"],
+        "files": [{"name": file["name"], "dest": file["path"]} for file in facts["files"]],
+        "keep": _keep(subject),
+        "rollback_floor": _floor(subject, here, version),
+        "target": probe_target(subject.name, facts, entry, version=version),
+        "probe_timeout": entry["probe_timeout"],
+        "probe_window": entry["probe_window"],
+    }
+
+
+def _reason(subject: Subject, version: str, target: str) -> str:
+    if subject.unfinished and subject.record.get("to_version") == version:
+        return "an earlier run was cut off here"
+    if subject.unclosed and subject.record["to_version"] == version:
+        return "an earlier run was cut off after it"
+    if subject.facts["restart_pending"] and subject.facts["version"] == version:
+        return "on disk already, but a restart was lost"
+    return "wanted" if version == target else f"a stage on the way to {target}"
+
+
+def _release(subject: Subject, version: str) -> Data | None:
+    """Where a version's archive is, and what to take out of it."""
+    entry = subject.entry
+    era = _era(entry, version)
+    token = era["architectures"].get(subject.facts["architecture"]) if era else None
+    if era is None or token is None:
+        return None
+    values = {"version": version, "arch": token}
+    wanted = {file["name"] for file in subject.facts["files"]}
+    return {
+        "url": era["url"].format(**values),
+        "checksums": era["checksums"].format(**values),
+        "members": {name: path.format(**values) for name, path in era["members"].items() if name in wanted},
+        "version_args": entry["version_args"],
+        "architecture": subject.facts["architecture"],
+    }
+
+
+def _era(entry: Data, version: str) -> Data | None:
+    return next((era for era in entry["releases"] if _versions.matches(version, era["when"])), None)
+
+
+def _no_release(subject: Subject, version: str) -> Data:
+    era = _era(subject.entry, version)
+    known = ", ".join(sorted(era["architectures"])) if era else "no architecture"
+    message = f"{subject.name} {version} isn't released for {subject.facts['architecture']}, only for {known}"
+    return subject.finding("no_release", "blocker", message, "wish for another version")
+
+
+def _keep(subject: Subject) -> Data:
+    """What a restore point keeps beside the programs."""
+    facts = subject.facts
+    data = facts["data"]
+    return {
+        "unit": facts["unit_files"],
+        "config": [path for path in (facts["config"], facts["web_config"]) if path],
+        "state": [posixpath.join(data, path) for path in subject.entry["state_paths"]] if data else [],
+    }
+
+
+# -- what is known of a step --------------------------------------------------------------------------------------
+
+
+def _warnings(subject: Subject, here: str, version: str) -> list[Data]:
+    """What is known, as data, of going from one version to another with the flags and variables that the unit sets."""
+    return [
+        *vulnerable(subject, version),
+        *_removed(subject, version, "removed_flags", "flag", subject.facts["flags"]),
+        *_removed(subject, version, "removed_environment", "variable", subject.facts["environment"]),
+        *_crossed(subject, here, version),
+        *_noted(subject, here, version),
+    ]
+
+
+def vulnerable(subject: Subject, version: str) -> list[Data]:
+    """Known vulnerabilities of a version. They are no blockers: the version in use may have more of them."""
+    findings = []
+    for advisory in subject.entry["advisories"]:
+        if advisory["kind"] == "vulnerable" and _versions.matches(version, advisory["versions"]):
+            message = f"{subject.name} {version} is known to be vulnerable: {advisory['reason']}"
+            fix = f"wish for {advisory['fixed_in']} or newer" if advisory["fixed_in"] else "wish for another version"
+            told = f"{fix} ({advisory['reference']})" if advisory["reference"] else fix
+            findings.append(subject.finding("vulnerable_version", "warning", message, told))
+    return findings
+
+
+def _removed(subject: Subject, version: str, field: str, what: str, present: t.Collection[str]) -> list[Data]:
+    """Flags or variables of the unit that the version doesn't know any more."""
+    findings = []
+    for removal in subject.entry[field]:
+        name = removal[what]
+        ended = removal.get("until") and _versions.compare(version, removal["until"]) >= 0
+        if name not in present or _versions.compare(version, removal["since"]) < 0 or ended:
+            continue
+        if any(flag in subject.facts["flags"] for flag in removal.get("unless_flags", [])):
+            continue
+        shown = f"--{name}" if what == "flag" else name
+        message = f"{subject.facts['unit']} sets {shown}, which was removed in {removal['since']}"
+        findings.append(subject.finding(f"removed.{name}", removal["level"], message, removal["use"]))
+    return findings
+
+
+def _floor(subject: Subject, here: str, version: str) -> Data | None:
+    """The floor that a step crosses: how far one can go back after it, and whether that is as far as before it."""
+    for floor in subject.entry["rollback_floors"]:
+        if _versions.matches(version, floor["from"]) and not _versions.matches(here, floor["from"]):
+            reversible = _versions.matches(here, floor["floor"])
+            return {"versions": floor["floor"], "reason": floor["reason"], "reversible": reversible}
+    return None
+
+
+def _crossed(subject: Subject, here: str, version: str) -> list[Data]:
+    """That there is no way back, or that it ends earlier; and the copy to make before, where one helps."""
+    floor = _floor(subject, here, version)
+    if floor is None:
+        return []
+    message = f"from {version} the way back ends at {floor['versions']}: {floor['reason']}"
+    if floor["reversible"]:
+        fix = f"nothing, if {here} may be the oldest version to go back to"
+        return [subject.finding("rollback_floor", "info", message, fix)]
+    paths = _keep(subject)["state"]
+    if not paths or not subject.entry["stopped_state"]:
+        return [subject.finding("rollback_floor", "warning", message, "keep a copy of its data first")]
+    unit = subject.facts["unit"]
+    fix = f"before it: systemctl stop {unit}; copy {', '.join(paths)}; systemctl start {unit}"
+    return [subject.finding("stopped_backup", "warning", f"{message}. Only a copy made while it is stopped helps", fix)]
+
+
+def _noted(subject: Subject, here: str, version: str) -> list[Data]:
+    return [
+        subject.finding("note", "info", f"{note['since']}: {note['message']}", note["reference"])
+        for note in subject.entry["notes"]
+        if _versions.compare(here, note["since"]) < 0 <= _versions.compare(version, note["since"])
+    ]
+
+
+def below_floor(subject: Subject, version: str) -> list[Data]:
+    """That an older version can't read what the one in use has written."""
+    findings = []
+    here = subject.facts["version"]
+    for floor in subject.entry["rollback_floors"]:
+        if _versions.matches(here, floor["from"]) and not _versions.matches(version, floor["floor"]):
+            message = f"{version} is below {floor['floor']}, where the way back ends: {floor['reason']}"
+            findings.append(subject.finding("below_floor", "warning", message, "keep a copy of its data first"))
+    return findings
+
+
+# -- what proves it -----------------------------------------------------------------------------------------------
+
+
+def probe_target(name: str, facts: Data, entry: Data, *, version: str | None) -> Data:
+    """What must hold of a component that is healthy, for health_probe."""
+    probes: list[Data] = [{"kind": "systemd"}, {"kind": "process"}]
+    for probe in entry["probes"]:
+        path = facts["metrics_path"] if probe["path"] == entry["metrics_path"] else probe["path"]
+        status = [*probe["status"], 401] if facts["protected"] else probe["status"]
+        probes.append({"kind": "http", "path": path, "status": status})
+    if entry["build_info"] and not facts["protected"]:
+        probes.append({"kind": "build_info", "path": facts["metrics_path"], "metrics": entry["build_info"]})
+    return {
+        "component": name,
+        "unit": facts["unit"],
+        "binary": facts["binary"],
+        "url": facts["url"],
+        "version": version,
+        "probes": probes,
+    }
+
+
+def swap_files(step: Data, staged: Data) -> list[Data]:
+    """The files to put in place: those that were staged, or what is in place already."""
+    proven = {file["name"]: file for file in staged.get("files") or []} if step["stage"] else {}
+    return [
+        {"src": proven[file["name"]]["path"], "dest": file["dest"], "sha256": proven[file["name"]]["sha256"]}
+        if file["name"] in proven
+        else {"src": file["dest"], "dest": file["dest"]}
+        for file in step["files"]
+    ]

@@ -1,0 +1,147 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Controller, pure. One component of one host, as a plan sees it, and what keeps it from being upgraded at all."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..module_utils import _version
+from ..module_utils._state import ACTIVE, Step
+
+if t.TYPE_CHECKING:
+    Data = dict[str, t.Any]
+
+
+class Subject(t.NamedTuple):
+    """One component of one host.
+
+    ``unfinished`` tells where an attempt left the files that was cut off; ``unclosed``, that the component was proven,
+    but its upgrade was cut off before it ended.
+    """
+
+    host: str
+    name: str
+    entry: Data
+    facts: Data
+    record: Data
+    unfinished: str | None
+    unclosed: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something of an earlier run, or of a person's work, is left to be done, whatever is on disk."""
+        return bool(self.unfinished or self.unclosed or self.facts.get("restart_pending"))
+
+    @property
+    def origin(self) -> str:
+        """The version that the way begins at: what was last proven, or runs.
+
+        What an attempt left on disk unproven is no place to begin at, and what was put on disk without a restart isn't
+        what the service's data and configuration have met.
+        """
+        if self.unfinished and self.record.get("from_version"):
+            return t.cast("str", self.record["from_version"])
+        if self.facts["restart_pending"] and self.facts["running"] not in (None, _version.UNKNOWN):
+            return t.cast("str", self.facts["running"])
+        return t.cast("str", self.facts["version"])
+
+    def finding(self, key: str, severity: str, message: str, fix: str) -> Data:
+        """Something the operator must know, with what to do about it. A C(blocker) stands in the way of the run."""
+        return finding(self.host, key, severity, message, fix, component=self.name)
+
+
+def finding(host: str, key: str, severity: str, message: str, fix: str, *, component: str | None = None) -> Data:
+    return {
+        "key": f"{component or 'host'}.{key}",
+        "severity": severity,
+        "component": component,
+        "host": host,
+        "message": message,
+        "fix": fix,
+    }
+
+
+def of_host(host: str, name: str, survey: Data, entry: Data) -> Subject:
+    """What was read of a component, and what is on record of it."""
+    state = survey.get("state") or {}
+    upgrade, record = state.get("upgrade", {}), state.get("components", {}).get(name, {})
+    steps = upgrade.get("steps", {})
+    ended = steps.get(Step(name, record.get("to_version", "")).key) == "succeeded" and "pending" not in steps.values()
+    return Subject(
+        host=host,
+        name=name,
+        entry=entry,
+        facts=survey["components"].get(name, {"installed": False}),
+        record=record,
+        unfinished=survey.get("unfinished", {}).get(name),
+        unclosed=ended and upgrade.get("state") in ACTIVE,
+    )
+
+
+def impossible(subject: Subject) -> Data | None:
+    """What keeps a component from being upgraded whatever anybody accepts; none if nothing does."""
+    facts, name = subject.facts, subject.name
+    if not facts["installed"]:
+        return _not_there(subject)
+    if facts["package"]:
+        package = facts["package"]
+        command = {"apt": "apt-get install --only-upgrade", "dnf": "dnf upgrade"}[package["manager"]]
+        message = f"{facts['binary']} belongs to the package {package['name']}, which would overwrite it"
+        return subject.finding("package_owned", "skipped", message, f"{command} {package['name']}")
+    if not facts["unit"]:
+        return subject.finding(
+            "no_unit",
+            "blocker",
+            f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])} is",
+            f"name its unit: upgrade_overrides: {{{name}: {{units: [...]}}}}",
+        )
+    if subject.entry["install"] != "files":
+        return subject.finding(
+            "not_files",
+            "blocker",
+            f"{name} is installed as a {subject.entry['install']}, which this version can't swap safely",
+            "install it from its package and upgrade that",
+        )
+    if facts["version"] == _version.UNKNOWN:
+        return subject.finding(
+            "unknown_version",
+            "blocker",
+            f"{facts['binary']} doesn't tell its version",
+            f"see what it prints; set upgrade_overrides: {{{name}: {{version_args: [[...]]}}}}",
+        )
+    return None
+
+
+def _not_there(subject: Subject) -> Data:
+    unit = subject.facts.get("unit")
+    if unit:
+        return subject.finding(
+            "no_program",
+            "blocker",
+            f"{unit} starts a program that isn't there, or hides it behind a wrapper",
+            f"let its ExecStart name the program, or leave {subject.name} out",
+        )
+    units = ", ".join(subject.entry["units"])
+    return subject.finding("not_installed", "info", f"{subject.name} isn't installed", f"looked for the units {units}")
+
+
+def not_running(subject: Subject) -> list[Data]:
+    """That a service is down already, which nobody could tell from one that the upgrade broke."""
+    facts = subject.facts
+    if facts["state"]["active"] == "active" or subject.unfinished:
+        return []
+    return [
+        subject.finding(
+            "not_running",
+            "blocker",
+            f"{facts['unit']} is {facts['state']['active']}/{facts['state']['sub']}: "
+            "after an upgrade nobody could tell what broke it",
+            f"start it, or leave {subject.name} out",
+        )
+    ]

@@ -1,0 +1,166 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Controller, pure. What the operator wants of a host: his variables, checked and in one place."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from collections.abc import Mapping
+
+from ..module_utils._errors import InputError
+from . import _catalog, _policy, _solver, _versions, _windows
+
+if t.TYPE_CHECKING:
+    Data = dict[str, t.Any]
+
+PHASES = ("exporters", "alerting", "metrics", "logging", "visualization")
+"""Phases in their usual order: what is watched before what watches it, and what stores before what shows."""
+
+LATEST = "latest"
+FIELDS = {
+    "versions": {},
+    "overrides": {},
+    "components": {},
+    "phases": PHASES,
+    "only": [],
+    "policy": {},
+    "pins": {},
+    "blacklist": [],
+    "allow_downgrade": False,
+    "accept": [],
+    "windows": [],
+    "rules": {},
+    "stack": "",
+}
+"""What a wish is made of: the variables, without the C(upgrade_) before them, and what they are if nobody says."""
+
+
+class Wish(t.NamedTuple):
+    """What is wanted of one host, and what is allowed there."""
+
+    versions: dict[str, str]
+    phases: list[str]
+    only: list[str]
+    catalog: Data
+    policy: _policy.Rules
+    needs: list[_solver.Rule]
+    accept: frozenset[str]
+    windows: list[_windows.Window]
+    stack: str
+
+    def means(self, name: str) -> bool:
+        """Whether a run that is narrowed so takes in a component."""
+        return self.catalog[name]["phase"] in self.phases and (not self.only or name in self.only)
+
+    def rank(self, name: str) -> tuple[int, int, str]:
+        """A component's usual place: that of its phase, then its own in it."""
+        entry, phases = self.catalog[name], self.phases
+        place = phases.index(entry["phase"]) if entry["phase"] in phases else len(phases)
+        return place, entry["order"], name
+
+
+class Wishes:
+    """Reads the wishes of hosts. Many hosts wish for the same, so that each is read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, Wish] = {}
+
+    def read(self, host: str, data: Mapping[str, t.Any]) -> Wish:
+        """The wish of a host.
+
+        :param data: its variables, by the names of FIELDS.
+        :raises InputError: naming the host, the variable, what is wrong with it, and the way out.
+        """
+        plain = json.dumps(dict(data), sort_keys=True, default=str)
+        if plain not in self._read:
+            try:
+                self._read[plain] = _read(json.loads(plain))
+            except InputError as exc:
+                raise InputError(f"{host}: {exc}", key=exc.key) from exc
+        return self._read[plain]
+
+
+def _read(data: Data) -> Wish:
+    given = {name: data.get(name) if data.get(name) is not None else default for name, default in FIELDS.items()}
+    versions, only = _typed("versions", given, Mapping), _names("only", given)
+    catalog = _catalog.load(overrides=given["overrides"], components=given["components"])
+    _check_names("upgrade_versions", versions, catalog)
+    _check_names("upgrade_only", only, catalog)
+    for name, wanted in versions.items():
+        if wanted != LATEST and not (_versions.is_version(wanted) or _versions.is_range(wanted)):
+            raise InputError(
+                f"upgrade_versions.{name}: {wanted!r} is neither a version ('1.9.1') nor a range ('>=2.53,<3') nor "
+                f"{LATEST}; put it in quotes",
+                key="input.not_a_version",
+            )
+    policy = _policy.read(
+        policy=given["policy"],
+        pins=given["pins"],
+        blacklist=given["blacklist"],
+        allow_downgrade=given["allow_downgrade"],
+        known=catalog,
+    )
+    return Wish(
+        versions=dict(versions),
+        phases=_names("phases", given),
+        only=only,
+        catalog=catalog,
+        policy=policy,
+        needs=_needs(catalog, given["rules"]),
+        accept=frozenset(_names("accept", given)),
+        windows=_windows.read(given["windows"]),
+        stack=str(given["stack"]),
+    )
+
+
+def _needs(catalog: Data, rules: t.Any) -> list[_solver.Rule]:
+    """All rules of compatibility: those of the catalog, and the operator's."""
+    told = {name: [(need, f"catalog/{name}.yml") for need in entry["needs"]] for name, entry in catalog.items()}
+    for name, own in _catalog.needs(rules).items():
+        told.setdefault(name, []).extend((need, f"upgrade_rules.{name}") for need in own)
+    found = [
+        _solver.Rule(
+            component=name,
+            when=need["when"],
+            needs=need["component"],
+            versions=need["versions"],
+            throughout=need["hold"] == "throughout",
+            reason=need["reason"] or "",
+            source=source,
+        )
+        for name, needs in told.items()
+        for need, source in needs
+    ]
+    _solver.check(found, {name: entry["depends_on"] for name, entry in catalog.items()}, catalog)
+    return found
+
+
+def _typed(name: str, given: Data, kind: type) -> t.Any:
+    if not isinstance(given[name], kind):
+        raise InputError(
+            f"upgrade_{name} is {given[name]!r}; it must be {{component: version}}", key=f"input.upgrade_{name}"
+        )
+    return given[name]
+
+
+def _names(name: str, given: Data) -> list[str]:
+    names = given[name]
+    if isinstance(names, str) or not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise InputError(f"upgrade_{name} is {names!r}; it must be a list of names", key=f"input.upgrade_{name}")
+    return list(names)
+
+
+def _check_names(variable: str, names: t.Iterable[str], catalog: Data) -> None:
+    unknown = sorted(set(names) - set(catalog))
+    if unknown:
+        raise InputError(
+            f"{variable} names {', '.join(unknown)}, which no catalog entry describes. Known are "
+            f"{', '.join(sorted(catalog))}. A component of your own goes into upgrade_components",
+            key="input.unknown_component",
+        )

@@ -1,0 +1,120 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.observability.stack.plugins.plugin_utils import _steps
+from ansible_collections.observability.stack.tests.unit.surveys import (
+    STACK,
+    drafted,
+    facts,
+    finding_keys,
+    keys,
+    survey,
+)
+
+
+def test_a_step_holds_all_that_is_needed_to_carry_it_out() -> None:
+    step = drafted(survey(STACK), {"prometheus": "2.53.3"})["steps"]["prometheus@2.53.3"]
+    base = "https://github.com/prometheus/prometheus/releases/download/v2.53.3"
+    assert step["stage"]["url"] == f"{base}/prometheus-2.53.3.linux-amd64.tar.gz"
+    assert step["stage"]["checksums"] == f"{base}/sha256sums.txt"
+    assert step["stage"]["members"]["promtool"] == "prometheus-2.53.3.linux-amd64/promtool"
+    assert step["files"] == [
+        {"name": "prometheus", "dest": "/usr/local/bin/prometheus"},
+        {"name": "promtool", "dest": "/usr/local/bin/promtool"},
+    ]
+    assert step["keep"]["unit"] == ["/etc/systemd/system/prometheus.service"]
+    assert step["keep"]["config"] == ["/etc/prometheus/prometheus.yml"]
+    assert [probe["kind"] for probe in step["target"]["probes"]] == ["systemd", "process", "http", "build_info"]
+    assert step["target"]["version"] == "2.53.3"
+    assert step["probe_timeout"] == 300
+
+
+def test_a_file_that_is_not_on_the_host_is_left_alone() -> None:
+    alone = facts("prometheus", "2.42.0")
+    alone["files"] = alone["files"][:1]
+    step = drafted(survey({"prometheus": alone}), {"prometheus": "2.53.3"})["steps"]["prometheus@2.53.3"]
+    assert list(step["stage"]["members"]) == ["prometheus"]
+
+
+def test_flags_that_the_new_version_removed_block_with_their_replacement() -> None:
+    old = facts("prometheus", "2.55.1", flags=["storage.tsdb.retention", "config.file"])
+    planned = drafted(survey({"prometheus": old}), {"prometheus": "3.5.3"})
+    (blocker,) = [finding for finding in planned["findings"] if finding["severity"] == "blocker"]
+    assert blocker["key"] == "prometheus.removed.storage.tsdb.retention"
+    assert "--storage.tsdb.retention, which was removed in 3.0.0" in blocker["message"]
+    assert blocker["fix"] == "--storage.tsdb.retention.time"
+    assert keys(planned) == []
+    assert keys(drafted(survey({"prometheus": old}), {"prometheus": "2.55.2"})) == ["prometheus@2.55.2"]
+
+
+@pytest.mark.parametrize(("flags", "blocked"), [([], True), (["config.my-cnf"], False)])
+def test_variables_that_the_new_version_removed_block_unless_a_flag_replaces_them(
+    flags: list[str], blocked: bool
+) -> None:
+    old = facts("mysqld_exporter", "0.14.0", environment=["DATA_SOURCE_NAME"], flags=flags)
+    planned = drafted(survey({"mysqld_exporter": old}), {"mysqld_exporter": "0.17.2"})
+    assert bool(finding_keys(planned, "blocker")) is blocked
+
+
+def test_a_known_vulnerability_is_told_and_is_no_obstacle() -> None:
+    planned = drafted(survey({"prometheus": facts("prometheus", "3.5.3")}), {"prometheus": "3.11.2"})
+    assert "prometheus.vulnerable_version" in finding_keys(planned, "warning")
+    assert keys(planned) == ["prometheus@3.11.2"]
+
+
+def test_a_version_that_is_known_to_be_bad_is_refused_unless_it_is_accepted() -> None:
+    found = survey({"prometheus": facts("prometheus", "3.5.3")})
+    planned = drafted(found, {"prometheus": "3.9.0"})
+    assert finding_keys(planned, "blocker") == ["prometheus.bad_version"]
+    assert keys(planned) == []
+    accepted = drafted(found, {"prometheus": "3.9.0"}, accept=["prometheus.bad_version"])
+    assert finding_keys(accepted, "accepted") == ["prometheus.bad_version"]
+    assert keys(accepted) == ["prometheus@3.9.0"]
+
+
+def test_the_end_of_the_way_back_is_told_when_it_is_crossed() -> None:
+    planned = drafted(
+        survey({"prometheus": facts("prometheus", "2.42.0")}),
+        {"prometheus": "3.5.3"},
+        overrides={"prometheus": {"stages": []}},
+    )
+    floors = [finding for finding in planned["findings"] if finding["key"] == "prometheus.rollback_floor"]
+    assert [floor["severity"] for floor in floors] == ["warning"]
+    upward = drafted(survey({"prometheus": facts("prometheus", "2.55.1")}), {"prometheus": "3.5.3"})
+    assert [f["severity"] for f in upward["findings"] if f["key"] == "prometheus.rollback_floor"] == ["info"]
+
+
+def test_a_lost_restart_is_a_step_from_what_runs() -> None:
+    drifted = facts("prometheus", "3.5.3", running="2.55.1", restart_pending=True)
+    step = drafted(survey({"prometheus": drifted}), {"prometheus": "3.5.3"})["steps"]["prometheus@3.5.3"]
+    assert (step["from"], step["to"], step["stage"]) == ("2.55.1", "3.5.3", None)
+    assert step["reason"] == "on disk already, but a restart was lost"
+
+
+def test_a_protected_service_is_asked_without_a_password() -> None:
+    guarded = facts("node_exporter", "1.5.0", protected=True, metrics_path="/secret")
+    step = drafted(survey({"node_exporter": guarded}), {"node_exporter": "1.9.0"})["steps"]["node_exporter@1.9.0"]
+    assert step["target"]["probes"][2:] == [{"kind": "http", "path": "/secret", "status": [200, 401]}]
+
+
+def test_staged_files_go_where_they_belong_and_what_is_in_place_stays() -> None:
+    step = drafted(survey(STACK), {"prometheus": "2.53.3"})["steps"]["prometheus@2.53.3"]
+    staged = {
+        "files": [
+            {"name": "prometheus", "path": "/s/prometheus", "sha256": "a"},
+            {"name": "promtool", "path": "/s/promtool", "sha256": "b"},
+        ]
+    }
+    assert _steps.swap_files(step, staged) == [
+        {"src": "/s/prometheus", "dest": "/usr/local/bin/prometheus", "sha256": "a"},
+        {"src": "/s/promtool", "dest": "/usr/local/bin/promtool", "sha256": "b"},
+    ]
+    in_place = {**step, "stage": None}
+    assert _steps.swap_files(in_place, {"skipped": True})[0] == {
+        "src": "/usr/local/bin/prometheus",
+        "dest": "/usr/local/bin/prometheus",
+    }

@@ -1,0 +1,57 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.observability.stack.tests.unit.surveys import (
+    Data,
+    drafted,
+    facts,
+    finding_keys,
+    keys,
+    survey,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "severity", "says"),
+    [
+        ({"unit": None}, "no_unit", "blocker", "none of the units node_exporter"),
+        ({"version": "unknown"}, "unknown_version", "blocker", "doesn't tell its version"),
+        (
+            {"package": {"manager": "apt", "name": "prometheus-node-exporter"}},
+            "package_owned",
+            "skipped",
+            "belongs to the package prometheus-node-exporter",
+        ),
+        (
+            {"state": {"active": "activating", "sub": "auto-restart", "n_restarts": 9}},
+            "not_running",
+            "blocker",
+            "activating/auto-restart",
+        ),
+        ({"architecture": "elf9999"}, "no_release", "blocker", "isn't released for elf9999"),
+    ],
+)
+def test_what_stands_in_the_way_is_found_before_anything_is_touched(
+    changes: Data, key: str, severity: str, says: str
+) -> None:
+    planned = drafted(survey({"node_exporter": facts("node_exporter", "1.5.0", **changes)}), {"node_exporter": "1.9.0"})
+    assert keys(planned) == []
+    (finding,) = planned["findings"]
+    assert (finding["key"], finding["severity"]) == (f"node_exporter.{key}", severity)
+    assert says in finding["message"]
+    assert finding["fix"]
+
+
+def test_a_package_is_told_with_the_command_that_upgrades_it() -> None:
+    owned = facts("node_exporter", "1.5.0", package={"manager": "dnf", "name": "node_exporter"})
+    planned = drafted(survey({"node_exporter": owned}), {"node_exporter": "1.9.0"})
+    assert planned["findings"][0]["fix"] == "dnf upgrade node_exporter"
+
+
+def test_a_tree_is_not_taken_for_a_set_of_files() -> None:
+    planned = drafted(survey({"grafana": facts("grafana", "11.6.0")}), {"grafana": "11.6.1"})
+    assert finding_keys(planned, "blocker") == ["grafana.not_files"]
