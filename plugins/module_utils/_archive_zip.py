@@ -8,8 +8,8 @@
 """Io ring. The members of a zip archive, by its central directory, checked against each member's own header.
 
 The format is that of PKWARE's APPNOTE 6.3.10, without what no release has: archives in several parts, encryption,
-more than 65 535 members or 4 GiB, other compressions than deflate. Python's C(zipfile) isn't used: it reads a directory
-of any length into memory, cuts names at a NUL, and takes members that lie over each other.
+zip64, other compressions than deflate. Python's C(zipfile) isn't used: it reads a directory of any length into memory,
+cuts names at a NUL, and takes members that lie over each other.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import struct
 import typing as t
 import zlib
 
-from ._archive_stream import CHUNK, Entry, Limits, MalformedError, RefusedError
+from ._archive_stream import CHUNK, Entry, Limits, MalformedError, RefusedError, UnreadableError
 
 _END = struct.Struct("<4sHHHHIIH")
 _CENTRAL = struct.Struct("<4sBBHHHHHIIIHHHHHII")
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
+_LOCATOR = 20
+"""Bytes of what stands before the end of a zip64."""
 _LONGEST_COMMENT = 0xFFFF
 _DIRECTORY_LIMIT = 32 << 20
 _UNIX = 3
@@ -53,6 +55,7 @@ def entries(source: t.IO[bytes], *, limits: Limits) -> t.Iterator[Entry]:
 
     :raises MalformedError: if it is truncated or damaged, or its two directories disagree.
     :raises RefusedError: if it has what no release has.
+    :raises UnreadableError: if it is a zip64.
     """
     members, end = _directory(source, limits)
     begins = [_data_start(source, member) for member in members]
@@ -83,8 +86,8 @@ def _directory(source: t.IO[bytes], limits: Limits) -> tuple[list[_Member], int]
     end = tail_start + place
     if end + _END.size + comment != size:
         raise MalformedError("something stands behind its end, or its end is missing")
-    if count == 0xFFFF or start == _IN_EXTRA:
-        raise RefusedError("it is made for more than 65 535 members, or more than 4 GiB")
+    if count == 0xFFFF or start == _IN_EXTRA or tail[place - _LOCATOR : place].startswith(b"PK\6\7"):
+        raise UnreadableError("it is a zip64, made for more than 65 535 members or 4 GiB; a plain zip is read")
     if (disk, first_disk, here) != (0, 0, count) or start + length != end:
         raise MalformedError("its directory isn't where its end says")
     if length > _DIRECTORY_LIMIT or count > limits.members:
