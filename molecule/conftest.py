@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import pty
 import re
 import signal
 import subprocess
@@ -32,6 +33,9 @@ PORTS = {
     "mysqld_exporter": 9104,
 }
 Data = dict[str, t.Any]
+
+# Where colour is wanted of Molecule, it forces Ansible to it, whatever ANSIBLE_NOCOLOR says.
+SETTINGS = {"ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "COLUMNS": "500"}
 
 
 class Played(t.NamedTuple):
@@ -63,12 +67,7 @@ class Run:
         :param collections: where the collection is installed; otherwise it is the checkout's.
         """
         path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
-        # Where colour is wanted of Molecule, it forces Ansible to it, whatever ANSIBLE_NOCOLOR says.
-        settings = {
-            "ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"),
-            "ANSIBLE_FORCE_COLOR": "0",
-            "COLUMNS": "500",
-        }
+        settings = dict(SETTINGS)
         if collections:
             settings["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
         self._process = subprocess.Popen(
@@ -103,6 +102,45 @@ class Run:
     def end(self) -> Played:
         output = self._process.communicate(timeout=900)[0]
         return Played(self._process.returncode, output)
+
+
+class Answering:
+    """A run of ansible-playbook at a terminal, where somebody answers what it asks."""
+
+    def __init__(self, playbook: str, *arguments: str, answers: list[str], **variables: t.Any) -> None:
+        self._answers = answers
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            os.chdir(CHECKOUT)
+            os.environ.update(SETTINGS)
+            command = [
+                "ansible-playbook",
+                f"playbooks/{playbook}.yml",
+                *arguments,
+                "--extra-vars",
+                json.dumps(variables),
+            ]
+            os.execvp(command[0], command)  # noqa: S606  # the shell is what is left out
+
+    def __enter__(self) -> Answering:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        os.close(self._terminal)
+
+    def end(self) -> Played:
+        output, asked = "", 0
+        while True:
+            try:
+                output += os.read(self._terminal, 65536).decode(errors="replace")
+            except OSError:  # the other end is closed
+                break
+            if output.count("Type yes") > asked and asked < len(self._answers):
+                os.write(self._terminal, f"{self._answers[asked]}\r".encode())
+                asked += 1
+        return Played(os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]), output.replace("\r\n", "\n"))
 
 
 def play(playbook: str, *arguments: str, code: int = 0, **variables: t.Any) -> Played:

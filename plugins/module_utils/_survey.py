@@ -78,7 +78,10 @@ class Reader:
             "files": self._files(spec, binary),
             "architecture": _architecture(binary),
         }
-        return {**facts, **(_set_up(spec, unit, argv) if unit else {})}
+        if unit:
+            facts.update(_set_up(spec, unit, argv))
+            facts["restore_point_bytes"] = sum(map(_size, _kept(spec, facts)))
+        return facts
 
     def _files(self, spec: Spec, binary: str) -> list[dict[str, t.Any]]:
         """The component's files: its program, and those of its companions that are beside it."""
@@ -183,6 +186,23 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         "metrics_path": flag("metrics_path") or spec["metrics_path"],
         "protected": bool(_BASIC_AUTH.search(web_text)),
     }
+
+
+def _kept(spec: Spec, facts: dict[str, t.Any]) -> list[str]:
+    """All that a restore point keeps of a component."""
+    state = [os.path.join(facts["data"], path) for path in spec.get("state_paths", [])] if facts["data"] else []
+    config = [path for path in (facts["config"], facts["web_config"]) if path]
+    return [*_paths(facts), *facts["unit_files"], *config, *state]
+
+
+def _size(path: str) -> int:
+    """Bytes of a file, or of all files below a directory; nothing of what isn't there."""
+    if os.path.isdir(path):
+        return sum(_size(os.path.join(top, name)) for top, _names, files in os.walk(path) for name in files)
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _config_values(spec: Spec, text: str) -> dict[str, str]:

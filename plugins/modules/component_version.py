@@ -140,6 +140,10 @@ components:
     data:
       description: Path of the data.
       type: str
+    restore_point_bytes:
+      description: Bytes of all that a restore point would keep of it, its programs, unit, configuration and small state.
+      type: int
+      sample: 198234112
     url:
       description: Where the component answers on its own host, with its path prefix.
       type: str

@@ -150,6 +150,7 @@ def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Syste
         "url": "http://127.0.0.1:9090",
         "metrics_path": "/metrics",
         "protected": False,
+        "restore_point_bytes": program.stat().st_size + tool.stat().st_size,
     }
 
 
