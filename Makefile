@@ -19,11 +19,11 @@ ANSIBLE_TEST = cd "$$(tests/tools/tree)" && env -u ANSIBLE_COLLECTIONS_PATH HOME
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export LC_ALL := C.UTF-8
 
-SCENARIOS := molecule-upgrade molecule-rollback molecule-resume
+SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan
 LAB := tests/lab/lab.py
 PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ansible-playbook
 
-.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units reliability newer newer-core lab lab-down \
+.PHONY: help venv lint lint-yaml lint-python lint-ansible lint-docs sanity units reliability newer newer-units newer-upgrade with-newer-units with-newer-upgrade lab lab-down \
     demo demo-down integration molecule $(SCENARIOS) bench test
 
 help: ## What there is
@@ -65,11 +65,15 @@ units: venv ## ansible-test units, also with the oldest Python of a host, if the
 reliability: venv ## Stop runs at every point, cut the power at each, write docs/reliability.md (needs root; see its --help)
 	PYTHONPATH=$(COLLECTIONS) tests/reliability/reliability.py
 
-newer: ## The unit tests, and an upgrade, with the newest ansible-core; it wants Python 3.12
-	$(MAKE) --no-print-directory VENV=.venv-newer WHICH_PYTHON=newer newer-core
+newer: newer-units newer-upgrade ## The unit tests, and an upgrade, with the newest ansible-core; it wants Python 3.12
 
-newer-core: venv
+newer-units newer-upgrade: newer-%:
+	$(MAKE) --no-print-directory VENV=.venv-newer WHICH_PYTHON=newer with-$@
+
+with-newer-units: venv
 	PYTHONPATH=$(COLLECTIONS) pytest -q -p no:cacheprovider tests/unit
+
+with-newer-upgrade: venv
 	$(LAB) fresh --hosts 3
 	$(PLAY) tests/lab/deploy.yml
 	$(PLAY) playbooks/upgrade.yml --extra-vars '{"upgrade_versions": {"node_exporter": "1.9.0", "alertmanager": "0.28.1"}}'
@@ -99,7 +103,8 @@ bench: venv ## What a run costs, beside a play with one ping
 	tests/benchmarks/bench.py
 	PYTHONPATH=$(COLLECTIONS) pytest -q -p no:cacheprovider tests/benchmarks/test_state_writes.py
 
-test: venv ## All of it, each check even where another failed; then the hosts are removed
-	@newer=newer; tests/tools/python newer >/dev/null || { newer=; echo "Left out: newer"; }; \
+test: venv ## All of it, each check even where another failed, those with hosts beside the others; then the hosts are removed
+	@newer="newer-units -- newer-upgrade"; tests/tools/python newer >/dev/null || { newer=--; echo "Left out: newer"; }; \
 	    trap '$(LAB) down' EXIT; \
-	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units reliability integration $(SCENARIOS) $$newer
+	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units $${newer%--*} reliability -- \
+	        $(SCENARIOS) integration $${newer#*--}
