@@ -199,7 +199,10 @@ def sign(path: str, *, key: str, run: Run = run) -> str:
             raise ReleaseError(
                 f"{path} has {len(taken)} signatures: remove those of old content", key="manifest.not_signed"
             )
-        shutil.copyfile(f"{copy}.sig", free)
+        try:
+            shutil.copyfile(f"{copy}.sig", free)
+        except OSError as exc:
+            raise ReleaseError(f"{free} can't be written: {exc.strerror}", key="manifest.not_signed") from exc
     return free
 
 
@@ -233,8 +236,12 @@ def _verified(
     with tempfile.TemporaryDirectory() as directory:
         for place in paths[:_MOST_SIGNATURES]:
             copy = os.path.join(directory, os.path.basename(place))  # what is looked at is what is verified
-            shutil.copyfile(place, copy)
-            problem = _check(copy, content, allowed_signers, signers, good, run)
+            try:
+                shutil.copyfile(place, copy)
+            except OSError as exc:
+                problem: tuple[str, str] | None = ("manifest.bad_signature", f"{place} can't be read ({exc.strerror})")
+            else:
+                problem = _check(copy, content, allowed_signers, signers, good, run)
             if problem:
                 problems.append(problem)
     count = _people(good)

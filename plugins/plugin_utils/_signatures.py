@@ -27,6 +27,7 @@ from ..module_utils._errors import InputError, ReleaseError
 _TIMEOUT = 60
 _LIST_LIMIT = 4 << 20
 _KEY_LIMIT = 1 << 20
+_SIGNATURE_LIMIT = 1 << 20
 _ARMOR = re.compile(
     rb"-----BEGIN PGP (?P<what>[A-Z ]+)-----[ \t]*\r?\n(?:[^\r\n]+: ?[^\r\n]*\r?\n)*[ \t]*\r?\n"
     rb"(?P<body>[A-Za-z0-9+/=\s]*?)(?:\n=[A-Za-z0-9+/]{4}[ \t]*)?\r?\n-----END PGP (?P=what)-----"
@@ -80,8 +81,7 @@ def verify_detached(
     """
     shown = name or os.path.basename(path)
     with tempfile.TemporaryDirectory() as home:
-        with open(signature, "rb") as source:
-            given = _write(home, "signature", source.read(_KEY_LIMIT))
+        given = _write(home, "signature", _read(signature, _SIGNATURE_LIMIT))
         found = _verify(run, home, keys, [given, os.path.abspath(path)], shown)
         return Signed(found, b"")
 
@@ -96,17 +96,25 @@ def verify_cleartext(path: str, *, keys: t.Sequence[str], name: str = "", run: _
     """
     shown = name or os.path.basename(path)
     with tempfile.TemporaryDirectory() as home:
-        with open(path, "rb") as source:
-            # A name without an ending: from one with .sig, GnuPG would go looking for a file without it.
-            given = _write(home, "text", source.read(_LIST_LIMIT + 1))
-        if os.path.getsize(given) > _LIST_LIMIT:
-            raise ReleaseError(f"{shown} has more than {_LIST_LIMIT} bytes, as no list has", key="signature.too_large")
+        # A name without an ending: from one with .sig, GnuPG would go looking for a file without it.
+        given = _write(home, "text", _read(path, _LIST_LIMIT))
         output = os.path.join(home, "signed")
         found = _verify(run, home, keys, [given], shown, output=("--output", output))
         if not os.path.exists(output):
             raise _refusal(shown, "NODATA")
         with open(output, "rb") as source:
             return Signed(found, source.read())
+
+
+def _read(path: str, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as source:
+            data = source.read(limit + 1)
+    except OSError as exc:
+        raise ReleaseError(f"the signature {path} can't be read: {exc.strerror}", key="signature.missing") from exc
+    if len(data) > limit:
+        raise ReleaseError(f"{path} has more than {limit} bytes, as no signature has", key="signature.too_large")
+    return data
 
 
 def _verify(

@@ -255,6 +255,15 @@ def test_what_is_no_signature_is_refused(site: Site, content: bytes) -> None:
     assert "releases.json.sig is no SSH signature" in message
 
 
+def test_a_signature_that_can_not_be_read_is_told(site: Site) -> None:
+    site.path.with_name("releases.json.sig").mkdir()
+    key, message = site.refusal()
+    assert key == "manifest.bad_signature"
+    assert "releases.json.sig can't be read (Is a directory)" in message
+    site.sign("alice")
+    assert site.load().signers == ("alice",)
+
+
 def test_a_manifest_that_was_kept_back_is_refused_when_it_has_expired(site: Site) -> None:
     site.sign("alice")
     expires = _manifest._seconds(EXPIRES)

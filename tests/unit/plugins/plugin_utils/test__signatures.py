@@ -248,6 +248,15 @@ def test_no_key_and_no_key_file_are_told(tmp_path: pathlib.Path) -> None:
         _signatures.verify_detached(str(tmp_path / "x"), str(tmp_path / "x"), keys=[str(tmp_path / "y")])
 
 
+def test_a_signature_that_is_not_there_or_too_large_is_told(tmp_path: pathlib.Path) -> None:
+    path, large = str(tmp_path / "x"), tmp_path / "large"
+    assert refused(lambda: _signatures.verify_detached(path, path, keys=[path])) == "signature.missing"
+    assert refused(lambda: _signatures.verify_cleartext(path, keys=[path])) == "signature.missing"
+    large.write_bytes(bytes(5 << 20))
+    assert refused(lambda: _signatures.verify_detached(path, str(large), keys=[path])) == "signature.too_large"
+    assert refused(lambda: _signatures.verify_cleartext(str(large), keys=[path])) == "signature.too_large"
+
+
 # -- sigstore --------------------------------------------------------------------------------------------------------
 
 IDENTITY = [
