@@ -310,6 +310,41 @@ def test_too_many_orders_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         _solver.solve(parts, circle("loki", "promtail", "grafana"))
 
 
+def test_a_step_that_only_all_rules_together_speak_against_is_not_taken() -> None:
+    """loki 2 first is fine for each two of them; but then promtail waits for loki 3, that for grafana, that for promtail."""
+    parts = [
+        part("loki", "1.0.0", "2.0.0", "3.0.0"),
+        part("promtail", "1.0.0", "2.0.0", "3.0.0"),
+        part("grafana", "1.0.0", "2.0.0"),
+    ]
+    rules = [
+        Rule("promtail", "2.x", "loki", "!=2.0.0"),
+        Rule("loki", "3.x", "grafana", "2.x"),
+        Rule("grafana", "2.x", "promtail", "3.x"),
+    ]
+    order = ["promtail 2.0.0", "promtail 3.0.0", "loki 2.0.0", "grafana 2.0.0", "loki 3.0.0"]
+    assert shown(_solver.solve(parts, rules)) == order
+
+
+def test_as_many_stops_are_added_as_it_takes() -> None:
+    releases, names = ("2.0.0",), ("loki", "promtail", "grafana", "prometheus")
+    parts = [part(name, "1.0.0", "3.0.0", releases=releases) for name in names]
+    rules = [Rule("loki", ">=2", "grafana", ">=1")]
+    for one, other in (names[:2], names[2:]):
+        rules += [Rule(one, ">=2", other, ">=2"), Rule(other, ">=3", one, ">=2")]
+    solution = _solver.solve(parts, rules)
+    assert [step.component for step in solution.steps if step.extra] == ["prometheus", "promtail"]
+    assert len(solution.steps) == 6
+
+
+def test_a_dependency_that_is_not_to_blame_is_not_named() -> None:
+    parts = [part(name, "1.0.0", "2.0.0") for name in ("loki", "promtail", "grafana", "node_exporter")]
+    parts[0] = parts[0]._replace(depends_on=("node_exporter",))
+    (conflict,) = _solver.solve(parts, circle("loki", "promtail", "grafana")).conflicts
+    assert len(conflict.rules) == 3
+    assert "depends on" not in conflict.message
+
+
 @pytest.mark.parametrize(
     "parts, text",
     [
