@@ -311,7 +311,7 @@ def test_too_many_orders_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_step_that_only_all_rules_together_speak_against_is_not_taken() -> None:
-    """loki 2 first is fine for each two of them; but then promtail waits for loki 3, that for grafana, that for promtail."""
+    """loki 2 first is fine for each two of them. But then promtail waits for loki 3, and that for grafana."""
     parts = [
         part("loki", "1.0.0", "2.0.0", "3.0.0"),
         part("promtail", "1.0.0", "2.0.0", "3.0.0"),
