@@ -12,6 +12,7 @@ import os
 import pathlib
 import pty
 import re
+import select
 import signal
 import subprocess
 import typing as t
@@ -32,6 +33,7 @@ PORTS = {
     "pushgateway": 9091,
     "mysqld_exporter": 9104,
 }
+QUESTION = "anything else ends the run here"
 Data = dict[str, t.Any]
 
 # Where colour is wanted of Molecule, it forces Ansible to it, whatever ANSIBLE_NOCOLOR says.
@@ -133,14 +135,24 @@ class Answering:
     def end(self) -> Played:
         output, asked = "", 0
         while True:
+            ready = select.select([self._terminal], [], [], 2)[0]
             try:
-                output += os.read(self._terminal, 65536).decode(errors="replace")
+                output += os.read(self._terminal, 65536).decode(errors="replace") if ready else ""
             except OSError:  # the other end is closed
                 break
-            if output.count("Type yes") > asked and asked < len(self._answers):
-                os.write(self._terminal, f"{self._answers[asked]}\r".encode())
-                asked += 1
+            asked = self._answer(output, asked, waited=not ready)
         return Played(os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]), output.replace("\r\n", "\n"))
+
+    def _answer(self, output: str, asked: int, *, waited: bool) -> int:
+        """Answer the next question; the last one again if nothing came of it: Ansible drops what is typed too early.
+
+        Returns how many were answered.
+        """
+        questions = output.count(QUESTION)
+        lost = waited and questions == asked and "[host" not in output.rpartition(QUESTION)[2]
+        if 0 < questions <= len(self._answers) and (questions > asked or lost):
+            os.write(self._terminal, f"{self._answers[questions - 1]}\r".encode())
+        return questions
 
 
 def play(playbook: str, *arguments: str, code: int = 0, **variables: t.Any) -> Played:

@@ -199,6 +199,9 @@ def failures(found: list[Data], host: str) -> str:
     """Why a host's upgrade failed, and how it stands now."""
     lines = []
     for item in found:
+        if item.get("stopped"):
+            lines.append(f"{host}: {item['error']}.")
+            continue
         if not item["component"]:
             lines += [f"{host}: the upgrade failed at '{item['task']}'.", item["error"]]
             continue
