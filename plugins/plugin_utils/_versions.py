@@ -69,7 +69,7 @@ def parse(text: str) -> Version:
     :raises VersionError: if it is none.
     """
     version = _parse(_plain(text))
-    if version is None or "." not in str(version.numbers):
+    if version is None or len(version.numbers.release) < 2:
         raise VersionError(f"{text!r} is not a version; write one like '1.9.1' or '3.0.0-rc.1', in quotes")
     return version
 
@@ -77,7 +77,7 @@ def parse(text: str) -> Version:
 def is_version(text: object) -> bool:
     """Whether a text is one exact version."""
     version = _parse(_plain(text))
-    return version is not None and "." in str(version.numbers)
+    return version is not None and len(version.numbers.release) > 1
 
 
 def compare(one: str, other: str) -> int:
@@ -136,8 +136,7 @@ def matches(version: str, wanted: str) -> bool:
 
     :raises VersionError: if one of them is none.
     """
-    place = parse(version)
-    return any(all(test(place) for test in tests) for tests in _range(_plain(wanted)))
+    return _matches(_plain(version), _plain(wanted))
 
 
 def names_prerelease(wanted: str) -> bool:
@@ -149,6 +148,12 @@ def names_prerelease(wanted: str) -> bool:
     _range(text)
     bounds = (_parse(term["version"]) for term in _TERM.finditer(text) if term["operator"] not in ("<", "<=", "!="))
     return any(bound is not None and bound.pre != _RELEASED for bound in bounds)
+
+
+@functools.lru_cache(maxsize=65536)
+def _matches(version: str, wanted: str) -> bool:
+    place = parse(version)
+    return any(all(test(place) for test in tests) for tests in _range(wanted))
 
 
 def newest(versions: t.Iterable[str], wanted: str) -> str | None:

@@ -3,19 +3,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What it takes to find the order of a fleet's steps: synthetic stacks, from plain ones to those without an order.
+"""What it takes to plan: the order of synthetic stacks, from plain ones to those without an order; and whole fleets.
 
 Each line tells what was solved, the seconds it took, and the seconds it may take. Exits with 1 if one takes longer.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import typing as t
 
-from ansible_collections.observability.stack.plugins.plugin_utils import _solver
+from ansible_collections.observability.stack.plugins.plugin_utils import _planner, _solver, _sources
 from ansible_collections.observability.stack.plugins.plugin_utils._solver import Part, Rule
+from ansible_collections.observability.stack.tests.unit.surveys import CATALOG, Data, facts, survey
 
 COMPONENTS, RULES = 30, 20
 RELEASES = tuple(f"{major}.{minor}.0" for major in range(1, 5) for minor in range(10))
@@ -66,6 +68,26 @@ def cases() -> t.Iterator[tuple[str, float, list[Part], list[Rule]]]:
     yield "50 stacks of 20 to 69 hosts", 5, different, rules()
 
 
+def fleet(hosts: int) -> tuple[Data, Data, Data]:
+    """What was read of hosts with five components each, what is wished of them, and what lists of releases say."""
+    here = {"node_exporter": "1.5.0", "blackbox_exporter": "0.23.0", "alertmanager": "0.25.0", "loki": "2.9.1"}
+    components = {name: facts(name, version) for name, version in {**here, "prometheus": "2.42.0"}.items()}
+    wish = {
+        "versions": {"node_exporter": "latest", "alertmanager": "0.28.1", "prometheus": "3.5.3", "loki": ">=3,<4"},
+        "rules": {"prometheus": [{"when": ">=2.49", "component": "alertmanager", "versions": ">=0.26"}]},
+        "policy": {"default": {"step": "any", "min_age": 7}},
+    }
+    releases = [{"version": f"{3 - number // 40}.{number % 40}.0", "date": "2026-01-01"} for number in range(100)]
+    sources = [_sources.source_of(CATALOG[name]) for name in (*here, "prometheus")]
+    answers = {source: {"releases": releases, "as_of": "2026-11-21T10:00:00Z", "note": None} for source in sources}
+    exact = [{"version": version, "date": "2026-01-01"} for version in ("3.5.3", "0.28.1", "2.55.1")]
+    for source in sources:
+        answers[source] = {**answers[source], "releases": [*releases, *exact]}
+    names = [f"host{number}" for number in range(hosts)]
+    # As from a host: what was read of each is an object of its own.
+    return {name: json.loads(json.dumps(survey(components))) for name in names}, dict.fromkeys(names, wish), answers
+
+
 def main() -> int:
     slow = 0
     for name, limit, parts, needed in cases():
@@ -75,6 +97,14 @@ def main() -> int:
         slow += seconds > limit
         found = f"{len(solution.steps)} steps, {len(solution.conflicts)} conflicts"
         print(f"{name:34}{seconds:8.3f} s of {limit} s   {found}")
+    for hosts, limit in ((10, 1), (100, 1), (1000, 5)):
+        surveys, wishes, answers = fleet(hosts)
+        start = time.perf_counter()
+        plan = _planner.plan_upgrade(surveys, wishes, answers=answers)
+        seconds = time.perf_counter() - start
+        slow += seconds > limit
+        steps = sum(len(steps) for steps in plan["hosts"].values())
+        print(f"{f'a whole plan, {hosts} hosts':34}{seconds:8.3f} s of {limit} s   {steps} steps")
     return 1 if slow else 0
 
 
