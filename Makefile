@@ -99,11 +99,13 @@ molecule: $(SCENARIOS) ## All scenarios: upgrade, rollback, resume
 $(SCENARIOS): molecule-%: venv
 	molecule test --scenario-name $*
 
-bench: venv ## What a run costs, beside a play with one ping
+bench: venv ## What runs, records, downloads and plans cost, beside what they are to be measured by
 	tests/benchmarks/bench.py
-	PYTHONPATH=$(COLLECTIONS) pytest -q -p no:cacheprovider tests/benchmarks/test_state_writes.py
+	PYTHONPATH=$(COLLECTIONS) tests/benchmarks/planning.py
+	PYTHONPATH=$(COLLECTIONS) pytest -q -p no:cacheprovider tests/benchmarks/test_state_writes.py tests/benchmarks/test_downloads.py
 
 test: venv ## All of it, each check even where another failed, those with hosts beside the others; then the hosts are removed
+	@tests/lab/prepare.sh
 	@newer="newer-units -- newer-upgrade"; tests/tools/python newer >/dev/null || { newer=--; echo "Left out: newer"; }; \
 	    trap '$(LAB) down' EXIT; \
 	    tests/tools/stages lint-yaml lint-python lint-ansible lint-docs sanity units $${newer%--*} reliability -- \

@@ -4,14 +4,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Installs what the lab needs of the machine: containers, a Debian bootstrap, an SSH client, a C compiler for the stand-ins;
-# and a Python that can make a virtual environment.
+# what tests of signatures and archives need: GnuPG, OpenSSL, zstd; and a Python that can make a virtual environment.
 # Does nothing where all is there. Without root or without apt, says what is missing.
 
 set -eu
 
 # What must be there, and the Debian package it comes in.
 needed="podman:podman runc:runc debootstrap:debootstrap fuse-overlayfs:fuse-overlayfs iptables:iptables
-ssh:openssh-client ssh-keygen:openssh-client tcc:tcc dpkg-deb:dpkg tar:tar"
+ssh:openssh-client ssh-keygen:openssh-client tcc:tcc dpkg-deb:dpkg tar:tar
+gpg:gpg gpgv:gpgv openssl:openssl zstd:zstd"
 files="/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring /usr/include/stdio.h:libc6-dev
 /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns"
 
