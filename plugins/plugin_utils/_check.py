@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import typing as t
 
 from ..module_utils import _version
+from ..module_utils._errors import InputError
 from . import _planner, _policy, _steps, _subject, _versions
 from ._market import Market
 from ._wish import LATEST, Wish, Wishes
@@ -39,7 +41,8 @@ def sources(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, mirror: 
                 and wish.means(name)
                 and (every or _is_open(wish, name, facts))
             ):
-                found[market.source(wish.catalog[name])] = None
+                with contextlib.suppress(*([InputError] if every else [])):  # told in the row of the component
+                    found[market.source(wish.catalog[name])] = None
     return list(found)
 
 
@@ -79,7 +82,8 @@ def check(
         for name in sorted(filter(wish.means, installed), key=wish.rank):
             subject = _subject.of_host(host, name, survey, wish.catalog[name])
             row, found = _component(subject, wish, market, now.date())
-            index[Market().source(subject.entry)] = market.offer(subject.entry).releases
+            if row["error"] is None:
+                index[Market().source(subject.entry)] = market.offer(subject.entry).releases
             rows.append(row)
             findings.extend(found)
     return {"rows": rows, "findings": [*findings, *_drift(rows)], "sources": dict(answers), "index": index}
@@ -90,7 +94,7 @@ def _component(subject: _subject.Subject, wish: Wish, market: Market, today: dt.
     name, offer = subject.name, market.offer(subject.entry)
     here = subject.facts["version"]
     wished = wish._replace(versions={name: wish.versions.get(name, LATEST)}, only=[name])
-    draft = _planner.plan_host(subject.host, _alone(subject), wished, market=market, today=today)
+    draft = _draft(subject, wished, market, today)
     known = here != _version.UNKNOWN
     newer = [v for v in offer.versions if known and not _versions.is_prerelease(v) and _versions.compare(v, here) > 0]
     target = draft.hops(name)[-1] if draft.hops(name) else None
@@ -116,6 +120,15 @@ def _component(subject: _subject.Subject, wish: Wish, market: Market, today: dt.
         "error": offer.error,
     }
     return row, [each for each in found if each["severity"] != "info"]
+
+
+def _draft(subject: _subject.Subject, wish: Wish, market: Market, today: dt.date) -> _planner.Draft:
+    """What a plan would do with a component. A wish that no known release fits is no reason to tell nothing else."""
+    try:
+        return _planner.plan_host(subject.host, _alone(subject), wish, market=market, today=today)
+    except InputError as exc:
+        told = subject.finding("no_release_in_range", "blocker", str(exc), f"change upgrade_versions.{subject.name}")
+        return _planner.Draft(subject.host, wish, _alone(subject), {}, [told], [])
 
 
 def _alone(subject: _subject.Subject) -> Data:

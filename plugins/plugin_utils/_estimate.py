@@ -14,6 +14,8 @@ import statistics
 import time
 import typing as t
 
+from ansible.utils.helpers import pct_to_int
+
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -56,23 +58,23 @@ def _between(start: t.Any, end: t.Any) -> float | None:
 
 
 def wave_count(hosts: int, waves: list[t.Any]) -> int:
-    """How many waves so many hosts make, as C(serial) of a play counts them: the last one repeats.
+    """How many waves so many hosts make, as C(serial) of a play counts them: the last one repeats, and 0 is all.
 
-    What isn't a number of hosts or a part of them is all of them, as far as an estimate goes.
+    What isn't a number of hosts or a part of them is all of them, as far as an estimate goes: a play refuses it.
     """
     done = count = 0
     while done < hosts and waves:
-        done += max(1, _size(waves[min(count, len(waves) - 1)], hosts))
+        done += _size(waves[min(count, len(waves) - 1)], hosts)
         count += 1
     return max(1, count)
 
 
 def _size(wave: t.Any, hosts: int) -> int:
-    text = str(wave).strip()
     try:
-        return int(float(text[:-1]) / 100 * hosts) if text.endswith("%") else int(text)
-    except (ValueError, OverflowError):
+        size = int(pct_to_int(wave, hosts))
+    except (TypeError, ValueError, OverflowError):
         return hosts
+    return size if size > 0 else hosts
 
 
 def backups(hosts: Mapping[str, Data], surveys: Mapping[str, Data]) -> dict[str, int]:

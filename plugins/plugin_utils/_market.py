@@ -9,12 +9,19 @@
 
 from __future__ import annotations
 
+import re
+import reprlib
 import typing as t
+from collections.abc import Mapping
 
+from ..module_utils._errors import InputError
 from . import _policy, _sources, _versions
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 class Offer(t.NamedTuple):
@@ -44,7 +51,7 @@ class Market:
     """What the sources answered. One that lists a directory knows all there is; others tell their newest releases."""
 
     def __init__(self, answers: Data | None = None, *, mirror: str | None = None) -> None:
-        self._answers = answers or {}
+        self._answers = _checked({} if answers is None else answers)
         self._mirror = mirror
         self._offers: dict[str, Offer] = {}
 
@@ -52,16 +59,22 @@ class Market:
         return _sources.source_of(entry, self._mirror)
 
     def offer(self, entry: Data) -> Offer:
-        """What one can have of a component."""
-        source = self.source(entry)
+        """What one can have of a component. Where its releases can't be listed, those that the catalog knows."""
+        try:
+            source, error = self.source(entry), None
+        except InputError as exc:
+            source, error = "", str(exc)
         key = f"{entry['name']} {source} {entry['known_releases']}"
         if key not in self._offers:
-            self._offers[key] = self._offer(entry, source)
+            self._offers[key] = self._offer(entry, source, error)
         return self._offers[key]
 
-    def _offer(self, entry: Data, source: str) -> Offer:
+    def _offer(self, entry: Data, source: str, error: str | None) -> Offer:
         answer = self._answers.get(source)
-        listed = list(answer["releases"]) if answer else []
+        listed = [
+            {"version": each["version"], "date": each.get("date"), "prerelease": bool(each.get("prerelease"))}
+            for each in (answer["releases"] if answer else ())
+        ]
         there = {release["version"] for release in listed}
         if not listed or not source.startswith("http"):
             listed += [
@@ -71,4 +84,34 @@ class Market:
             ]
         listed.sort(key=lambda release: _versions.parse(release["version"]), reverse=True)
         answer = answer or {}
-        return Offer(listed, source if answer else None, answer.get("note"), answer.get("error"), {})
+        return Offer(listed, source if answer else None, answer.get("note"), error or answer.get("error"), {})
+
+
+def _checked(answers: t.Any) -> dict[str, Data]:
+    """What the lookup of releases returned.
+
+    :raises InputError: if it isn't that.
+    """
+    if not isinstance(answers, Mapping):
+        raise _malformed(f"{reprlib.repr(answers)} isn't a dictionary of answers by source")
+    for source, answer in answers.items():
+        if not isinstance(answer, Mapping) or not isinstance(answer.get("releases"), (list, tuple)):
+            raise _malformed(f"{source!r} has no list of releases")
+        for release in answer["releases"]:
+            if not _is_release(release):
+                raise _malformed(f"{source!r} lists {reprlib.repr(release)}, which is no release")
+        for name in ("note", "error"):
+            if not isinstance(answer.get(name), (str, type(None))):
+                raise _malformed(f"{name} of {source!r} is {reprlib.repr(answer[name])}; it must be a text")
+    return dict(answers)
+
+
+def _is_release(release: t.Any) -> bool:
+    if not isinstance(release, Mapping) or not _versions.is_version(release.get("version")):
+        return False
+    date = release.get("date")
+    return date is None or (isinstance(date, str) and bool(_DATE.fullmatch(date)))
+
+
+def _malformed(what: str) -> InputError:
+    return InputError(f"releases: {what}; give it what the lookup releases returned", key="input.releases")

@@ -47,7 +47,30 @@ def order(drafts: dict[str, Draft], draft: t.Callable[..., Draft], market: Marke
         for host, each in drafts.items()
         if each.wish.stack in stops or each.wish.stack in without
     }
-    return Ordered({**drafts, **anew}, solution.steps, findings, needs)
+    drafts = {**drafts, **anew}
+    return Ordered(drafts, _as_planned(solution.steps, drafts), findings, needs)
+
+
+def _as_planned(steps: list[_solver.Step], drafts: dict[str, Draft]) -> list[_solver.Step]:
+    """The steps in order, as the hosts' plans write them: 1.9 and 1.9.0 are one to the solver.
+
+    What was cut off is finished whatever the rules say, so it comes first where no order has a place for it.
+    """
+    written: dict[tuple[str, str, _versions.Version], dict[str, None]] = {}
+    for draft in drafts.values():
+        for step in draft.steps.values():
+            place = (draft.wish.stack, step["component"], _versions.parse(step["to"]))
+            written.setdefault(place, {})[step["to"]] = None
+    ordered = {(step.stack, step.component, _versions.parse(step.version)): step for step in steps}
+    left = {
+        place: _solver.Step(place[0], place[1], "", extra=False, because=())
+        for place in sorted(written.keys() - ordered.keys())
+    }
+    return [
+        step._replace(version=version)
+        for place, step in {**left, **ordered}.items()
+        for version in written.get(place, ())
+    ]
 
 
 def _needs(drafts: t.Iterable[Draft]) -> list[_solver.Rule]:
@@ -89,10 +112,23 @@ def _part(subject: _subject.Subject, draft: Draft, market: Market) -> _solver.Pa
         rank=wish.rank(name),
         here={},
         ways={},
-        releases=tuple(market.offer(subject.entry).versions),
+        releases=tuple(_sound(subject, draft, market)),
         depends_on=tuple(subject.entry["depends_on"]),
         wish=wish.versions.get(name, ""),
     )
+
+
+def _sound(subject: _subject.Subject, draft: Draft, market: Market) -> t.Iterator[str]:
+    """The releases that nobody would object to stopping at."""
+    rules, entry = draft.wish.policy, subject.entry
+    barred = [each["versions"] for each in entry["advisories"] if each["kind"] == "bad"]
+    barred += [each["versions"] for each in rules.blacklist if each["component"] == subject.name]
+    pin = rules.pins.get(subject.name, "*")
+    for release in market.offer(entry).releases:
+        version = release["version"]
+        if not release["prerelease"] and _versions.matches(version, pin):
+            if not any(_versions.matches(version, each) for each in barred):
+                yield version
 
 
 def _changes(solution: _solver.Solution) -> tuple[dict[str, dict[str, list[str]]], dict[str, set[str]]]:
@@ -179,7 +215,7 @@ def _must_follow(step: _solver.Step, earlier: _solver.Step, stack: list[Draft], 
     """Whether a step must not be done while another one isn't done on all hosts."""
     if step.component == earlier.component or step.stack != earlier.stack:
         return False
-    entry = next(draft.wish.catalog[step.component] for draft in stack)
+    entry = next(draft.wish.catalog[step.component] for draft in stack if step.key in draft.steps)
     if earlier.component in entry["depends_on"]:
         return True
     before = {draft.steps[earlier.key]["from"] for draft in stack if earlier.key in draft.steps}

@@ -31,8 +31,20 @@ def plan(document: Data) -> str:
     number = sum(len(steps) for steps in document["hosts"].values())
     title = f"Plan {document['digest'][:12]}: {count(number, 'step')} on {count(len(document['hosts']), 'host')}"
     rows = [(*key, hosts(group)) for key, group in groups.items()]
-    lines = [title, *_costs(document), "", *table(("COMPONENT", "NOW", "TO", "HOSTS"), rows)]
+    lines = [title, *_costs(document), "", *_wrapped(("COMPONENT", "NOW", "TO", "HOSTS"), rows)]
     return "\n".join([*lines, *_order(document), *_findings(document["findings"])])
+
+
+def _wrapped(header: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]]) -> list[str]:
+    """A table whose last column goes on in the next line where the terminal ends."""
+    first = table(header[:-1], [row[:-1] for row in rows])
+    width = max(map(len, first))
+    lines = [f"{first[0]:{width}}  {header[-1]}"]
+    for line, row in zip(first[1:], rows):
+        text = NOTHING if row[-1] is None else str(row[-1])
+        texts = textwrap.wrap(text, max(20, WIDTH - width - 2), break_on_hyphens=False)
+        lines += [f"{line:{width}}  {texts[0]}", *(f"{'':{width}}  {text}" for text in texts[1:])]
+    return lines
 
 
 def _way(row: Data) -> tuple[str, str, str]:
@@ -86,13 +98,7 @@ def _order(document: Data) -> list[str]:
     ]
     if len(rows) < 2:
         return []
-    first = table(("PHASE", "STEP", "HOSTS"), [row[:3] for row in rows])
-    width = max(map(len, first))
-    lines = ["", f"{first[0]:{width}}  WHY"]
-    for line, row in zip(first[1:], rows):
-        texts = textwrap.wrap(row[3], max(20, WIDTH - width - 2), break_on_hyphens=False)
-        lines += [f"{line:{width}}  {texts[0]}", *(f"{'':{width}}  {text}" for text in texts[1:])]
-    return lines
+    return ["", *_wrapped(("PHASE", "STEP", "HOSTS", "WHY"), rows)]
 
 
 def _reasons(document: Data, phase: Data, key: str) -> str:
@@ -101,6 +107,8 @@ def _reasons(document: Data, phase: Data, key: str) -> str:
     floors = [step["rollback_floor"] for step in steps if step.get("rollback_floor")]
     if floors:
         reasons.append(f"no way back below {floors[0]['versions']}")
+    if any(step.get("stopped_backup") for step in steps):
+        reasons.append("copy its data while it is stopped first")
     return "; ".join(reasons)
 
 
@@ -114,7 +122,7 @@ def _findings(findings: list[Data]) -> list[str]:
     lines = []
     for (severity, key, message, fix), group in sorted(groups.items(), key=_by_severity):
         names = hosts(list(dict.fromkeys(group)))
-        lines += ["", f"{severity}: {key} ({names})", *wrap(message), *wrap(f"-> {fix}")]
+        lines += ["", *wrap(f"{severity}: {key} ({names})", ""), *wrap(message), *wrap(f"-> {fix}")]
     return lines
 
 
@@ -146,7 +154,7 @@ def check(checked: Data) -> str:
     header = ("COMPONENT", "HOSTS", "INSTALLED", "RUNS", "AVAILABLE", "CHANGE", "RELEASED", "VULNERABLE", "BLOCKED BY")
     rows = [(key[0], len(group), *key[1:]) for key, group in groups.items()]
     told = [number for number in range(len(header)) if number < 3 or any(row[number] is not None for row in rows)]
-    lines = table([header[number] for number in told], [[row[number] for number in told] for row in rows])
+    lines = _wrapped([header[number] for number in told], [[row[number] for number in told] for row in rows])
     return "\n".join([*lines, *_findings(checked["findings"]), *_notes(checked["sources"])])
 
 

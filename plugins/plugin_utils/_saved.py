@@ -21,6 +21,7 @@ if t.TYPE_CHECKING:
 
 _STATE = ("version", "running", "restart_pending")
 _SETUP = ("unit", "binary", "architecture", "user", "flags", "environment", "config", "web_config", "data", "package")
+_PARTS = {"kind": str, "phases": list, "hosts": dict, "expects": dict, "digest": str, "findings": list, "rows": list}
 _HINT = "make a new plan, with the playbook plan"
 
 
@@ -46,23 +47,24 @@ def reopen(text: t.Any, surveys: Mapping[str, Data], *, digest: t.Callable[[Data
         plan = json.loads(text)
     except (TypeError, ValueError, RecursionError) as exc:
         raise InputError(f"upgrade_plan: {name} is no JSON ({exc}): {_HINT}", key="plan.malformed") from exc
-    if not isinstance(plan, dict) or any(key not in plan for key in ("kind", "phases", "hosts", "expects", "digest")):
+    if not isinstance(plan, dict) or not all(isinstance(plan.get(key), kind) for key, kind in _PARTS.items()):
         raise InputError(f"upgrade_plan: {name} is no plan that the playbook plan saved: {_HINT}", key="plan.malformed")
     try:
         intact = digest(plan) == plan["digest"]
         differences = [line for host in plan["hosts"] for line in _differences(plan, host, surveys)] if intact else []
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        rest = _rest(plan, surveys) if intact and not differences else plan
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as exc:
         raise InputError(f"upgrade_plan: {name} is damaged ({exc!r}): {_HINT}", key="plan.malformed") from exc
     if not intact:
         raise InputError(
-            f"upgrade_plan: {name} isn't what was saved: its steps have another digest than {plan['digest'][:12]}. "
+            f"upgrade_plan: {name} isn't what was saved: its steps have another digest than {plan['digest'][:12]!r}. "
             f"Plans aren't edited; {_HINT}",
             key="plan.changed",
         )
     if differences:
         told = "; ".join(differences[:10]) + (f"; and {len(differences) - 10} more" if len(differences) > 10 else "")
         raise InputError(f"upgrade_plan: {name} doesn't match the hosts any more: {told}. {_HINT}", key="plan.mismatch")
-    return _rest(plan, surveys)
+    return rest
 
 
 def _differences(plan: Data, host: str, surveys: Mapping[str, Data]) -> list[str]:
@@ -135,6 +137,7 @@ def _proven(plan: Data, host: str, survey: Data) -> set[str]:
     for name in plan["expects"][host]:
         begun = _done(plan, host, name, survey)
         record = (survey.get("state") or {}).get("components", {}).get(name, {})
-        whole = bool(begun) and record.get("state") == "success" and not survey.get("unfinished", {}).get(name)
-        over.update(begun if whole else begun[:-1])
+        proven = record.get("state") == "success" and not survey.get("unfinished", {}).get(name)
+        reached = bool(begun) and survey["components"][name].get("version") == plan["hosts"][host][begun[-1]]["to"]
+        over.update(begun if proven and reached else begun[:-1])
     return over

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import typing as t
 from collections.abc import Mapping
 
@@ -77,13 +78,23 @@ class Wishes:
         :param data: its variables, by the names of FIELDS.
         :raises InputError: naming the host, the variable, what is wrong with it, and the way out.
         """
-        plain = json.dumps(dict(data), sort_keys=True, default=str)
-        if plain not in self._read:
-            try:
+        try:
+            plain = _plain(data)
+            if plain not in self._read:
                 self._read[plain] = _read(json.loads(plain))
-            except InputError as exc:
-                raise InputError(f"{host}: {exc}", key=exc.key) from exc
+        except InputError as exc:
+            raise InputError(f"{host}: {exc}", key=exc.key) from exc
         return self._read[plain]
+
+
+def _plain(data: t.Any) -> str:
+    """The variables as a text, free of what Ansible attaches to them."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"what is wished is {reprlib.repr(data)}; it must be a dictionary of variables")
+    try:
+        return json.dumps(dict(data), default=str)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InputError(f"what is wished isn't data that JSON knows: {exc}") from exc
 
 
 def _read(data: Data) -> Wish:
@@ -95,8 +106,8 @@ def _read(data: Data) -> Wish:
     for name, wanted in versions.items():
         if wanted != LATEST and not (_versions.is_version(wanted) or _versions.is_range(wanted)):
             raise InputError(
-                f"upgrade_versions.{name}: {wanted!r} is neither a version ('1.9.1') nor a range ('>=2.53,<3') nor "
-                f"{LATEST}; put it in quotes",
+                f"upgrade_versions.{name}: {reprlib.repr(wanted)} is neither a version ('1.9.1') nor a range "
+                f"('>=2.53,<3') nor {LATEST}; put it in quotes",
                 key="input.not_a_version",
             )
     policy = _policy.read(
@@ -115,8 +126,14 @@ def _read(data: Data) -> Wish:
         needs=_needs(catalog, given["rules"]),
         accept=frozenset(_names("accept", given)),
         windows=_windows.read(given["windows"]),
-        stack=str(given["stack"]),
+        stack=_stack(given["stack"]),
     )
+
+
+def _stack(value: t.Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise InputError(f"upgrade_stack is {reprlib.repr(value)}; it must be a name", key="input.upgrade_stack")
+    return str(value)
 
 
 def _needs(catalog: Data, rules: t.Any) -> list[_solver.Rule]:
@@ -144,7 +161,8 @@ def _needs(catalog: Data, rules: t.Any) -> list[_solver.Rule]:
 def _typed(name: str, given: Data, kind: type) -> t.Any:
     if not isinstance(given[name], kind):
         raise InputError(
-            f"upgrade_{name} is {given[name]!r}; it must be {{component: version}}", key=f"input.upgrade_{name}"
+            f"upgrade_{name} is {reprlib.repr(given[name])}; it must be {{component: version}}",
+            key=f"input.upgrade_{name}",
         )
     return given[name]
 
@@ -152,15 +170,22 @@ def _typed(name: str, given: Data, kind: type) -> t.Any:
 def _names(name: str, given: Data) -> list[str]:
     names = given[name]
     if isinstance(names, str) or not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
-        raise InputError(f"upgrade_{name} is {names!r}; it must be a list of names", key=f"input.upgrade_{name}")
+        raise InputError(
+            f"upgrade_{name} is {reprlib.repr(names)}; it must be a list of names", key=f"input.upgrade_{name}"
+        )
     return list(names)
+
+
+def _shown(name: str) -> str:
+    """A name as it is, unless that would spoil the line."""
+    return name if name.isprintable() and len(name) <= 60 else reprlib.repr(name)
 
 
 def _check_names(variable: str, names: t.Iterable[str], catalog: Data) -> None:
     unknown = sorted(set(names) - set(catalog))
     if unknown:
         raise InputError(
-            f"{variable} names {', '.join(unknown)}, which no catalog entry describes. Known are "
+            f"{variable} names {', '.join(map(_shown, unknown))}, which no catalog entry describes. Known are "
             f"{', '.join(sorted(catalog))}. A component of your own goes into upgrade_components",
             key="input.unknown_component",
         )

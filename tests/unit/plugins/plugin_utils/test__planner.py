@@ -11,6 +11,7 @@ from ansible_collections.observability.stack.tests.unit.surveys import (
     CATALOG,
     NOW,
     STACK,
+    Data,
     drafted,
     facts,
     finding_keys,
@@ -186,3 +187,55 @@ def test_problems_name_host_reason_and_way_out() -> None:
     (line,) = _planner.problems(plan)
     assert line.startswith("host1: 1.4.0 is older than 1.5.0, which is in use. ")
     assert _planner.problems(plan, "continue") == []
+
+
+def test_more_than_the_first_twelve_letters_of_the_digest_approve_a_plan() -> None:
+    plan = planned({"host1": survey(STACK)}, {"node_exporter": "1.9.0"})
+    digest = plan["digest"]
+    assert [_planner.is_approved(plan, text) for text in (digest, digest[:12], digest.upper(), digest[:11], "")] == [
+        *(True, True, True, False, False)
+    ]
+    (line,) = _planner.problems(plan, "continue", digest[:11])
+    assert line.startswith(f"upgrade_approved is {digest[:11]}, but the plan is {digest[:12]} now: see it with the ")
+    nothing = planned({"host1": survey(STACK)}, {})
+    assert _planner.problems(nothing, approved=digest) == []
+
+
+# -- maintenance windows ------------------------------------------------------------------------------------------
+
+SUNDAY = [{"days": "sun", "start": "02:00", "end": "04:00"}]
+SATURDAY = [{"days": "sat", "start": "10:00", "end": "14:00"}]
+CUT_OFF = survey(
+    {"node_exporter": facts("node_exporter", "1.9.0")},
+    records={"node_exporter": RECORD},
+    unfinished={"node_exporter": "mixed"},
+)
+
+
+@pytest.mark.parametrize(
+    ("windows", "more", "severity", "steps"),
+    [
+        ([], {"hold": True}, [], True),
+        (SATURDAY, {"hold": True}, [], True),
+        (SUNDAY, {"hold": True}, ["skipped"], False),
+        (SUNDAY, {"hold": False}, ["info"], True),
+        (SUNDAY, {"hold": True, "accept": ["host.outside_window"]}, [], True),
+    ],
+    ids=["none", "open", "closed", "closed, but only planned", "closed, and accepted"],
+)
+def test_a_host_outside_of_its_windows_keeps_what_it_has(
+    windows: list[Data], more: Data, severity: list[str], steps: bool
+) -> None:
+    plan = planned({"host1": survey(STACK)}, {"node_exporter": "1.9.0"}, windows=windows, **more)
+    assert [each["severity"] for each in plan["findings"] if each["key"] == "host.outside_window"] == severity
+    assert bool(plan["hosts"]) is steps
+    assert _planner.problems(plan) == []
+    if severity:
+        assert "opens Sun 2026-11-22 02:00 UTC" in plan["findings"][0]["message"]
+
+
+def test_what_was_cut_off_is_finished_outside_of_windows_too() -> None:
+    found = {"host1": CUT_OFF, "host2": survey(STACK)}
+    plan = planned(found, {"node_exporter": "1.9.0", "prometheus": "2.53.5"}, windows=SUNDAY, hold=True)
+    assert {host: list(steps) for host, steps in plan["hosts"].items()} == {"host1": ["node_exporter@1.9.0"]}
+    assert [each["host"] for each in plan["findings"]] == ["host1", "host2"]

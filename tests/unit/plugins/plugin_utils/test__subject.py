@@ -55,3 +55,43 @@ def test_a_package_is_told_with_the_command_that_upgrades_it() -> None:
 def test_a_tree_is_not_taken_for_a_set_of_files() -> None:
     planned = drafted(survey({"grafana": facts("grafana", "11.6.0")}), {"grafana": "11.6.1"})
     assert finding_keys(planned, "blocker") == ["grafana.not_files"]
+
+
+def test_a_unit_whose_program_is_not_there_is_told() -> None:
+    gone = {**facts("node_exporter", None), "unit": "node_exporter.service"}
+    planned = drafted(survey({"node_exporter": gone}), {"node_exporter": "1.9.0"})
+    assert [(each["key"], each["severity"]) for each in planned["findings"]] == [
+        ("node_exporter.no_program", "blocker")
+    ]
+
+
+DOWN = {"active": "inactive", "sub": "dead", "n_restarts": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "steps"),
+    [
+        ({"state": DOWN}, "not_running", ["node_exporter@1.9.0"]),
+        ({"unit": None}, "no_unit", []),
+        ({"version": "unknown"}, "unknown_version", []),
+        ({"architecture": "elf9999"}, "no_release", []),
+    ],
+)
+def test_what_is_accepted_stands_in_nobodys_way_and_what_is_impossible_stays_so(
+    changes: Data, key: str, steps: list[str]
+) -> None:
+    found = survey({"node_exporter": facts("node_exporter", "1.5.0", **changes)})
+    planned = drafted(found, {"node_exporter": "1.9.0"}, accept=[f"node_exporter.{key}"])
+    assert [(each["key"], each["severity"]) for each in planned["findings"]] == [(f"node_exporter.{key}", "accepted")]
+    assert keys(planned) == steps
+
+
+def test_a_service_that_is_down_is_no_matter_where_nothing_is_to_be_done() -> None:
+    found = survey({"node_exporter": facts("node_exporter", "1.9.0", state=DOWN, running=None)})
+    assert drafted(found, {"node_exporter": "1.9.0"})["findings"] == []
+
+
+def test_what_is_neither_running_nor_read_begins_where_its_disk_is() -> None:
+    lost = facts("node_exporter", "1.9.0", running="unknown", restart_pending=True)
+    (step,) = drafted(survey({"node_exporter": lost}), {"node_exporter": "1.9.0"})["steps"].values()
+    assert step["from"] == "1.9.0"
