@@ -211,14 +211,17 @@ WISHES = st.fixed_dictionaries(
     {"versions": COMPONENTS, "stack": st.sampled_from(["", "b"]), "allow_downgrade": st.booleans()},
     optional={"rules": st.just(NEEDS), "phases": st.permutations(["metrics", "alerting", "logging", "exporters"])},
 )
-HOSTS = st.dictionaries(st.sampled_from(["h1", "h2", "h3"]), st.tuples(COMPONENTS, WISHES), min_size=1)
+CUT_OFF = st.sampled_from([*SOME, None])
+HOSTS = st.dictionaries(st.sampled_from(["h1", "h2", "h3"]), st.tuples(COMPONENTS, WISHES, CUT_OFF), min_size=1)
 
 
 @given(HOSTS)
 @settings(max_examples=150, deadline=None)
-def test_each_step_of_each_host_is_in_one_phase_and_versions_ascend(hosts: dict[str, tuple[Data, Data]]) -> None:
-    found = {host: stack(**versions) for host, (versions, _wish) in hosts.items()}
-    plan = _planner.plan_upgrade(found, {host: wish for host, (_versions_, wish) in hosts.items()}, now=NOW)
+def test_each_step_of_each_host_is_in_one_phase_and_versions_ascend(
+    hosts: dict[str, tuple[Data, Data, str | None]],
+) -> None:
+    found = {host: fleet_host(versions, name) for host, (versions, _wish, name) in hosts.items()}
+    plan = _planner.plan_upgrade(found, {host: each[1] for host, each in hosts.items()}, now=NOW)
     for host, steps in plan["hosts"].items():
         order = [key for phase in plan["phases"] for key in phase["hosts"].get(host, [])]
         assert sorted(order) == sorted(steps)
@@ -230,6 +233,15 @@ def test_each_step_of_each_host_is_in_one_phase_and_versions_ascend(hosts: dict[
         for keys in phase["hosts"].values():
             assert keys == [key for key in phase["sequence"] if key in keys]
     assert {host for phase in plan["phases"] for host in phase["hosts"]} == set(plan["hosts"]) == set(plan["expects"])
+
+
+def fleet_host(versions: Data, name: str | None) -> Data:
+    """A host, on which an upgrade of one component may have been cut off."""
+    if name not in versions:
+        return stack(**versions)
+    record = {"state": "activated", "from_version": versions[name], "to_version": SOME[name][-1], "attempts": 1}
+    components = {each: facts(each, version) for each, version in versions.items()}
+    return survey(components, records={name: record}, unfinished={name: "mixed"})
 
 
 def component(key: str) -> str:
