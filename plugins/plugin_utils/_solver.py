@@ -532,7 +532,7 @@ class _Orders:
             if len(self._dead) > _MOST_STATES:
                 raise InputError(
                     f"the rules leave too many orders to try: none was found in {_MOST_STATES} states of a stack; "
-                    "narrow the run with upgrade_only, or let rules hold at the end only (throughout: false)",
+                    "narrow the run with upgrade_only, or let rules hold at the end only (hold: at_end)",
                     key="input.too_many_orders",
                 )
         return False
@@ -579,7 +579,8 @@ class _Change(t.NamedTuple):
 
 
 class _Blame(t.NamedTuple):
-    """Rules and dependencies that have no order, though any fewer have; and the components that they are about."""
+    """Rules that have no order together with all dependencies, though any fewer have; which dependencies that takes; and
+    the components that all these are about."""
 
     rules: tuple[Rule, ...]
     after: tuple[tuple[str, str], ...]
@@ -657,10 +658,13 @@ def _blame(case: _Case, has_order: t.Callable[[_Case], bool]) -> _Blame:
     if rules:
         case = case._replace(rules=rules, after=())
     else:
-        case = next((pair for pair in _pairs(case) if not has_order(pair)), case)
-        for rule in case.rules:
+        two = next((pair for pair in _pairs(case) if not has_order(pair)), case)
+        case = case._replace(rules=two.rules)
+        for rule in case.rules:  # with all dependencies, for those can't be let go
             fewer = case._replace(rules=tuple(other for other in case.rules if other != rule))
             case = case if has_order(fewer) else fewer
+        fewer = case._replace(after=two.after)
+        case = case if has_order(fewer) else fewer
         for pair in case.after:
             fewer = case._replace(after=tuple(other for other in case.after if other != pair))
             case = case if has_order(fewer) else fewer
@@ -816,7 +820,7 @@ def _changes(
     for rule in blame.rules:
         if rule.throughout:
             rules = tuple(other._replace(throughout=False) if other == rule else other for other in case.rules)
-            yield f"let '{rule.text}' hold at the end only: throughout: false", case._replace(rules=rules)
+            yield f"let '{rule.text}' hold at the end only: hold: at_end", case._replace(rules=rules)
 
 
 def _effort(chain: _Chain, version: str) -> int:

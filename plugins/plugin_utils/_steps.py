@@ -60,6 +60,7 @@ def step(subject: Subject, here: str, version: str, *, target: str, stage: Data)
         "files": [{"name": file["name"], "dest": file["path"]} for file in facts["files"]],
         "keep": _keep(subject),
         "rollback_floor": _floor(subject, here, version),
+        "stopped_backup": _stopped_backup(subject, here, version),
         "target": probe_target(subject.name, facts, entry, version=version),
         "probe_timeout": entry["probe_timeout"],
         "probe_window": entry["probe_window"],
@@ -167,6 +168,13 @@ def _floor(subject: Subject, here: str, version: str) -> Data | None:
     return None
 
 
+def _stopped_backup(subject: Subject, here: str, version: str) -> list[str]:
+    """What must be copied while the service is stopped, before a step that there is no other way back from."""
+    floor = _floor(subject, here, version)
+    needed = floor is not None and not floor["reversible"] and subject.entry["stopped_state"]
+    return t.cast("list[str]", _keep(subject)["state"]) if needed else []
+
+
 def _crossed(subject: Subject, here: str, version: str) -> list[Data]:
     """That there is no way back, or that it ends earlier; and the copy to make before, where one helps."""
     floor = _floor(subject, here, version)
@@ -176,8 +184,8 @@ def _crossed(subject: Subject, here: str, version: str) -> list[Data]:
     if floor["reversible"]:
         fix = f"nothing, if {here} may be the oldest version to go back to"
         return [subject.finding("rollback_floor", "info", message, fix)]
-    paths = _keep(subject)["state"]
-    if not paths or not subject.entry["stopped_state"]:
+    paths = _stopped_backup(subject, here, version)
+    if not paths:
         return [subject.finding("rollback_floor", "warning", message, "keep a copy of its data first")]
     unit = subject.facts["unit"]
     fix = f"before it: systemctl stop {unit}; copy {', '.join(paths)}; systemctl start {unit}"

@@ -110,6 +110,8 @@ def _read(data: Data) -> Wish:
                 f"('>=2.53,<3') nor {LATEST}; put it in quotes",
                 key="input.not_a_version",
             )
+    accept = _names("accept", given)
+    _check_names("upgrade_accept", {key.partition(".")[0] for key in accept} - {"host"}, catalog)
     policy = _policy.read(
         policy=given["policy"],
         pins=given["pins"],
@@ -124,7 +126,7 @@ def _read(data: Data) -> Wish:
         catalog=catalog,
         policy=policy,
         needs=_needs(catalog, given["rules"]),
-        accept=frozenset(_names("accept", given)),
+        accept=frozenset(accept),
         windows=_windows.read(given["windows"]),
         stack=_stack(given["stack"]),
     )

@@ -80,9 +80,18 @@ def test_two_that_need_each_other_have_no_order() -> None:
     assert conflict.message == (
         "no order of steps keeps 'loki 3.x needs promtail 3.x' and 'promtail 3.x needs loki 3.x'"
     )
-    assert conflict.change == "let 'loki 3.x needs promtail 3.x' hold at the end only: throughout: false"
+    assert conflict.change == "let 'loki 3.x needs promtail 3.x' hold at the end only: hold: at_end"
     assert conflict.parts == ("loki", "promtail")
     assert solution.steps == []
+
+
+def test_a_rule_that_dependencies_alone_rule_out_is_to_blame_alone() -> None:
+    names = {"loki": (), "promtail": ("loki",), "grafana": ("promtail",)}
+    parts = [part(name, "2.9.8", "3.5.0", depends_on=depends_on) for name, depends_on in names.items()]
+    rules = [Rule("loki", "3.x", "grafana", "3.x"), Rule("grafana", "3.x", "loki", "3.x")]
+    (conflict,) = _solver.solve(parts, rules).conflicts
+    assert conflict.rules == (rules[0],)
+    assert conflict.message.endswith("as promtail depends on loki and grafana depends on promtail")
 
 
 def test_a_stop_is_added_where_no_order_exists_without_one() -> None:
@@ -565,7 +574,7 @@ def after_change(parts: list[Part], rules: list[Rule], change: str) -> tuple[lis
     if wish:
         name, version = wish.groups()
         return [to(part, version) if part.component == name else part for part in parts], rules
-    rule = re.search(r"^let '(.*)' hold at the end only: throughout: false$", change)
+    rule = re.search(r"^let '(.*)' hold at the end only: hold: at_end$", change)
     if rule:
         return parts, [each._replace(throughout=False) if each.text == rule[1] else each for each in rules]
     return left_out(parts, re.findall(r"alpha|beta|gamma", change)), rules
