@@ -126,9 +126,9 @@ def _sound(subject: _subject.Subject, draft: Draft, market: Market) -> t.Iterato
     pin = rules.pins.get(subject.name, "*")
     for release in market.offer(entry).releases:
         version = release["version"]
-        if not release["prerelease"] and _versions.matches(version, pin):
-            if not any(_versions.matches(version, each) for each in barred):
-                yield version
+        is_barred = release["prerelease"] or any(_versions.matches(version, each) for each in barred)
+        if not is_barred and _versions.matches(version, pin):
+            yield version
 
 
 def _changes(solution: _solver.Solution) -> tuple[dict[str, dict[str, list[str]]], dict[str, set[str]]]:

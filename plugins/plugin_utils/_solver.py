@@ -579,8 +579,8 @@ class _Change(t.NamedTuple):
 
 
 class _Blame(t.NamedTuple):
-    """Rules that have no order together with all dependencies, though any fewer have; which dependencies that takes; and
-    the components that all these are about."""
+    """Rules that have no order together with all dependencies, though any fewer have; the dependencies that this takes;
+    and the components that all these are about."""
 
     rules: tuple[Rule, ...]
     after: tuple[tuple[str, str], ...]
