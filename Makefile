@@ -94,7 +94,7 @@ integration: venv ## ansible-test integration, on one of the lab's hosts
 	$(PLAY) tests/lab/deploy.yml --extra-vars '{"lab_deploy": {"node_exporter": "1.5.0", "mysqld_exporter": "0.14.0"}}'
 	env -u ANSIBLE_COLLECTIONS_PATH tests/tools/integration --color no
 
-molecule: $(SCENARIOS) ## All scenarios: upgrade, rollback, resume
+molecule: $(SCENARIOS) ## All scenarios: upgrade, rollback, resume, order, plan
 
 $(SCENARIOS): molecule-%: venv
 	molecule test --scenario-name $*

@@ -15,6 +15,8 @@ show() { printf '\033[1m$'; printf ' %q' "$@"; printf '\033[0m\n'; }
 run() { show "$@"; "$@"; }
 
 wanted='{"upgrade_versions": {"node_exporter": "1.9.0", "alertmanager": "0.28.1", "prometheus": "3.5.3"}}'
+# The lab's stand-ins for bad releases are in the mirror, too.
+released='{"upgrade_pins": {"node_exporter": "<1.99", "alertmanager": "<0.99", "prometheus": "<3.99"}}'
 bad='{"upgrade_versions": {"node_exporter": "1.99.1"}}'
 
 say "Three fresh hosts, and old versions on them"
@@ -23,6 +25,8 @@ show ansible-playbook tests/lab/deploy.yml
 ansible-playbook tests/lab/deploy.yml >.lab/deploy.log || { cat .lab/deploy.log; exit 1; }
 tail -n 5 .lab/deploy.log
 
+say "What there is"
+run ansible-playbook playbooks/check.yml -e "$released"
 say "What would be done"
 run ansible-playbook playbooks/plan.yml -e "$wanted"
 say "Do it"
