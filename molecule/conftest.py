@@ -109,7 +109,13 @@ class Run:
 class Answering:
     """A run of ansible-playbook at a terminal, where somebody answers what it asks."""
 
-    def __init__(self, playbook: str, *arguments: str, answers: list[str], **variables: t.Any) -> None:
+    def __init__(
+        self, playbook: str, *arguments: str, answers: t.Sequence[str | t.Callable[[], str]], **variables: t.Any
+    ) -> None:
+        """Start it.
+
+        :param answers: what is answered, or what gives the answer.
+        """
         self._answers = answers
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
@@ -133,15 +139,18 @@ class Answering:
         os.close(self._terminal)
 
     def end(self) -> Played:
-        output, asked = "", 0
-        while True:
+        output, asked, ended = "", 0, (0, 0)
+        while not ended[0]:
             ready = select.select([self._terminal], [], [], 2)[0]
-            try:
-                output += os.read(self._terminal, 65536).decode(errors="replace") if ready else ""
-            except OSError:  # the other end is closed
-                break
+            if ready:
+                try:
+                    output += os.read(self._terminal, 65536).decode(errors="replace")
+                except OSError:  # the other end is closed
+                    ended = os.waitpid(self._pid, 0)
+            else:  # connections that are kept open have the terminal, too, so that its end isn't that of the run
+                ended = os.waitpid(self._pid, os.WNOHANG)
             asked = self._answer(output, asked, waited=not ready)
-        return Played(os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1]), output.replace("\r\n", "\n"))
+        return Played(os.waitstatus_to_exitcode(ended[1]), output.replace("\r\n", "\n"))
 
     def _answer(self, output: str, asked: int, *, waited: bool) -> int:
         """Answer the next question; the last one again if nothing came of it: Ansible drops what is typed too early.
@@ -151,7 +160,8 @@ class Answering:
         questions = output.count(QUESTION)
         lost = waited and questions == asked and "[host" not in output.rpartition(QUESTION)[2]
         if 0 < questions <= len(self._answers) and (questions > asked or lost):
-            os.write(self._terminal, f"{self._answers[questions - 1]}\r".encode())
+            answer = self._answers[questions - 1]
+            os.write(self._terminal, f"{answer() if callable(answer) else answer}\r".encode())
         return questions
 
 

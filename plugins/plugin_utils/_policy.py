@@ -353,7 +353,7 @@ def _see(entry: Data) -> str:
 def _too_far(move: _Move) -> t.Iterator[Refusal]:
     kind = _versions.change(move.here, move.version, zero_minor=move.policy.zero_minor)
     if kind not in STEPS[move.policy.step]:
-        step = next(step for step, kinds in STEPS.items() if kind in kinds)
+        step = [step for step, kinds in STEPS.items() if kind in kinds][0]  # noqa: RUF015
         message = f"{move.version} is a {kind} step from {move.here}, and {move.where} allows {move.policy.step}"
         yield move.refusal("policy_step", message, f"allow it: {POLICY}: {{{move.name}: {step}}}")
 

@@ -62,7 +62,9 @@ class _Known(t.NamedTuple):
     failure: Mapping[str, t.Any] | None = None
 
 
-def answers(sources: t.Iterable[str], *, index: str | None = None, tell: bool = False, **how: t.Any) -> Answer:
+def answers(
+    sources: t.Iterable[str], *, cache_dir: str, index: str | None = None, tell: bool = False, **how: t.Any
+) -> Answer:
     """What each of some sources lists, by source. They are asked side by side.
 
     :param index: path of a file that says it, so that nobody is asked.
@@ -74,7 +76,9 @@ def answers(sources: t.Iterable[str], *, index: str | None = None, tell: bool = 
 
     def ask(source: str) -> Answer | UpgradeError:
         try:
-            return _indexed(listed, source, str(index)) if listed is not None else available(source, **how)
+            if listed is None:
+                return available(source, cache_dir=cache_dir, **how)
+            return _indexed(listed, source, str(index))
         except UpgradeError as exc:
             return exc
 

@@ -436,12 +436,13 @@ def _sides(ends: tuple[int, int], bars: tuple[_Bars, ...]) -> tuple[bool, _Table
     alive = [[False for there in columns] for here in rows]
     may = [[False for there in columns] for here in rows]
     may_other = [[False for here in rows] for there in columns]
-    for here, there in itertools.product(reversed(rows), reversed(columns)):
+    for place in itertools.product(reversed(rows), reversed(columns)):
+        here, there = place
         if here < last and alive[here + 1][there]:
-            may[here][there] = keeps(here, there, here + 1, there)
+            may[here][there] = keeps(*place, here + 1, there)
         if there < other_last and alive[here][there + 1]:
-            may_other[there][here] = keeps(here, there, here, there + 1)
-        alive[here][there] = may[here][there] or may_other[there][here] or ((here, there) == ends and not fails)
+            may_other[there][here] = keeps(*place, here, there + 1)
+        alive[here][there] = may[here][there] or may_other[there][here] or (place == ends and not fails)
     return alive[0][0], may, may_other, _harmless(may, may_other), _harmless(may_other, may)
 
 

@@ -77,9 +77,11 @@ def serving(directory: pathlib.Path) -> t.Iterator[str]:
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{web.server_address[1]}"
-    web.shutdown()
-    web.server_close()
+    try:
+        yield f"http://127.0.0.1:{web.server_address[1]}"
+    finally:
+        web.shutdown()
+        web.server_close()
 
 
 def timed(action: t.Callable[[], t.Any]) -> float:

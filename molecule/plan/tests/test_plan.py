@@ -97,6 +97,28 @@ def test_outside_its_window_a_host_is_left_alone_which_is_no_failure(
     assert "1 step on 1 host" in planned.output
 
 
+def test_a_window_that_closes_meanwhile_leaves_the_rest_for_the_next_run(
+    servers: dict[str, Server], versions: Versions
+) -> None:
+    """It closes while the operator is asked: nothing is begun, and that is no failure."""
+    server, wanted = servers["host2"], {"node_exporter": versions["node_exporter"][2]}
+    before = server.snapshot()
+    soon = 1 if int(server.out("date +%-S")) < 20 else 2  # a window ends with a minute; before that the plan is made
+    end = server.out(f"date -u -d '{soon} minutes' +%H:%M")
+    window = {"start": server.out("date -u -d '-2 hours' +%H:%M"), "end": end}
+    arguments = {"upgrade_versions": wanted, "upgrade_windows": [window], "upgrade_mode": "safe", "upgrade_pause": 0}
+
+    def closed() -> str:
+        server.out(f"until [ $(date -u +%H:%M) = {end} ]; do sleep 0.2; done")
+        return "yes"
+
+    with Answering("upgrade", "-l", "host2", answers=[closed], **arguments) as run:
+        played = run.end()
+    assert played.code == 0, played.output
+    assert "The maintenance window has closed on host2" in played.output
+    assert server.snapshot() == before
+
+
 def test_where_nobody_can_answer_the_mode_safe_wants_the_plan_s_digest(
     servers: dict[str, Server], newer: dict[str, str], tmp_path: pathlib.Path
 ) -> None:

@@ -18,12 +18,12 @@ ANSWERS = {
 }
 
 
-def checked(found: Data, answers: Data = ANSWERS, **wish: t.Any) -> Data:
+def checked(found: Data, answers: Data | None = None, **wish: t.Any) -> Data:
     hosts = {"h1": survey(found)} if "components" not in next(iter(found.values()), {}) else found
-    return _check.check(hosts, dict.fromkeys(hosts, wish), answers=answers, now=NOW)
+    return _check.check(hosts, dict.fromkeys(hosts, wish), answers=ANSWERS if answers is None else answers, now=NOW)
 
 
-def row(found: Data, answers: Data = ANSWERS, **wish: t.Any) -> Data:
+def row(found: Data, answers: Data | None = None, **wish: t.Any) -> Data:
     (only,) = checked(found, answers, **wish)["rows"]
     return t.cast("Data", only)
 
