@@ -195,7 +195,7 @@ def phases(drafts: list[Draft], steps: list[_solver.Step], needs: list[_solver.R
             found.append(_Phase(phase, [], {}, {}, {}, []))
         _add(found[-1], step, hosts, [earlier.key for earlier, _hosts in follows])
         done.append((step, hosts))
-    return _named(found)
+    return _named(found, [draft.host for draft in drafts])
 
 
 def _fits(
@@ -241,8 +241,8 @@ def _add(phase: _Phase, step: _solver.Step, hosts: list[str], after: list[str]) 
     phase.steps.append(step)
 
 
-def _named(found: list[_Phase]) -> list[Data]:
-    """The phases as a plan has them. One that comes again is numbered."""
+def _named(found: list[_Phase], order: list[str]) -> list[Data]:
+    """The phases as a plan has them. One that comes again is numbered; hosts go in waves in the order of the inventory."""
     seen: dict[str, int] = {}
     named = []
     for phase in found:
@@ -252,7 +252,7 @@ def _named(found: list[_Phase]) -> list[Data]:
             {
                 "name": name,
                 "sequence": phase.sequence,
-                "hosts": phase.hosts,
+                "hosts": {host: phase.hosts[host] for host in order if host in phase.hosts},
                 "because": {key: texts for key, texts in phase.because.items() if texts},
                 "after": {key: keys for key, keys in phase.after.items() if keys},
             }

@@ -165,14 +165,21 @@ def record_problems(results: dict[str, Data]) -> list[str]:
     return [f"{host}: {problem}" for host, result in results.items() for problem in result.get("problems", [])]
 
 
-def outcome(documents: dict[str, Data]) -> str:
-    """What a run has done: for each host the steps of its upgrade, from its own record."""
+def outcome(documents: dict[str, Data], waiting: t.Sequence[str] = ()) -> str:
+    """What a run has done: for each host the steps of its upgrade, from its own record.
+
+    :param waiting: hosts whose maintenance window has closed meanwhile.
+    """
     rows = [
         (host, *key.split("@", 1), ended)
         for host, document in documents.items()
         for key, ended in document["upgrade"].get("steps", {}).items()
     ]
-    return "\n".join(table(("HOST", "COMPONENT", "VERSION", "OUTCOME"), rows))
+    lines = table(("HOST", "COMPONENT", "VERSION", "OUTCOME"), rows) if rows else ["Nothing was done."]
+    if waiting:
+        told = f"The maintenance window has closed on {hosts(waiting)} meanwhile: the next run goes on there."
+        lines += ["", *wrap(told, "")]
+    return "\n".join(lines)
 
 
 def failure(step: Data, task: str, result: Data) -> Data:

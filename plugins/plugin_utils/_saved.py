@@ -106,7 +106,11 @@ def _rest(plan: Data, surveys: Mapping[str, Data]) -> Data:
     }
     phases = []
     for phase in plan["phases"]:
-        left = {host: [key for key in keys if key not in over[host]] for host, keys in phase["hosts"].items()}
+        left = {
+            host: [key for key in phase["hosts"][host] if key not in over[host]]
+            for host in surveys  # which are in the order of the inventory; a file may not be
+            if host in phase["hosts"]
+        }
         left = {host: keys for host, keys in left.items() if keys}
         sequence = [key for key in phase["sequence"] if any(key in keys for keys in left.values())]
         if sequence:

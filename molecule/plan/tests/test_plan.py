@@ -104,18 +104,19 @@ def test_a_window_that_closes_meanwhile_leaves_the_rest_for_the_next_run(
     server, wanted = servers["host2"], {"node_exporter": versions["node_exporter"][2]}
     before = server.snapshot()
     soon = 1 if int(server.out("date +%-S")) < 20 else 2  # a window ends with a minute; before that the plan is made
-    end = server.out(f"date -u -d '{soon} minutes' +%H:%M")
+    moment = int(server.out(f"date -d '{soon} minutes' +%s")) // 60 * 60
+    end = server.out(f"date -u -d @{moment} +%H:%M")
     window = {"start": server.out("date -u -d '-2 hours' +%H:%M"), "end": end}
     arguments = {"upgrade_versions": wanted, "upgrade_windows": [window], "upgrade_mode": "safe", "upgrade_pause": 0}
 
     def closed() -> str:
-        server.out(f"until [ $(date -u +%H:%M) = {end} ]; do sleep 0.2; done")
+        server.out(f"until [ $(date +%s) -ge {moment} ]; do sleep 0.2; done")
         return "yes"
 
     with Answering("upgrade", "-l", "host2", answers=[closed], **arguments) as run:
         played = run.end()
     assert played.code == 0, played.output
-    assert "The maintenance window has closed on host2" in played.output
+    assert "The maintenance window has closed on host2 meanwhile" in played.output
     assert server.snapshot() == before
 
 

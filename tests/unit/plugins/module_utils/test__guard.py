@@ -463,7 +463,7 @@ def test_confirming_and_firing_never_both_win(host: Host, monkeypatch: pytest.Mo
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
         host.now = NOW + 2000
-        for pid in [_forked(action, chance.random() * 0.004) for action in (host.confirm, host.fire)]:
+        for pid in [_forked(action, chance.random() * 0.004) for action in chance.sample((host.confirm, host.fire), 2)]:
             os.waitpid(pid, 0)
         state = host.record()["state"]
         ended[state] += 1

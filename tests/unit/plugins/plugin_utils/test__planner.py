@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
 from ansible_collections.observability.stack.plugins.plugin_utils import _planner
@@ -152,6 +154,18 @@ def test_hosts_go_through_one_sequence_each_doing_its_own_steps() -> None:
     assert _planner.host_phases(plan, "two") == {"metrics": ["prometheus@3.5.3"]}
     assert list(_planner.host_phases(plan, "one")) == ["exporters", "metrics"]
     assert _planner.host_phases(plan, "three") == {}
+
+
+def test_waves_go_in_the_order_of_the_inventory_whatever_hosts_go_to() -> None:
+    """The first wave is the canary: a host isn't in it because its step comes first."""
+    surveys = {name: survey({"node_exporter": facts("node_exporter", "1.5.0")}) for name in ("zeta", "alpha", "mid")}
+    wishes = {"zeta": {"versions": {"node_exporter": "1.11.1"}}, "alpha": {"versions": {"node_exporter": "1.9.0"}}}
+    plan = _planner.plan_upgrade(surveys, {**wishes, "mid": wishes["alpha"]}, now=NOW)
+    (phase,) = plan["phases"]
+    assert (phase["sequence"][0], list(phase["hosts"])) == ("node_exporter@1.9.0", ["zeta", "alpha", "mid"])
+    saved = json.dumps(plan, sort_keys=True)
+    again = _planner.reopen(saved, surveys, dict.fromkeys(surveys, {}), name="plan.json")
+    assert list(again["phases"][0]["hosts"]) == ["zeta", "alpha", "mid"]
 
 
 def test_versions_of_a_sequence_are_ordered_as_versions() -> None:

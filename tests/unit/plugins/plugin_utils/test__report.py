@@ -149,6 +149,11 @@ def test_a_host_is_named_once_and_what_is_only_on_record_is_shown_too() -> None:
 # -- what was done ------------------------------------------------------------------------------------------------
 
 
+def test_hosts_whose_window_has_closed_are_told_below_what_was_done() -> None:
+    told = "The maintenance window has closed on h1 meanwhile: the next run goes on there."
+    assert _report.outcome({}, ["h1"]).splitlines() == ["Nothing was done.", "", *_report.wrap(told, "")]
+
+
 def test_outcomes_are_shown_for_each_step_of_each_host() -> None:
     documents = {"h1": {"upgrade": {"steps": {"a@1.0.0": "succeeded", "b@2.0.0@x": "pending"}}}, "h2": {"upgrade": {}}}
     assert [cells(line) for line in _report.outcome(documents).splitlines()] == [

@@ -87,7 +87,8 @@ def test_what_json_has_no_form_for_is_told() -> None:
     deep: t.Any = []
     for _level in range(5000):
         deep = [deep]
-    with pytest.raises(InputError, match=r"^web1: what is wished isn't data that JSON knows"):
+    # How deep is too deep for JSON, differs between Pythons.
+    with pytest.raises(InputError, match=r"^web1: (what is wished isn't data that JSON knows|upgrade_only is \[\[)"):
         _wish.Wishes().read("web1", {"only": deep})
 
 
