@@ -147,7 +147,8 @@ def download(
     """Get a file from the first of some places that has it. Returns which one that was.
 
     :param sources: URLs, tried in turn. One that has other bytes, or that fails, is told and left for the next.
-    :param sha256: what the file must be. Nothing else gets the target's name.
+    :param sha256: what the file must be. Nothing else gets the target's name. If it is empty, whatever comes is taken,
+        as long as it comes as a whole.
     :param listed: where that was said, for the operator.
     :param progress: called for every piece that came. By default a line is shown each 10 s or 100 MiB of what takes
         longer than 10 s.
@@ -172,20 +173,14 @@ def download(
     raise together(failures)
 
 
-def read_text(
-    url: str,
-    *,
-    most: int,
-    limits: Limits = LIMITS,
-    tools: Tools = TOOLS,
-) -> str:
-    """A short text from the network, with the same patience.
+def read_small(url: str, *, most: int, limits: Limits = LIMITS, tools: Tools = TOOLS) -> bytes:
+    """A small file from the network, with the same patience.
 
     :param most: bytes that it may have.
     :raises ReleaseError: if it can't be had.
     """
 
-    def attempt() -> str:
+    def attempt() -> bytes:
         data = bytearray()
         with _open(url, limits, tools) as response:
             meter = _Meter(limits, tools, url)
@@ -199,7 +194,7 @@ def read_text(
                 meter.add(len(piece))
         if len(data) < (response.length or 0):
             raise TransferError(_cut_off(url, len(data), response.length), again=True)
-        return _plain(bytes(data), most).decode("utf-8", "replace")
+        return _plain(bytes(data), most)
 
     return persistently(attempt, limits=limits, tools=tools)
 
@@ -389,6 +384,10 @@ class _Transfer:
             return
         if missing is not None and partial.done < (partial.about.size or 0):
             raise TransferError(_cut_off(self.url, partial.done, partial.about.size), again=True)
+        if not partial.sha256:
+            if missing is None:
+                raise TransferError(_unusable(self.url, "doesn't tell how large it is, and nothing else does"))
+            return
         error = ReleaseError(
             f"{shown(self.url)} has sha256 {partial.hexdigest()}, but {shown(self.listed)} says {partial.sha256}: "
             f"it is damaged or was tampered with, and is not used{self._likely(response)}",

@@ -117,7 +117,12 @@ def test_of_several_mirrors_the_next_one_is_asked_and_the_operator_told(
     [
         (f"/{NAME}.tar.gz", Answer(b"evil"), "release.checksum", "it is damaged or was tampered with, and is not used"),
         (f"/{NAME}.tar.gz", Answer(b"", 404), "release.not_found", "answered 404 Not Found: is there such a release"),
-        ("/sums", Answer(b"nothing"), "release.no_checksum", "nothing is fetched without one"),
+        (
+            "/sums",
+            Answer(b"nothing"),
+            "release.checksum_list",
+            "is no list of sha256 checksums: its line 1 is 'nothing'",
+        ),
     ],
 )
 def test_what_cannot_be_had_never_reaches_the_host(
