@@ -141,7 +141,7 @@ components:
       description: Path of the data.
       type: str
     restore_point_bytes:
-      description: Bytes of all that a restore point would keep of it, its programs, unit, configuration and small state.
+      description: Bytes of all that a restore point would keep of it, programs, unit, configuration and small state.
       type: int
       sample: 198234112
     url:

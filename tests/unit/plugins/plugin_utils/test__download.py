@@ -23,8 +23,9 @@ import typing as t
 
 import pytest
 from ansible.module_utils import urls
+from ansible_collections.observability.stack.plugins.module_utils import _transfer, _web
 from ansible_collections.observability.stack.plugins.module_utils._errors import ReleaseError
-from ansible_collections.observability.stack.plugins.plugin_utils import _download, _web
+from ansible_collections.observability.stack.plugins.plugin_utils import _download
 from ansible_collections.observability.stack.plugins.plugin_utils._download import Limits, There
 from ansible_collections.observability.stack.tests.unit import web_faults
 from ansible_collections.observability.stack.tests.unit.support import eventually
@@ -404,11 +405,11 @@ def test_what_passes_is_waited_for_longer_each_time(place: Place, code: int) -> 
 
 def test_a_pause_is_of_random_length_and_has_an_end() -> None:
     hands = Hands()
-    pauses = [_download._pause(number, None, Limits(), hands.tools) for number in range(1, 9)]
+    pauses = [_transfer._pause(number, None, Limits(), hands.tools) for number in range(1, 9)]
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
     half = hands.tools._replace(chance=lambda: 0.5)
-    assert _download._pause(3, None, Limits(), half) == 2
-    assert all(0 <= _download._pause(3, None, Limits(), _download.Tools()) <= 4 for _turn in range(100))
+    assert _transfer._pause(3, None, Limits(), half) == 2
+    assert all(0 <= _transfer._pause(3, None, Limits(), _download.TOOLS) <= 4 for _turn in range(100))
 
 
 @pytest.mark.parametrize(
@@ -468,7 +469,7 @@ def test_a_line_that_dies_forever_is_told_and_what_came_is_kept_for_the_next_run
 
 
 def test_attempts_that_bring_something_do_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_download, "_GAINED", 1000)
+    monkeypatch.setattr(_transfer, "_GAINED", 1000)
     place.origin.always = web_faults.dies_after(5000)
     place.download()
     assert place.is_whole()
@@ -528,7 +529,7 @@ def test_a_server_that_stays_silent_is_told(place: Place) -> None:
 
 
 def test_a_slow_drip_is_a_stall(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_download, "_CHUNK", 100)
+    monkeypatch.setattr(_transfer, "_CHUNK", 100)
     place.hands.tick = 1
     place.origin.always = web_faults.drips(100)
     failure = place.refused(slowest=1000, window=5, attempts=2)
@@ -540,7 +541,7 @@ def test_a_slow_drip_is_a_stall(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_takes_too_long_ends_and_the_next_run_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_download, "_CHUNK", 100)
+    monkeypatch.setattr(_transfer, "_CHUNK", 100)
     place.hands.tick = 100
     failure = place.refused(total=1001, slowest=0)
     assert (failure.key, place.kept) == ("release.too_slow", [".part", ".part.json"])

@@ -1,0 +1,259 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. One request: what it was answered, or why not, and whether it is worth asking again.
+
+It is made by Ansible's C(open_url), which comes in as an argument: TLS, proxies, netrc and CA certificates are those of
+Ansible's own modules. Redirects are followed here and not there, where a login of the first host goes on to the next
+one, and https may lead to http.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import netrc
+import re
+import ssl
+import typing as t
+import urllib.error
+import urllib.parse
+
+from . import _argv
+from ._errors import ReleaseError
+
+_AGENT = "observability.stack"
+_REDIRECTS = 10
+_REDIRECTED = (301, 302, 303, 307, 308)
+_WORTH_A_RETRY = (408, 429, 500, 502, 503, 504)
+_NEVER_WORTH_A_RETRY = (
+    ValueError,
+    http.client.InvalidURL,
+    netrc.NetrcParseError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+_CONTENT_RANGE = re.compile(r"bytes[ \t]+(\d+)-(\d+)/(\d+|\*)")
+
+_REFUSALS = {
+    401: ("release.forbidden", "does it need a login? One can stand in ~/.netrc"),
+    403: ("release.forbidden", "is access to it limited, or a rate limit reached?"),
+    404: ("release.not_found", "is there such a release, for this architecture?"),
+    407: ("release.forbidden", "the proxy needs a login; it can stand in https_proxy"),
+    410: ("release.not_found", "it was taken away"),
+    429: ("release.rate_limited", "too many requests; try again later"),
+}
+"""For a status its key and what to look for."""
+
+
+class TransferError(Exception):
+    """A request or a transfer that failed.
+
+    :ivar error: what to tell the operator.
+    :ivar again: whether the same request may go well later.
+    :ivar after: seconds to wait until then; None if it wasn't said.
+    """
+
+    def __init__(self, error: ReleaseError, *, again: bool = False, after: float | None = None) -> None:
+        super().__init__(str(error))
+        self.error, self.again, self.after = error, again, after
+
+
+class Part(t.NamedTuple):
+    """The bytes that an answer has, by C(Content-Range): the first, the last, and of how many (None: not known)."""
+
+    first: int
+    last: int
+    total: int | None
+
+
+def shown(url: str) -> str:
+    """A URL for people: without its password and its query, which may hold a token."""
+    text = _argv.redact_text(re.split("[?#]", url, maxsplit=1)[0])
+    return "".join(character for character in text if character.isprintable())
+
+
+def content_range(text: str | None) -> Part | None:
+    """What C(bytes 0-9/10) says; None if it says nothing that can be used."""
+    found = _CONTENT_RANGE.fullmatch((text or "").strip())
+    return Part(int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])) if found else None
+
+
+def retry_after(text: str | None, *, now: float) -> float | None:
+    """Seconds until the time that C(Retry-After) tells, as a number of seconds or as a date; None if it doesn't.
+
+    :param now: seconds since 1970.
+    """
+    text = (text or "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def strong_etag(headers: t.Mapping[str, str]) -> str:
+    """The ETag, if it stands for exactly these bytes (RFC 9110, 8.8.3: C(W/) says that it doesn't)."""
+    etag = (headers.get("ETag") or "").strip()
+    return etag if etag.startswith('"') and etag.endswith('"') and len(etag) > 1 else ""
+
+
+def strong_date(headers: t.Mapping[str, str]) -> str:
+    """C(Last-Modified), if no change can have the same one: it is older than the answer (RFC 9110, 8.8.2.2)."""
+    modified = (headers.get("Last-Modified") or "").strip()
+    try:
+        dates = [email.utils.parsedate_to_datetime(text) for text in (modified, headers.get("Date") or "")]
+        return modified if (dates[1] - dates[0]).total_seconds() >= 1 else ""
+    except (TypeError, ValueError):  # one of them isn't there, is no date, or has no time zone
+        return ""
+
+
+class Response:
+    """An answer to a request, to be read piece by piece.
+
+    :ivar url: where it came from at last.
+    :ivar length: bytes that it announces; None if it doesn't.
+    """
+
+    def __init__(self, raw: t.Any, *, asked: str, url: str) -> None:
+        self._raw, self._asked = raw, asked
+        self.url, self.status = url, int(getattr(raw, "status", None) or 200)
+        self.headers: t.Mapping[str, str] = raw.headers
+        announced = (self.headers.get("Content-Length") or "").strip()
+        chunked = "chunked" in (self.headers.get("Transfer-Encoding") or "").lower()
+        self.length = int(announced) if announced.isdigit() and not chunked else None
+
+    def read(self, most: int) -> bytes:
+        """What has come by now, or else the next bytes that come; none at the end.
+
+        :raises TransferError: if the connection broke off, or nothing came for too long.
+        """
+        with _told(self._asked, self.url):
+            return t.cast("bytes", self._raw.read1(most))
+
+
+@contextlib.contextmanager
+def opened(
+    url: str,
+    *,
+    open_url: t.Callable[..., t.Any],
+    now: float,
+    headers: t.Mapping[str, str] | None = None,
+    connect: float = 30,
+    read: float = 30,
+) -> t.Iterator[Response]:
+    """The answer to a request for a file as it is: not compressed for the way.
+
+    :param open_url: that of C(ansible.module_utils.urls).
+    :param now: seconds since 1970.
+    :param connect: seconds until a connection is there, and until an answer begins.
+    :param read: seconds for which nothing may come.
+    :raises TransferError: if there is none, or one that isn't a success. C(file:///path) is answered, too.
+    """
+    if not re.match("https?://[^/]|file:///", url):
+        raise TransferError(
+            ReleaseError(f"{shown(url)} is no address of a file: write https://host/path", key="release.address")
+        )
+    wanted = {"Accept-Encoding": "identity", **(headers or {})}
+    raw, came_from = _follow(url, open_url=open_url, headers=wanted, timeout=connect, now=now)
+    with contextlib.closing(raw):
+        with contextlib.suppress(AttributeError):  # a file has no socket; Ansible itself takes this way to it
+            raw.fp.raw._sock.settimeout(read)
+        yield Response(raw, asked=url, url=came_from)
+
+
+def _follow(
+    url: str, *, open_url: t.Callable[..., t.Any], headers: dict[str, str], timeout: float, now: float
+) -> tuple[t.Any, str]:
+    """An answer that is no redirect, and where it came from. Each address is asked with its own login only."""
+    here, seen = url, [url]
+    while True:
+        try:
+            with _told(url, here):
+                raw = open_url(
+                    here, headers=headers, timeout=timeout, http_agent=_AGENT, follow_redirects="none", decompress=False
+                )
+                return raw, here
+        except urllib.error.HTTPError as exc:
+            with exc:
+                if exc.code not in _REDIRECTED:
+                    raise _refusal(exc, asked=url, url=here, now=now) from exc
+                here = _next(here, exc.headers.get("Location"), asked=url)
+                if here in seen or len(seen) > _REDIRECTS:
+                    raise _misled(url, f"in a circle, or further than {_REDIRECTS} times") from exc
+                seen.append(here)
+
+
+def _next(here: str, location: str | None, *, asked: str) -> str:
+    """Where a redirect leads. A login in the address stays with its host."""
+    if not location:
+        raise _misled(asked, "nowhere")
+    old, new = urllib.parse.urlsplit(here), urllib.parse.urlsplit(urllib.parse.urljoin(here, location))
+    if new.scheme not in ("http", "https"):
+        raise _misled(asked, f"to {new.scheme}, which no release comes by")
+    if old.scheme == "https" and new.scheme == "http":
+        raise _misled(asked, f"from https to http ({shown(new.geturl())}), where anybody on the way can change it")
+    login, at, host = old.netloc.rpartition("@")
+    if at and "@" not in new.netloc and (old.scheme, host) == (new.scheme, new.netloc):
+        new = new._replace(netloc=f"{login}@{host}")
+    return new._replace(path=new.path.replace(" ", "%20")).geturl()
+
+
+def _misled(url: str, where: str) -> TransferError:
+    return TransferError(
+        ReleaseError(
+            f"{shown(url)} leads {where}: it is not followed. Set upgrade_release_mirror to a place that has the file",
+            key="release.redirect",
+        )
+    )
+
+
+def _refusal(exc: urllib.error.HTTPError, *, asked: str, url: str, now: float) -> TransferError:
+    key, hint = _REFUSALS.get(exc.code, ("release.unavailable", "try again, or set upgrade_release_mirror"))
+    name = http.client.responses.get(exc.code, "")
+    return TransferError(
+        ReleaseError(f"{_named(asked, url)} answered {exc.code} {name}".rstrip() + f": {hint}", key=key),
+        again=exc.code in _WORTH_A_RETRY,
+        after=retry_after(exc.headers.get("Retry-After"), now=now),
+    )
+
+
+def _named(asked: str, url: str) -> str:
+    return shown(asked) if url == asked else f"{shown(asked)} (by way of {urllib.parse.urlsplit(url).hostname})"
+
+
+@contextlib.contextmanager
+def _told(asked: str, url: str) -> t.Iterator[None]:
+    """Tell what kept a request from an answer as what it means."""
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, ValueError, http.client.HTTPException, netrc.NetrcParseError) as exc:
+        reason = getattr(exc, "reason", None) or exc
+        raise _no_answer(_named(asked, url), exc, reason if isinstance(reason, Exception) else exc) from exc
+
+
+def _no_answer(name: str, exc: Exception, reason: Exception) -> TransferError:
+    text = " ".join(str(getattr(exc, "reason", None) or exc).split()) or type(reason).__name__
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        hint = "does this machine know the authority that signed its certificate (SSL_CERT_FILE)?"
+        return TransferError(ReleaseError(f"{name} can't be trusted: {text}: {hint}", key="release.untrusted"))
+    if isinstance(reason, TimeoutError):
+        error = ReleaseError(
+            f"{name} is silent: {text}. Try again, or set upgrade_release_mirror", key="release.stalled"
+        )
+        return TransferError(error, again=True)
+    error = ReleaseError(
+        f"{name} can't be fetched: {text}. Without internet, set upgrade_release_mirror",
+        key="release.not_found" if isinstance(reason, FileNotFoundError) else "release.unavailable",
+    )
+    return TransferError(error, again=not isinstance(reason, _NEVER_WORTH_A_RETRY))
