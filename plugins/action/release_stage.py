@@ -12,7 +12,16 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _fetch
+from ..plugin_utils import _obtain
+
+_WHERE = "where the release's archive and checksums are"
+_NEEDED = {
+    "component": "the component's name",
+    "version": "the release's version",
+    "architecture": "the host's architecture, named as releases do",
+    "url": _WHERE,
+    "checksums": _WHERE,
+}
 
 
 class ActionModule(ActionBase):
@@ -25,27 +34,25 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        for name in ("url", "checksums"):
+        settings = arguments.pop("release", None)
+        for name in _obtain.Wanted._fields:
             if not isinstance(arguments.get(name), str):
-                raise AnsibleActionFail(f"release_stage needs {name}: where the release's archive and checksums are")
+                raise AnsibleActionFail(f"release_stage needs {name}: {_NEEDED[name]}")
         try:
-            archive = _fetch.fetch(
-                arguments["url"],
-                checksums=arguments["checksums"],
-                mirror=arguments.get("mirror"),
-                cache_dir=arguments.get("cache_dir"),
-            )
+            wanted = _obtain.Wanted(*(arguments[name] for name in _obtain.Wanted._fields))
+            release = _obtain.obtain(wanted, _obtain.read(settings))
         except UpgradeError as exc:
             return {**result, "failed": True, "msg": str(exc), "key": exc.key}
-        arguments["archive_sha256"] = archive.sha256
+        arguments.update(url=release.url, archive_sha256=release.sha256, verified=release.verified)
+        arguments["manifest_number"] = release.manifest_number
         outcome: dict[str, t.Any] = {"needs_archive": True}
-        if arguments.get("staged_sha256") == archive.sha256:
+        if arguments.get("staged_sha256") == release.sha256:
             outcome = self._stage(arguments, task_vars)
         if outcome.pop("needs_archive", False):
-            outcome = self._stage({**arguments, "archive": self._push(archive.path)}, task_vars)
+            outcome = self._stage({**arguments, "archive": self._push(str(release.path))}, task_vars)
             outcome.pop("needs_archive", None)
         result.update(outcome)
-        result.update(fetched=archive.fetched, archive_sha256=archive.sha256)
+        result.update(fetched=release.fetched, archive_sha256=release.sha256, verified=release.verified)
         return result
 
     def _stage(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:

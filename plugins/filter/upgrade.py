@@ -49,7 +49,7 @@ def plan_upgrade(
     surveys: Data,
     wishes: Data,
     releases: Data | None = None,
-    mirror: str | None = None,
+    mirror: str | t.Sequence[str] | None = None,
     hold: bool = False,
     waves: list[t.Any] | None = None,
     state_dir: str | None = None,
@@ -66,11 +66,13 @@ def saved_plan(text: str, surveys: Data, wishes: Data, name: str) -> Data:
     return _planner.reopen(text, surveys, wishes, name=name)
 
 
-def release_sources(surveys: Data, wishes: Data, mirror: str | None = None, every: bool = False) -> list[str]:
+def release_sources(
+    surveys: Data, wishes: Data, mirror: str | t.Sequence[str] | None = None, every: bool = False
+) -> list[str]:
     return _check.sources(surveys, wishes, mirror=mirror, every=every)
 
 
-def check(surveys: Data, wishes: Data, releases: Data, mirror: str | None = None) -> Data:
+def check(surveys: Data, wishes: Data, releases: Data, mirror: str | t.Sequence[str] | None = None) -> Data:
     return _check.check(surveys, wishes, answers=releases, mirror=mirror)
 
 

@@ -13,7 +13,8 @@ author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
   - On the controller, fetches a release's archive once for all hosts, into a cache, and checks it against the release's
-    own list of checksums. A mismatch is an error; so is a list without the archive.
+    own list of checksums, and against all else that O(release) names. They must agree. A mismatch is an error; so is a
+    list without the archive.
   - On the host, checks it again, takes only the wanted files out of it, and proves them. They must be made for the
     host's architecture, run there, and say that they are the wanted version.
   - An archive with names that lead out of it, links, devices, or a member twice is refused as a whole.
@@ -40,14 +41,41 @@ options:
     description: Where the list with its sha256 is. A line for each file, or one bare checksum.
     type: str
     required: true
-  mirror:
-    description: Base URL that stands in for the hosts of O(url) and O(checksums), with the same paths below it.
-    type: str
-  cache_dir:
+  release:
     description:
-      - Directory on the controller for what was fetched.
-      - Defaults to C(observability-upgrades) in the user's cache directory.
-    type: path
+      - How the controller gets the release, and what it checks it against. It doesn't go to the host.
+      - C(docs/trust.md) and C(docs/releases.md) of the collection tell more.
+    type: dict
+    suboptions:
+      mirror:
+        description:
+          - Base URLs that stand in for the hosts of O(url) and O(checksums), with the same paths below them, tried in
+            turn.
+        type: list
+        elements: str
+      cache_dir:
+        description:
+          - Directory on the controller for what was fetched.
+          - Defaults to C(observability-upgrades) in the user's cache directory.
+        type: path
+      limits:
+        description: How long to try, and how much to take. By name, such as C(attempts), C(size) or C(bandwidth).
+        type: dict
+      pins:
+        description: sha256 of archives, by file name or C(component/version/architecture).
+        type: dict
+      unverified:
+        description: Whether to take a release that has no list of checksums, and that nothing else vouches for.
+        type: bool
+      signatures:
+        description: Signatures that projects make, by component.
+        type: dict
+      manifest:
+        description: The site's own list of releases. With C(path), C(allowed_signers) and C(threshold).
+        type: dict
+      bundle:
+        description: A file that everything is taken from.
+        type: path
   members:
     description: For each file to take, by name, its path in the archive. The first is the program that the unit starts.
     type: dict
@@ -70,6 +98,16 @@ options:
   archive_sha256:
     description: Set by the controller's half. What the archive must be.
     type: str
+  verified:
+    description: Set by the controller's half. What vouches for the archive, for the record.
+    type: list
+    elements: str
+    default: []
+  manifest_number:
+    description:
+      - Set by the controller's half. The number of the manifest that the release is taken by. A host refuses one that
+        is older than the last one it has seen.
+    type: int
 extends_documentation_fragment:
   - observability.stack._common
   - observability.stack._attributes
@@ -112,6 +150,14 @@ archive_sha256:
   description: sha256 of the archive they came from.
   returned: success
   type: str
+verified:
+  description: What vouches for the archive, a line each.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - sha256 of https://github.com/prometheus/node_exporter/releases/download/v1.9.0/sha256sums.txt
+    - manifest 7 signed by alice, bob
 fetched:
   description: Whether the controller had to fetch the archive; otherwise it was in the cache.
   returned: success
@@ -132,6 +178,17 @@ from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import TOUCHED, Step
 
+RELEASE = {
+    "mirror": {"type": "list", "elements": "str"},
+    "cache_dir": {"type": "path"},
+    "limits": {"type": "dict"},
+    "pins": {"type": "dict"},
+    "unverified": {"type": "bool"},
+    "signatures": {"type": "dict"},
+    "manifest": {"type": "dict"},
+    "bundle": {"type": "path"},
+}
+
 
 def stage(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
@@ -149,12 +206,13 @@ def stage(module: AnsibleModule) -> dict[str, t.Any]:
     )
     step = Step(params["component"], params["version"])
     with _store.session(params["state_dir"], run=params["run"], check_mode=module.check_mode) as session:
+        session.document.see_manifest(params["manifest_number"])
         directory = session.layout.staging(step.key)
         there = _staging.read_candidate(directory, release)
         if there is None and release.archive is None:
             return {"changed": False, "needs_archive": True, "files": []}
         files = there if there is not None else _prove(module, session, release, step, directory)
-        _record(session, step, params["from_version"], "staged")
+        _record(session, step, params["from_version"], "staged", verified=params["verified"])
         result = differences({} if there is None else files, files)
         listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
         return {**result, "needs_archive": False, "files": listed, "warnings": session.warnings}
@@ -181,7 +239,7 @@ def _prove(
     return files
 
 
-def _record(session: _store.Session, step: Step, from_version: str | None, state: str) -> None:
+def _record(session: _store.Session, step: Step, from_version: str | None, state: str, **fields: t.Any) -> None:
     """Record the candidate's way. A component that crossed the line in an earlier attempt stays where it stands; one
     whose candidate isn't what was proven any more begins anew."""
     document = session.document
@@ -190,7 +248,7 @@ def _record(session: _store.Session, step: Step, from_version: str | None, state
     if (here, state) == ("staged", "downloading"):
         document.set_component(step.component, "checking", now=session.now)
     if here not in TOUCHED:
-        document.set_component(step.component, state, now=session.now)
+        document.set_component(step.component, state, now=session.now, **fields)
     session.save()
 
 
@@ -202,14 +260,15 @@ def main() -> None:
             from_version={"type": "str"},
             url={"type": "str", "required": True},
             checksums={"type": "str", "required": True},
-            mirror={"type": "str"},
-            cache_dir={"type": "path"},
+            release={"type": "dict", "options": RELEASE},
             members={"type": "dict", "required": True},
             version_args={"type": "list", "elements": "list", "default": [["--version"]]},
             architecture={"type": "str", "required": True},
             staged_sha256={"type": "str"},
             archive={"type": "path"},
             archive_sha256={"type": "str"},
+            verified={"type": "list", "elements": "str", "default": []},
+            manifest_number={"type": "int"},
         ),
         supports_check_mode=True,
     )

@@ -23,7 +23,9 @@ if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 
-def sources(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, mirror: str | None, every: bool) -> list[str]:
+def sources(
+    surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, mirror: str | t.Sequence[str] | None, every: bool
+) -> list[str]:
     """Where releases must be looked up for a plan: only where it doesn't follow from what is known already.
 
     :param every: for all components that are installed, as C(check) wants to know.
@@ -58,7 +60,7 @@ def check(
     wishes: Mapping[str, Data],
     *,
     answers: Data,
-    mirror: str | None = None,
+    mirror: str | t.Sequence[str] | None = None,
     now: dt.datetime | None = None,
 ) -> Data:
     """All that there is to know of what is installed: C(rows), one for each component of each host; C(findings).

@@ -152,20 +152,6 @@ def load(path: str, *, allowed_signers: str, threshold: int = 1, now: float, run
     return Manifest(number, expires, releases, names, path)
 
 
-def refuse_older(seen: int, manifest: Manifest) -> None:
-    """Refuse a manifest that is older than one that was seen before.
-
-    :param seen: the highest number seen; 0 if none was.
-    :raises ReleaseError: if it is older. The same one may come again, until it expires.
-    """
-    if manifest.number < seen:
-        raise ReleaseError(
-            f"{manifest.path} has number {manifest.number}, but number {seen} was seen before: it is an old one that "
-            "somebody brings back, or was numbered wrongly; get the current one",
-            key="manifest.older",
-        )
-
-
 def create(releases: t.Iterable[Release], *, number: int, expires: str) -> bytes:
     """A manifest's content, to be written to a file and signed.
 

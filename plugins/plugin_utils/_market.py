@@ -43,7 +43,7 @@ class Offer(t.NamedTuple):
 class Market:
     """What the sources answered. One that lists a directory knows all there is; others tell their newest releases."""
 
-    def __init__(self, answers: Data | None = None, *, mirror: str | None = None) -> None:
+    def __init__(self, answers: Data | None = None, *, mirror: str | t.Sequence[str] | None = None) -> None:
         self._answers = answers or {}
         self._mirror = mirror
         self._offers: dict[str, Offer] = {}

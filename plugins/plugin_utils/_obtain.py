@@ -49,6 +49,7 @@ class Obtained(t.NamedTuple):
     :ivar manifest_number: that of the site's manifest; None without one.
     :ivar fetched: whether the archive had to be fetched.
     :ivar urls: where the archive is, in the order in which they are asked.
+    :ivar url: where it would be without mirrors: the manifest's, if there is one.
     """
 
     path: str | None
@@ -58,6 +59,7 @@ class Obtained(t.NamedTuple):
     manifest_number: int | None
     fetched: bool
     urls: list[str]
+    url: str
 
 
 def obtain(wanted: Wanted, settings: Settings, *, archive: bool = True, tools: Tools = TOOLS) -> Obtained:
@@ -133,6 +135,7 @@ class _Release:
             manifest_number=self.manifest.number if self.manifest else None,
             fetched=fetched,
             urls=_fetch.sources(self.wanted.url, self.settings.mirror),
+            url=self.wanted.url,
         )
 
     def _agreeing(self) -> list[str]:

@@ -142,7 +142,7 @@ def plan_upgrade(
     wishes: Mapping[str, Data],
     *,
     answers: Data | None = None,
-    mirror: str | None = None,
+    mirror: str | t.Sequence[str] | None = None,
     now: dt.datetime | None = None,
     hold: bool = False,
     waves: list[t.Any] | None = None,

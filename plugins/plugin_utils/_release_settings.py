@@ -60,22 +60,23 @@ class Settings(t.NamedTuple):
     bundle: str
 
 
-def read(data: t.Mapping[str, t.Any]) -> Settings:
+def read(data: t.Any) -> Settings:
     """The settings that the variables C(upgrade_release_<key>), C(upgrade_cache_dir) and C(upgrade_bundle) make.
 
     What is none, empty or not there has its default.
 
     :raises InputError: naming the variable and the key that is wrong.
     """
-    unknown = sorted(map(str, set(data) - set(_VARIABLES)))
+    given = _mapping("release", data)
+    unknown = sorted(set(given) - set(_VARIABLES))
     if unknown:
         raise InputError(f"release has no {unknown[0]!r}: it has {', '.join(_VARIABLES)}", key="input.release_settings")
-    values = {key: data.get(key) for key in _VARIABLES}
+    values = {key: given.get(key) for key in _VARIABLES}
     pins = _mapping("upgrade_release_pins", values["pins"])
     _checksums.check_pins(pins)
     signatures = _mapping("upgrade_release_signatures", values["signatures"])
     return Settings(
-        mirror=_mirrors(values["mirror"]),
+        mirror=_texts("upgrade_release_mirror", values["mirror"] or []),
         cache_dir=_path("upgrade_cache_dir", values["cache_dir"]) or _fetch.default_cache_dir(),
         limits=_limits(_mapping("upgrade_release_limits", values["limits"])),
         pins=pins,
@@ -120,13 +121,6 @@ def _path(where: str, value: t.Any) -> str:
     if value is not None and not isinstance(value, str):
         raise _wrong(where, value, "the path of a file or directory on the controller")
     return os.path.abspath(os.path.expanduser(value)) if value else ""
-
-
-def _mirrors(value: t.Any) -> list[str]:
-    """In order. A text alone may have several, with commas between them, as everywhere in Ansible."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return _texts("upgrade_release_mirror", value or [])
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------

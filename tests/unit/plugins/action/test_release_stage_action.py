@@ -31,13 +31,13 @@ class Release:
         web.answers[f"/{NAME}.tar.gz"] = Answer(archive.read_bytes())
         web.answers["/sums"] = Answer(f"{self.sha256}  {NAME}.tar.gz\n".encode())
 
-    def stage(self, **changes: t.Any) -> Data:
+    def stage(self, *, release: t.Any = None, **changes: t.Any) -> Data:
         wanted = {
             "component": "prometheus",
             "version": "2.53.3",
             "url": f"{self.web.url}/{NAME}.tar.gz",
             "checksums": f"{self.web.url}/sums",
-            "cache_dir": str(self.root / "cache"),
+            "release": {"cache_dir": str(self.root / "cache"), **(release or {})},
             "members": {"prometheus": f"{NAME}/prometheus"},
             "architecture": "amd64",
         }
@@ -100,14 +100,14 @@ def test_check_mode_fetches_and_proves_and_leaves_the_host_alone(release: Releas
 
 def test_a_mirror_stands_in(release: Release) -> None:
     url = {"url": f"https://github.invalid/{NAME}.tar.gz", "checksums": "https://github.invalid/sums"}
-    assert release.stage(**url, mirror=release.web.url)["fetched"] is True
+    assert release.stage(**url, release={"mirror": release.web.url})["fetched"] is True
 
 
 def test_of_several_mirrors_the_next_one_is_asked_and_the_operator_told(
     release: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = {"url": f"https://github.invalid/{NAME}.tar.gz", "checksums": "https://github.invalid/sums"}
-    assert release.stage(**url, mirror=[f"{release.web.url}/none", release.web.url])["fetched"] is True
+    assert release.stage(**url, release={"mirror": [f"{release.web.url}/none", release.web.url]})["fetched"] is True
     assert release.web.asked == ["/none/sums", "/sums", f"/none/{NAME}.tar.gz", f"/{NAME}.tar.gz"]
     assert "/none/sums answered 404" in " ".join(capsys.readouterr().err.split())
 

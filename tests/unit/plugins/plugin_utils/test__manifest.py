@@ -274,16 +274,6 @@ def test_a_manifest_that_was_kept_back_is_refused_when_it_has_expired(site: Site
         assert f"expired at {EXPIRES}" in message
 
 
-def test_an_older_one_than_the_last_is_refused(site: Site) -> None:
-    site.sign("alice")
-    manifest = site.load()
-    for seen in (0, 6, 7):
-        _manifest.refuse_older(seen, manifest)
-    with pytest.raises(ReleaseError, match="has number 7, but number 8 was seen before") as failure:
-        _manifest.refuse_older(8, manifest)
-    assert failure.value.key == "manifest.older"
-
-
 # -- its content -----------------------------------------------------------------------------------------------------
 
 ENTRY: dict[str, t.Any] = json.loads(_manifest.create([X], number=1, expires=EXPIRES))["releases"][0]
