@@ -29,9 +29,9 @@ import typing as t
 
 from ..module_utils import _files
 from ..module_utils._errors import InputError, ReleaseError
+from ..module_utils._web import shown
 from . import _download
 from ._single_flight import one_at_a_time
-from ._web import shown
 
 SCHEMA = 1
 _FIRST = "bundle.json"

@@ -30,10 +30,10 @@ import urllib.parse
 
 from ..module_utils import _files
 from ..module_utils._errors import ReleaseError
+from ..module_utils._web import shown
 from . import _checksums, _download
 from ._download import LIMITS, TOOLS, Limits, Tools
 from ._single_flight import one_at_a_time
-from ._web import shown
 
 _LIST_LIMIT = 4 << 20
 _LIST_FRESH = 3600
@@ -161,6 +161,9 @@ class Cache:
         :raises ReleaseError: if the list can't be had, or doesn't say it.
         """
         with self._release(url, checksums, says) as release:
+            kept = release.kept_list()
+            if kept and os.path.exists(release.path(kept)):
+                return kept.sha256
             return release.listed().sha256
 
     def small(self, url: str, *, anew: bool = False) -> bytes:

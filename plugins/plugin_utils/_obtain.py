@@ -8,7 +8,7 @@
 """Controller. A release, and all that vouches for it: docs/trust.md says what that can be.
 
 All that are given must agree. With a manifest of the site's own the project's list isn't asked for, unless its
-signature is wanted.
+signature is wanted. With a bundle nobody is asked: what the project signed was verified when the bundle was made.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import typing as t
 import urllib.parse
 
 from ..module_utils._errors import InputError, ReleaseError
-from . import _checksums, _fetch, _manifest, _run, _signatures
+from ..module_utils._web import shown
+from . import _bundle, _checksums, _fetch, _manifest, _run, _signatures
 from ._download import TOOLS, Tools
 from ._release_settings import ManifestSource, Settings, Signature, read
-from ._web import shown
 
 __all__ = ["Obtained", "Settings", "Wanted", "obtain", "read"]
 
@@ -73,6 +73,12 @@ def obtain(wanted: Wanted, settings: Settings, *, archive: bool = True, tools: T
     return release.whole() if archive else release.hash_only()
 
 
+def is_known_by_hash(wanted: Wanted, settings: Settings) -> bool:
+    """Whether it can be found out what a release must be without having its archive."""
+    signature = settings.signatures.get(wanted.component)
+    return bool(settings.bundle) or signature is None or signature.of != "archive"
+
+
 class _Release:
     """One release, and what is to be said of it."""
 
@@ -87,11 +93,20 @@ class _Release:
         self.said: dict[str, str | None] = {_PINS: self.pin}
         if entry and settings.manifest:
             self.said[settings.manifest.path] = entry.sha256
-        self.signature = settings.signatures.get(wanted.component)
+        self.signature = None if settings.bundle else settings.signatures.get(wanted.component)
         self.of_list = self.signature if self.signature and self.signature.of == "checksums" else None
         self.vouched: list[str] = []
+        self.bundled = self._bundled(wanted) if settings.bundle else None
         limits = settings.limits._replace(size=min(settings.limits.size, self.size or settings.limits.size))
         self.cache = _fetch.Cache(settings.cache_dir, mirror=settings.mirror, limits=limits, tools=tools)
+
+    def _bundled(self, wanted: Wanted) -> tuple[_bundle.Bundle, _bundle.Release]:
+        """The release in the bundle. What vouched for it when that was made does so still."""
+        bundle = _the_bundle(self.settings.bundle)
+        release = _bundle.find(bundle, url=wanted.url, **_identity(wanted))
+        self.said[bundle.name] = release.sha256
+        self.vouched = [f"bundle {bundle.name}", *release.verified]
+        return bundle, release
 
     def whole(self) -> Obtained:
         """With its archive."""
@@ -131,7 +146,7 @@ class _Release:
             path=path,
             sha256=sha256,
             size=size,
-            verified=[*self.vouched, *self._agreeing()] or ["nothing: upgrade_release_unverified"],
+            verified=list(dict.fromkeys([*self.vouched, *self._agreeing()])) or ["nothing: upgrade_release_unverified"],
             manifest_number=self.manifest.number if self.manifest else None,
             fetched=fetched,
             urls=_fetch.sources(self.wanted.url, self.settings.mirror),
@@ -150,6 +165,8 @@ class _Release:
         return _checksums.agreed(self.said, name=self.name) if any(self.said.values()) else None
 
     def _asks_for_list(self) -> bool:
+        if self.bundled:
+            return False
         return self.of_list is not None or (bool(self.wanted.checksums) and self.manifest is None)
 
     def _does_without_list(self, exc: ReleaseError) -> bool:
@@ -160,6 +177,9 @@ class _Release:
 
     def _archive(self) -> _fetch.Archive:
         known = self._known()
+        if self.bundled:
+            path = _bundle.take(*self.bundled, cache_dir=self.settings.cache_dir)
+            return _fetch.Archive(path, self.bundled[1].sha256, fetched=False)
         if self._asks_for_list():
             try:
                 return self.cache.listed(self.wanted.url, self._checksums(), self._says)
@@ -270,6 +290,16 @@ def _manifest_as_of(source: ManifestSource, *stamps: t.Any) -> _manifest.Manifes
     return _manifest.load(
         source.path, allowed_signers=source.allowed_signers, threshold=source.threshold, now=stamps[-1]
     )
+
+
+def _the_bundle(path: str) -> _bundle.Bundle:
+    """What a bundle says of itself; it is read once, as long as it stays as it is."""
+    return _bundle_as_of(path, _stamp(path))
+
+
+@functools.lru_cache(maxsize=1)
+def _bundle_as_of(path: str, _stamps: tuple[int, ...]) -> _bundle.Bundle:
+    return _bundle.read(path)
 
 
 def _stamp(path: str) -> tuple[int, ...]:

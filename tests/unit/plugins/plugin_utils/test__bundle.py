@@ -15,7 +15,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, ReleaseError
-from ansible_collections.observability.stack.plugins.plugin_utils import _bundle
+from ansible_collections.observability.stack.plugins.plugin_utils import _bundle, _obtain
 from ansible_collections.observability.stack.tests.unit.support import snapshot
 
 MADE_AT = "2026-11-21T10:00:00Z"
@@ -271,3 +271,60 @@ def test_a_cache_that_cannot_be_written_is_told(made: Made) -> None:
         made.take()
     assert failure.value.key == "release.cache"
     assert os.path.isfile(made.cache)
+
+
+# -- as the place of everything -----------------------------------------------------------------------------------
+
+DEAD = "http://127.0.0.1:1"
+"""Where nobody answers."""
+
+
+def obtain(made: Made, *, archive: bool = True, component: str = "x", **settings: t.Any) -> _obtain.Obtained:
+    url = AMD.url
+    wanted = _obtain.Wanted(component, "1.9.0", "amd64", url, "https://example.org/s")
+    given = {"cache_dir": str(made.cache), "bundle": str(made.path), "mirror": [DEAD], **settings}
+    return _obtain.obtain(wanted, _obtain.read(given), archive=archive)
+
+
+def test_a_release_is_obtained_from_a_bundle_and_nobody_is_asked(made: Made) -> None:
+    got = obtain(made)
+    assert got.path
+    assert pathlib.Path(got.path).read_bytes() == CONTENTS["amd64"]
+    assert (got.sha256, got.size, got.fetched) == (AMD.sha256, AMD.size, False)
+    assert got.verified == ["bundle x.tar", "sha256 of https://example.org/s"]
+    assert obtain(made) == got
+
+
+def test_only_its_hash_is_told_without_taking_it(made: Made) -> None:
+    got = obtain(made, archive=False)
+    assert (got.path, got.sha256) == (None, AMD.sha256)
+    assert not made.cache.exists()
+
+
+def test_what_a_project_signs_was_verified_when_the_bundle_was_made(made: Made) -> None:
+    key = made.root / "key.gpg"
+    key.touch()
+    signatures = {"x": {"keys": [str(key)], "signature": "{url}.asc", "of": "archive"}}
+    assert obtain(made, signatures=signatures).verified[0] == "bundle x.tar"
+
+
+def test_a_pin_must_agree_with_the_bundle(made: Made) -> None:
+    name = AMD.url.rpartition("/")[2]
+    assert obtain(made, pins={name: AMD.sha256}).verified[-1].startswith(f"pin of {name}")
+    with pytest.raises(
+        ReleaseError, match=r"it should have different sha256 \(upgrade_release_pins: 0+; x.tar: "
+    ) as failure:
+        obtain(made, pins={name: "0" * 64})
+    assert failure.value.key == "release.checksum_disagreement"
+
+
+def test_a_release_that_the_bundle_lacks_is_not_looked_for_elsewhere(made: Made) -> None:
+    with pytest.raises(ReleaseError, match=r"x\.tar doesn't have y 1.9.0 for amd64: make one for this plan"):
+        obtain(made, component="y")
+
+
+def test_a_bundle_that_was_replaced_is_read_anew(made: Made) -> None:
+    obtain(made)
+    made.write(ARM)
+    with pytest.raises(ReleaseError, match=r"x\.tar doesn't have x 1.9.0 for amd64"):
+        obtain(made)
