@@ -138,7 +138,7 @@ class _Release:
                 if not self._does_without_list(exc) or sha256 is None:
                     raise
         if sha256 is None:
-            raise ReleaseError(f"nothing says what sha256 {self.name} has", key="release.no_checksum")
+            _refuse_unknown(self.name)
         return self._obtained(None, sha256, self.size, fetched=False)
 
     def _obtained(self, path: str | None, sha256: str, size: int | None, *, fetched: bool) -> Obtained:
@@ -189,7 +189,7 @@ class _Release:
         if known:
             return self.cache.known(self.wanted.url, known, next(who for who, digest in self.said.items() if digest))
         if not self.settings.unverified:
-            return _refuse_unknown(self.name)
+            _refuse_unknown(self.name)
         self.tools.warn(
             f"{shown(self.wanted.url)} is used without any check of its hash, as upgrade_release_unverified says: "
             "nobody would notice if it was damaged or tampered with. Pin it in upgrade_release_pins"

@@ -144,7 +144,7 @@ def _limit(name: str, value: t.Any) -> t.Any:
     unit, least = _UNITS.get(name, _SECONDS), "0 or more" if name in _MAY_BE_ZERO else "more than 0"
     try:
         number = _number(value, unit)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         number = -1
     if not 0 <= number < float("inf") or (number == 0 and name not in _MAY_BE_ZERO):
         raise _wrong(f"upgrade_release_limits.{name}", value, f"a number of {unit}; {least}")

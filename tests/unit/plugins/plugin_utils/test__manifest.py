@@ -15,10 +15,11 @@ import pytest
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, ReleaseError
 from ansible_collections.observability.stack.plugins.plugin_utils import _manifest
+from ansible_collections.observability.stack.tests.unit.signers import needs_ssh, ssh_keys
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="there is no ssh-keygen here")
+pytestmark = needs_ssh
 
 NOW = 1_795_000_000.0  # 2026-11-18
 EXPIRES = "2026-12-31T00:00:00Z"
@@ -31,12 +32,7 @@ NAMES = ("alice", "bob", "eve")
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pathlib.Path]:
-    """Private keys, by name."""
-    directory = tmp_path_factory.mktemp("keys")
-    for name in NAMES:
-        argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(directory / name)]
-        subprocess.run(argv, check=True)
-    return {name: directory / name for name in NAMES}
+    return ssh_keys(tmp_path_factory.mktemp("keys"), *NAMES)
 
 
 class Site:
