@@ -87,6 +87,15 @@ def read(data: t.Any) -> Settings:
     )
 
 
+def problems(data: t.Mapping[str, t.Any]) -> list[str]:
+    """What is wrong with the settings: a line, or none."""
+    try:
+        read(dict(data))
+    except InputError as exc:
+        return [str(exc)]
+    return []
+
+
 _VARIABLES = ("mirror", "cache_dir", "limits", "pins", "unverified", "signatures", "manifest", "bundle")
 
 

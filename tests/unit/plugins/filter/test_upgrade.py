@@ -54,6 +54,14 @@ def planned(expression: str = "surveys | plan_upgrade(wishes)", **variables: t.A
     return t.cast("Data", render(expression, **values))
 
 
+def test_wrong_settings_for_releases_are_told_in_a_line() -> None:
+    settings = {"mirror": "{{ base }}/x", "limits": {"size": "1GB"}, "pins": {"x.tar.gz": "{{ pin }}"}}
+    values = {"base": "https://mirror.example", "settings": settings}
+    assert render("settings | release_problems", pin="a" * 64, **values) == []
+    (line,) = render("settings | release_problems", pin="short", **values)
+    assert "upgrade_release_pins['x.tar.gz'] must be a sha256: 64 hexadecimal digits" in line
+
+
 # -- plans --------------------------------------------------------------------------------------------------------
 
 
