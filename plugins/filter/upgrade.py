@@ -63,14 +63,20 @@ def plan_rollback(surveys: Data, wishes: Data, to: str, kinds: list[str] | None 
     return _rollback.plan_rollback(surveys, wishes, to=to, kinds=list(kinds or ["binary"]))
 
 
-def saved_plan(text: str, surveys: Data, wishes: Data, name: str) -> Data:
-    return _planner.reopen(text, surveys, wishes, name=name)
+def saved_plan(text: str, surveys: Data, wishes: Data, name: str, hold: bool = True) -> Data:
+    return _planner.reopen(text, surveys, wishes, name=name, hold=hold)
 
 
 def release_sources(
     surveys: Data, wishes: Data, mirror: str | t.Sequence[str] | None = None, every: bool = False
 ) -> list[str]:
     return _check.sources(surveys, wishes, mirror=mirror, every=every)
+
+
+def release_index(
+    surveys: Data, wishes: Data, releases: Data, mirror: str | list[str] | None = None
+) -> dict[str, list[Data]]:
+    return _check.index(surveys, wishes, answers=releases, mirror=mirror)
 
 
 def check(surveys: Data, wishes: Data, releases: Data, mirror: str | t.Sequence[str] | None = None) -> Data:
@@ -99,6 +105,7 @@ def probe_targets(
 
 _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "release_sources": release_sources,
+    "release_index": release_index,
     "check": check,
     "check_table": _report_plan.check,
     "check_problems": _check.problems,

@@ -97,6 +97,7 @@ def write(
     paths = {release.sha256: (archive, release) for release, archive in archives}
     temporary = _files.temporary_beside(path)
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(temporary, "wb") as sink, tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as bundle:
             text = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
             bundle.addfile(_member(_FIRST, len(text)), io.BytesIO(text))
@@ -110,7 +111,27 @@ def write(
     except OSError as exc:
         raise ReleaseError(f"{path} can't be written: {_files.explain(exc)}", key="bundle.unwritable") from exc
     finally:
-        _files.remove_if_there(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def is_same(path: str, releases: t.Sequence[Release], *, plan: str, index: t.Mapping[str, t.Any]) -> bool:
+    """Whether a file is a bundle of the same content already, and whole."""
+    try:
+        there = read(path)
+    except InputError:
+        return False
+    if (there.releases, there.plan, there.listing) != (tuple(releases), plan, json.loads(json.dumps(index))):
+        return False
+    with open(path, "rb") as source:
+        return all(_digest(source, there, release) == release.sha256 for release in releases)
+
+
+def _digest(source: t.BinaryIO, bundle: Bundle, release: Release) -> str:
+    digest = hashlib.sha256()
+    for piece in _pieces(source, bundle, release):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
@@ -305,12 +326,9 @@ def _copy(bundle: Bundle, release: Release, path: str) -> None:
         stack.callback(_files.remove_if_there, temporary)
         source = stack.enter_context(open(bundle.path, "rb"))
         sink = stack.enter_context(open(temporary, "wb", opener=_private))
-        source.seek(bundle.places[release.sha256])
-        left = release.size
-        while left and (piece := source.read(min(left, _CHUNK))):
+        for piece in _pieces(source, bundle, release):
             digest.update(piece)
             sink.write(piece)
-            left -= len(piece)
         if digest.hexdigest() != release.sha256:
             raise ReleaseError(
                 f"{bundle.name}: archives/{release.sha256} ({release.told}) has sha256 {digest.hexdigest()}: it is "
@@ -320,6 +338,15 @@ def _copy(bundle: Bundle, release: Release, path: str) -> None:
         sink.flush()
         os.fsync(sink.fileno())
         os.rename(temporary, path)
+
+
+def _pieces(source: t.BinaryIO, bundle: Bundle, release: Release) -> t.Iterator[bytes]:
+    """The content of an archive in a bundle."""
+    source.seek(bundle.places[release.sha256])
+    left = release.size
+    while left and (piece := source.read(min(left, _CHUNK))):
+        yield piece
+        left -= len(piece)
 
 
 def _private(path: str, flags: int) -> int:

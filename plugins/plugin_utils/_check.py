@@ -30,8 +30,29 @@ def sources(
 
     :param every: for all components that are installed, as C(check) wants to know.
     """
-    reader, market = Wishes(), Market(mirror=mirror)
-    found: dict[str, None] = {}
+    market = Market(mirror=mirror)
+    return list(dict.fromkeys(market.source(entry) for entry in _listed(surveys, wishes, every=every)))
+
+
+def index(
+    surveys: Mapping[str, Data],
+    wishes: Mapping[str, Data],
+    *,
+    answers: Data,
+    mirror: str | t.Sequence[str] | None = None,
+) -> dict[str, list[Data]]:
+    """What was listed for a plan, as a release index: enough to make it again without asking anybody or a mirror."""
+    market = Market(answers, mirror=mirror)
+    return {
+        Market().source(entry): market.offer(entry).releases
+        for entry in _listed(surveys, wishes, every=False)
+        if market.offer(entry).releases
+    }
+
+
+def _listed(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, every: bool) -> t.Iterator[Data]:
+    """The components that releases must be looked up of, as the catalog has them, once for each host."""
+    reader = Wishes()
     for host, survey in surveys.items():
         wish = reader.read(host, wishes.get(host, {}))
         for name, facts in survey["components"].items():
@@ -41,8 +62,7 @@ def sources(
                 and wish.means(name)
                 and (every or _is_open(wish, name, facts))
             ):
-                found[market.source(wish.catalog[name])] = None
-    return list(found)
+                yield wish.catalog[name]
 
 
 def _is_open(wish: Wish, name: str, facts: Data) -> bool:

@@ -261,7 +261,7 @@ def test_an_archive_that_changes_meanwhile_makes_no_bundle(made: Made, change: s
 
 def test_a_bundle_that_cannot_be_written_is_told(made: Made) -> None:
     with pytest.raises(ReleaseError, match="can't be written: ") as failure:
-        made.write(path=made.root / "gone" / "y.tar")
+        made.write(path=made.archives["amd64"] / "y.tar")
     assert failure.value.key == "bundle.unwritable"
 
 
