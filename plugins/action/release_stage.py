@@ -15,7 +15,7 @@ from ..module_utils._errors import UpgradeError
 from ..plugin_utils import _obtain
 
 _WHERE = "where the release's archive and checksums are"
-_NEEDED = {
+_NEEDED = {  # in the order of _obtain.Wanted
     "component": "the component's name",
     "version": "the release's version",
     "architecture": "the host's architecture, named as releases do",
@@ -35,11 +35,11 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         settings = arguments.pop("release", None)
-        for name in _obtain.Wanted._fields:
+        for name, what in _NEEDED.items():
             if not isinstance(arguments.get(name), str):
-                raise AnsibleActionFail(f"release_stage needs {name}: {_NEEDED[name]}")
+                raise AnsibleActionFail(f"release_stage needs {name}: {what}")
         try:
-            wanted = _obtain.Wanted(*(arguments[name] for name in _obtain.Wanted._fields))
+            wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED), arguments.get("from_version"))
             return {**result, **self._bring(arguments, wanted, _obtain.read(settings), task_vars)}
         except UpgradeError as exc:
             return {**result, "failed": True, "msg": str(exc), "key": exc.key}

@@ -31,13 +31,15 @@ _PINS = "upgrade_release_pins"
 
 
 class Wanted(t.NamedTuple):
-    """One release for one architecture: where its archive and its list of checksums are."""
+    """One release for one architecture: where its archive and its list of checksums are, and which version is in place
+    where it is wanted, if that is known."""
 
     component: str
     version: str
     architecture: str
     url: str
     checksums: str
+    from_version: str | None = None
 
 
 class Obtained(t.NamedTuple):
@@ -85,7 +87,7 @@ class _Release:
     def __init__(self, wanted: Wanted, settings: Settings, tools: Tools) -> None:
         self.settings, self.tools = settings, tools
         self.manifest = _the_manifest(settings.manifest) if settings.manifest else None
-        entry = self.manifest.release(*wanted[:3]) if self.manifest else None
+        entry = self.manifest.release(*wanted[:3], wanted.from_version) if self.manifest else None
         self.wanted = wanted._replace(url=entry.url) if entry else wanted
         self.size = entry.size if entry else None
         self.name = os.path.basename(urllib.parse.urlsplit(self.wanted.url).path)

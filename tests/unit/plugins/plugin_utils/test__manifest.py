@@ -95,6 +95,20 @@ def test_what_is_not_in_it_is_refused(site: Site, wanted: tuple[str, str, str]) 
     assert failure.value.key == "manifest.not_listed"
 
 
+def test_how_far_one_can_go_back_is_what_the_version_in_place_says(site: Site) -> None:
+    old = [X._replace(version=version, rollback_floor=None) for version in ("1.4.9", "1.5.0")]
+    site.write(_manifest.create([X, NEWER._replace(rollback_floor=None), *old], number=7, expires=EXPIRES))
+    site.sign("alice")
+    manifest = site.load()
+    assert manifest.release("x", "1.5.0", "amd64", "1.9.0") == old[1]
+    assert manifest.release("x", "2.0.0-rc.1", "amd64", "1.9.0").version == "2.0.0-rc.1"
+    for unbound in (None, "unknown", "2.0.0-rc.1", "1.8.0"):
+        assert manifest.release("x", "1.4.9", "amd64", unbound) == old[0]
+    with pytest.raises(ReleaseError, match=r"back from x 1\.9\.0 below 1\.5\.0: 1\.4\.9 is refused") as failure:
+        manifest.release("x", "1.4.9", "amd64", "1.9.0")
+    assert failure.value.key == "manifest.below_floor"
+
+
 def test_plain_ssh_keygen_signs_as_the_documentation_says(site: Site) -> None:
     argv = ["ssh-keygen", "-Y", "sign", "-f", str(site.keys["bob"]), "-n", "observability-manifest", str(site.path)]
     subprocess.run(argv, check=True, capture_output=True)

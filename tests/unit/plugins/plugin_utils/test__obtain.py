@@ -346,7 +346,12 @@ class Site:
         self.write()
 
     def write(self, *, number: int = 7, expires: str = "2999-12-31T00:00:00Z", **changes: t.Any) -> None:
-        self.path.write_bytes(_manifest.create([self.entry._replace(**changes)], number=number, expires=expires))
+        self.write_all([self.entry._replace(**changes)], number=number, expires=expires)
+
+    def write_all(
+        self, entries: list[_manifest.Release], *, number: int = 7, expires: str = "2999-12-31T00:00:00Z"
+    ) -> None:
+        self.path.write_bytes(_manifest.create(entries, number=number, expires=expires))
         self.path.with_name("releases.json.sig").unlink(missing_ok=True)
         _manifest.sign(str(self.path), key=str(self.keys["alice"]))
 
@@ -388,6 +393,15 @@ def test_the_manifest_says_where_the_release_is(site: Site) -> None:
 @needs_ssh
 def test_what_the_manifest_does_not_have_is_refused(site: Site) -> None:
     assert site.refused(wanted=site.release.wanted._replace(version="1.9.1"))[0] == "manifest.not_listed"
+    assert site.release.asked() == []
+
+
+@needs_ssh
+def test_below_the_floor_of_what_is_in_place_nothing_is_fetched(site: Site) -> None:
+    entries = [site.entry._replace(version="2.0.0", rollback_floor="1.9.1"), site.entry]
+    site.write_all(entries)
+    wanted = site.release.wanted._replace(from_version="2.0.0")
+    assert site.refused(wanted=wanted)[0] == "manifest.below_floor"
     assert site.release.asked() == []
 
 
