@@ -39,7 +39,8 @@ class ActionModule(ActionBase):
             if not isinstance(arguments.get(name), str):
                 raise AnsibleActionFail(f"release_stage needs {name}: {what}")
         try:
-            wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED), arguments.get("from_version"))
+            wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED))
+            wanted = wanted._replace(from_version=arguments.get("from_version"))
             return {**result, **self._bring(arguments, wanted, _obtain.read(settings), task_vars)}
         except UpgradeError as exc:
             return {**result, "failed": True, "msg": str(exc), "key": exc.key}
