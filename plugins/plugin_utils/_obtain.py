@@ -253,6 +253,13 @@ class _Release:
 
     def _fetched(self, signature: Signature, *, anew: bool) -> bytes:
         place = self._place(signature)
+        mirror = self.settings.mirror
+        if _fetch.sources(place, mirror) == _fetch.sources(self.wanted.checksums, mirror):
+            raise InputError(
+                f"upgrade_release_signatures.{self.wanted.component}.signature is the list itself: set cleartext, if it "
+                "carries its signature",
+                key="input.release_settings",
+            )
         try:
             return self.cache.small(place, anew=anew)
         except ReleaseError as exc:

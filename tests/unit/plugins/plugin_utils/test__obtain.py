@@ -312,6 +312,12 @@ def test_a_list_may_carry_its_signature(signed: Signed, place: str) -> None:
     assert signed.release.asked() == [place.replace("{checksums}", LIST), ARCHIVE]
 
 
+@needs_gpg
+def test_a_list_is_no_signature_of_itself(signed: Signed) -> None:
+    key, text = signed.refused(of="checksums", signature="{checksums}")
+    assert (key, "is the list itself: set cleartext" in text) == ("input.release_settings", True)
+
+
 def test_cosign_is_given_the_file_of_its_signature(
     release: Release, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
