@@ -9,13 +9,17 @@ import typing as t
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
 from ansible_collections.observability.stack.plugins.plugin_utils import _fetch
-from ansible_collections.observability.stack.plugins.plugin_utils._download import LIMITS
+from ansible_collections.observability.stack.plugins.plugin_utils._download import LIMITS, Limits
 from ansible_collections.observability.stack.plugins.plugin_utils._release_settings import (
     ManifestSource,
     Settings,
     Signature,
+    problems,
     read,
 )
+from hypothesis import given as given_any
+from hypothesis import settings
+from hypothesis import strategies as st
 
 HASH = "a" * 64
 
@@ -131,3 +135,20 @@ def test_what_is_wrong_is_named_in_one_line(given: t.Any, says: str) -> None:
         read(given)
     assert says in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+NAMES = (*Settings._fields, *Signature._fields, *ManifestSource._fields, *Limits._fields)
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["1GB", "checksums", HASH])
+)
+ANYTHING = st.recursive(
+    LEAVES,
+    lambda more: st.lists(more, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(), more, max_size=4),
+    max_leaves=8,
+)
+
+
+@given_any(st.dictionaries(st.sampled_from(Settings._fields), ANYTHING, max_size=3))
+@settings(max_examples=100, deadline=None, database=None)
+def test_whatever_is_given_is_read_or_told_in_one_line(given: t.Any) -> None:
+    assert all("\n" not in line for line in problems(given))
