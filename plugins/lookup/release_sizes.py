@@ -85,5 +85,5 @@ class LookupModule(LookupBase):
             try:
                 return [_bundle.sizes(self.get_option("bundle"), urls)]
             except UpgradeError as exc:
-                raise AnsibleError(str(exc)) from exc
+                raise AnsibleError(str(exc)) from None  # else what it was caused by is told again
         return [_releases.sizes(urls, cache_dir=cache_dir, mirror=mirror, timeout=timeout)]
