@@ -256,8 +256,8 @@ class _Release:
         mirror = self.settings.mirror
         if _fetch.sources(place, mirror) == _fetch.sources(self.wanted.checksums, mirror):
             raise InputError(
-                f"upgrade_release_signatures.{self.wanted.component}.signature is the list itself: set cleartext, if it "
-                "carries its signature",
+                f"upgrade_release_signatures.{self.wanted.component}.signature is the list itself: set cleartext, if "
+                "it carries its signature",
                 key="input.release_settings",
             )
         try:
