@@ -12,7 +12,16 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _fetch
+from ..plugin_utils import _obtain
+
+_WHERE = "where the release's archive and checksums are"
+_NEEDED = {  # in the order of _obtain.Wanted
+    "component": "the component's name",
+    "version": "the release's version",
+    "architecture": "the host's architecture, named as releases do",
+    "url": _WHERE,
+    "checksums": _WHERE,
+}
 
 
 class ActionModule(ActionBase):
@@ -25,28 +34,40 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        for name in ("url", "checksums"):
+        settings = arguments.pop("release", None)
+        for name, what in _NEEDED.items():
             if not isinstance(arguments.get(name), str):
-                raise AnsibleActionFail(f"release_stage needs {name}: where the release's archive and checksums are")
+                raise AnsibleActionFail(f"release_stage needs {name}: {what}")
         try:
-            archive = _fetch.fetch(
-                arguments["url"],
-                checksums=arguments["checksums"],
-                mirror=arguments.get("mirror"),
-                cache_dir=arguments.get("cache_dir"),
-            )
+            wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED))
+            wanted = wanted._replace(from_version=arguments.get("from_version"))
+            return {**result, **self._bring(arguments, wanted, _obtain.read(settings), task_vars)}
         except UpgradeError as exc:
             return {**result, "failed": True, "msg": str(exc), "key": exc.key}
-        arguments["archive_sha256"] = archive.sha256
-        outcome: dict[str, t.Any] = {"needs_archive": True}
-        if arguments.get("staged_sha256") == archive.sha256:
-            outcome = self._stage(arguments, task_vars)
-        if outcome.pop("needs_archive", False):
-            outcome = self._stage({**arguments, "archive": self._push(archive.path)}, task_vars)
-            outcome.pop("needs_archive", None)
-        result.update(outcome)
-        result.update(fetched=archive.fetched, archive_sha256=archive.sha256)
-        return result
+
+    def _bring(
+        self,
+        arguments: dict[str, t.Any],
+        wanted: _obtain.Wanted,
+        settings: _obtain.Settings,
+        task_vars: dict[str, t.Any] | None,
+    ) -> dict[str, t.Any]:
+        """Let the host have the release. What it has staged isn't fetched, where it can be told without."""
+        by_host = arguments.pop("fetch", None) == "host" and not settings.bundle
+        staged = arguments.get("staged_sha256")
+        by_hash = by_host or (bool(staged) and _obtain.is_known_by_hash(wanted, settings))
+        release = _obtain.obtain(wanted, settings, archive=not by_hash)
+        if by_host or staged == release.sha256:
+            urls = {"urls": release.urls, "limits": _limits(settings, release)} if by_host else {}
+            outcome = self._stage({**arguments, **_told(release), **urls}, task_vars)
+            if not outcome.pop("needs_archive", False):
+                return {"fetched": False, **outcome, **_outcome(release)}
+        if release.path is None:
+            release = _obtain.obtain(wanted, settings)
+        archive = self._push(str(release.path))
+        outcome = self._stage({**arguments, **_told(release), "archive": archive}, task_vars)
+        outcome.pop("needs_archive", None)
+        return {**outcome, **_outcome(release), "fetched": release.fetched}
 
     def _stage(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         """The host's half."""
@@ -64,3 +85,23 @@ class ActionModule(ActionBase):
         self._transfer_file(path, remote)
         self._fixup_perms2((shell.tmpdir, remote))
         return t.cast("str", remote)
+
+
+def _told(release: _obtain.Obtained) -> dict[str, t.Any]:
+    """What the host is told of a release."""
+    return {
+        "url": release.url,
+        "archive_sha256": release.sha256,
+        "verified": release.verified,
+        "manifest_number": release.manifest_number,
+    }
+
+
+def _outcome(release: _obtain.Obtained) -> dict[str, t.Any]:
+    return {"archive_sha256": release.sha256, "verified": release.verified}
+
+
+def _limits(settings: _obtain.Settings, release: _obtain.Obtained) -> dict[str, t.Any]:
+    """The limits of a transfer; a size that is known is the most there may be."""
+    limits = settings.limits
+    return limits._replace(size=min(limits.size, release.size or limits.size))._asdict()

@@ -17,6 +17,7 @@ from ..plugin_utils import (
     _check,
     _estimate,
     _planner,
+    _release_settings,
     _report,
     _report_plan,
     _rollback,
@@ -49,7 +50,7 @@ def plan_upgrade(
     surveys: Data,
     wishes: Data,
     releases: Data | None = None,
-    mirror: str | None = None,
+    mirror: str | t.Sequence[str] | None = None,
     hold: bool = False,
     waves: list[t.Any] | None = None,
     state_dir: str | None = None,
@@ -62,15 +63,23 @@ def plan_rollback(surveys: Data, wishes: Data, to: str, kinds: list[str] | None 
     return _rollback.plan_rollback(surveys, wishes, to=to, kinds=list(kinds or ["binary"]))
 
 
-def saved_plan(text: str, surveys: Data, wishes: Data, name: str) -> Data:
-    return _planner.reopen(text, surveys, wishes, name=name)
+def saved_plan(text: str, surveys: Data, wishes: Data, name: str, hold: bool = True) -> Data:
+    return _planner.reopen(text, surveys, wishes, name=name, hold=hold)
 
 
-def release_sources(surveys: Data, wishes: Data, mirror: str | None = None, every: bool = False) -> list[str]:
+def release_sources(
+    surveys: Data, wishes: Data, mirror: str | t.Sequence[str] | None = None, every: bool = False
+) -> list[str]:
     return _check.sources(surveys, wishes, mirror=mirror, every=every)
 
 
-def check(surveys: Data, wishes: Data, releases: Data, mirror: str | None = None) -> Data:
+def release_index(
+    surveys: Data, wishes: Data, releases: Data, mirror: str | list[str] | None = None
+) -> dict[str, list[Data]]:
+    return _check.index(surveys, wishes, answers=releases, mirror=mirror)
+
+
+def check(surveys: Data, wishes: Data, releases: Data, mirror: str | t.Sequence[str] | None = None) -> Data:
     return _check.check(surveys, wishes, answers=releases, mirror=mirror)
 
 
@@ -96,6 +105,7 @@ def probe_targets(
 
 _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "release_sources": release_sources,
+    "release_index": release_index,
     "check": check,
     "check_table": _report_plan.check,
     "check_problems": _check.problems,
@@ -105,6 +115,7 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "plan_sizes": _estimate.with_sizes,
     "plan_problems": _planner.problems,
     "plan_table": _report_plan.plan,
+    "release_problems": _release_settings.problems,
     "saved_plan": saved_plan,
     "host_phases": _planner.host_phases,
     "missing_steps": _planner.missing_steps,

@@ -14,7 +14,8 @@ author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
   - Asks the servers how large archives are, without fetching them. What they say is kept for a day.
-  - It never fails. Where a server doesn't tell, or can't be reached, the size isn't known.
+  - Where a server doesn't tell, or can't be reached, the size isn't known. It fails only for a bundle that can't be
+    read.
 options:
   _terms:
     description: URLs of archives.
@@ -28,6 +29,9 @@ options:
     type: raw
   cache_dir:
     description: Directory on the controller where sizes are kept. By default the user's own cache directory.
+    type: path
+  bundle:
+    description: A bundle on the controller. It tells the sizes, and nobody is asked.
     type: path
   timeout:
     description: How many seconds to wait for a server.
@@ -51,7 +55,7 @@ RETURN = r"""
 _raw:
   description:
     - One dictionary by URL. C(bytes) is none where the size isn't known. C(status) is that of the answer, and none if
-      there was none.
+      there was none. C(missing) is there only for what isn't in the bundle, and says so.
   type: list
   elements: dict
   sample:
@@ -62,9 +66,11 @@ _raw:
 
 import typing as t
 
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
-from ..plugin_utils import _fetch, _releases
+from ..module_utils._errors import UpgradeError
+from ..plugin_utils import _bundle, _fetch, _releases
 
 
 class LookupModule(LookupBase):
@@ -74,5 +80,10 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         cache_dir = self.get_option("cache_dir") or _fetch.default_cache_dir()
         mirror, timeout = self.get_option("mirror"), self.get_option("timeout")
-        urls = map(str, self._flatten(terms))
+        urls = list(map(str, self._flatten(terms)))
+        if self.get_option("bundle"):
+            try:
+                return [_bundle.sizes(self.get_option("bundle"), urls)]
+            except UpgradeError as exc:
+                raise AnsibleError(str(exc)) from None  # else what it was caused by is told again
         return [_releases.sizes(urls, cache_dir=cache_dir, mirror=mirror, timeout=timeout)]

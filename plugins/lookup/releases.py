@@ -31,7 +31,7 @@ options:
     description:
       - A file on the controller that has the answers in store, as YAML or JSON. Then nobody is asked.
       - It is a dictionary by source, of lists of versions, or of dictionaries with C(version), C(date) and
-        C(prerelease); or what this lookup has returned once.
+        C(prerelease); or what this lookup has returned once. A bundle has one in it.
     type: path
   cache_dir:
     description: Directory on the controller where answers are kept. By default the user's own cache directory.

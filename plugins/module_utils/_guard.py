@@ -32,7 +32,7 @@ import time
 import typing as t
 import zipfile
 
-from . import _command, _files, _health, _lease, _process, _restore_point, _store, _systemd
+from . import _candidates, _command, _files, _health, _lease, _process, _restore_point, _store, _systemd
 from ._errors import HostError, LockedError, UpgradeError
 from ._state import TOUCHED, Step
 
@@ -222,8 +222,7 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     disarm(run, session.layout, name, itself=True)
     if settled:
         session.remove_tree(session.layout.backup(settled))
-    for left_over in os.listdir(session.layout.staging()):
-        session.remove_tree(session.layout.staging(left_over))
+    _candidates.sweep(session)
     session.release()
 
 

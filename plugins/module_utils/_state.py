@@ -17,7 +17,7 @@ import copy
 import re
 import typing as t
 
-from ._errors import InputError, StateError
+from ._errors import InputError, ReleaseError, StateError
 
 SCHEMA_VERSION = 1
 
@@ -65,6 +65,7 @@ _PHASE: dict[str, t.Any] = {"state": "pending", "steps": [], "started_at": None,
 _KINDS: dict[str, type] = {
     "history": dict,
     "repairs": list,
+    "manifest_number": int,
     "upgrade.steps": dict,
     "upgrade.phases": dict,
     "upgrade.errors": list,
@@ -172,6 +173,26 @@ class Document:
     def history(self) -> dict[str, t.Any]:
         """The sha256 of the newest archive, C(head), and of the last one that was pruned, C(base)."""
         return {**_NO_HISTORY, **self.data.get("history", {})}
+
+    @property
+    def manifest_number(self) -> int:
+        """The highest number of a manifest of releases that this host has seen; 0 if it has seen none."""
+        return t.cast("int", self.data.get("manifest_number", 0))
+
+    def see_manifest(self, number: int | None) -> None:
+        """Remember the number of the manifest that a release is taken by; None is none.
+
+        :raises ReleaseError: if it is older than one that this host has seen.
+        """
+        if number is None:
+            return
+        if number < self.manifest_number:
+            raise ReleaseError(
+                f"the manifest has number {number}, but this host has seen number {self.manifest_number}: it is an old "
+                "one that somebody brings back, or was numbered wrongly; get the current one",
+                key="manifest.older",
+            )
+        self.data["manifest_number"] = number
 
     def is_active(self) -> bool:
         return self.upgrade["state"] in ACTIVE
@@ -410,6 +431,7 @@ class Document:
             self._set_component(step.component, "checking", now=now)
             record.update(from_version=from_version or was, started_at=now, files=[], backup_id=None)
             record.update(rollback_available=False, health_check_passed=None, outcome=None, skip_reason=None)
+            record.pop("verified", None)
         record.update(to_version=step.to_version, upgrade_id=upgrade_id, finished_at=None)
         self.upgrade["component"] = step.component
         if step.key in self.upgrade.get("steps", {}):

@@ -39,6 +39,7 @@ _POLL = 0.1
 _DAY = 86400
 _MAX_REPAIRS = 20
 _REVISION = re.compile(rb'"revision": (\d{1,12})')
+_MANIFEST = re.compile(rb'"manifest_number": (\d{1,16})')
 
 
 def timestamp(seconds: float) -> str:
@@ -334,8 +335,9 @@ def examine(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Docum
     document = _rebuilt(layout)
     if not problem and document.data == new_document():
         return None, ""
-    found = _REVISION.findall(_private.read(layout.document))
-    document.data["revision"] = max([document.data["revision"], *map(int, found)])
+    damaged = _private.read(layout.document)
+    document.data["revision"] = max([document.data["revision"], *map(int, _REVISION.findall(damaged))])
+    document.see_manifest(max(map(int, _MANIFEST.findall(damaged)), default=None))
     return document, problem or "it is gone"
 
 

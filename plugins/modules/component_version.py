@@ -166,6 +166,11 @@ unfinished:
   returned: success
   type: dict
   sample: {prometheus: mixed}
+staged:
+  description: For each step whose release waits on the host already, proven, the sha256 of the archive it came from.
+  returned: success
+  type: dict
+  sample: {prometheus@3.5.3: 1ab3}
 lease:
   description: Who has the host now. Empty if nobody has.
   returned: success
@@ -181,7 +186,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _lease, _store, _survey
+from ..module_utils import _candidates, _lease, _store, _survey
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
@@ -203,6 +208,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
         "components": reader.survey(params["specs"]),
         "state": state,
         "unfinished": _store.unfinished(records),
+        "staged": _candidates.archives(_store.Layout(params["state_dir"])),
         "lease": lease if held else {},
         "stale_lease": lease if lease.get("upgrade_id") and not held else {},
     }

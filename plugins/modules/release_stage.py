@@ -13,10 +13,12 @@ author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
   - On the controller, fetches a release's archive once for all hosts, into a cache, and checks it against the release's
-    own list of checksums. A mismatch is an error; so is a list without the archive.
+    own list of checksums, and against all else that O(release) names. They must agree. A mismatch is an error; so is a
+    list without the archive.
   - On the host, checks it again, takes only the wanted files out of it, and proves them. They must be made for the
     host's architecture, run there, and say that they are the wanted version.
   - An archive with names that lead out of it, links, devices, or a member twice is refused as a whole.
+  - With O(fetch=host), the controller only finds out which sha256 the archive must have, and the host fetches it.
   - The proven files wait in C(staging) of O(state_dir). Nothing outside of it is touched.
   - In check mode the same is done in a temporary directory that is gone afterwards; on the controller the cache is
     filled.
@@ -37,17 +39,60 @@ options:
     type: str
     required: true
   checksums:
-    description: Where the list with its sha256 is. A line for each file, or one bare checksum.
+    description: Where the list with its sha256 is. A line for each file, or one bare checksum. Empty if there is none.
     type: str
     required: true
-  mirror:
-    description: Base URL that stands in for the hosts of O(url) and O(checksums), with the same paths below it.
-    type: str
-  cache_dir:
+  release:
     description:
-      - Directory on the controller for what was fetched.
-      - Defaults to C(observability-upgrades) in the user's cache directory.
-    type: path
+      - How the controller gets the release, and what it checks it against. It doesn't go to the host.
+      - C(docs/trust.md) and C(docs/releases.md) of the collection tell more.
+    type: dict
+    suboptions:
+      mirror:
+        description:
+          - Base URLs that stand in for the hosts of O(url) and O(checksums), with the same paths below them, tried in
+            turn.
+        type: list
+        elements: str
+      cache_dir:
+        description:
+          - Directory on the controller for what was fetched.
+          - Defaults to C(observability-upgrades) in the user's cache directory.
+        type: path
+      limits:
+        description: How long to try, and how much to take. By name, such as C(attempts), C(size) or C(bandwidth).
+        type: dict
+      pins:
+        description: sha256 of archives, by file name or C(component/version/architecture).
+        type: dict
+      unverified:
+        description: Whether to take a release that has no list of checksums, and that nothing else vouches for.
+        type: bool
+      signatures:
+        description: Signatures that projects make, by component.
+        type: dict
+      manifest:
+        description: The site's own list of releases. With C(path), C(allowed_signers) and C(threshold).
+        type: dict
+      bundle:
+        description: A file that everything is taken from.
+        type: path
+  fetch:
+    description:
+      - Who fetches the archive. V(controller) does it once for all hosts, and hands it to each; V(host) is each host by
+        itself, from the mirrors of O(release) or from O(url).
+      - What came until a transfer broke off stays on the host, and the next attempt goes on with it.
+      - With a bundle it is always the controller.
+    type: str
+    choices: [controller, host]
+    default: controller
+  ahead:
+    description:
+      - Whether the upgrade is still to come. Then the files wait until an upgrade of the component has succeeded, and
+        nothing is recorded of an upgrade.
+      - The host's lease is taken for this task only.
+    type: bool
+    default: false
   members:
     description: For each file to take, by name, its path in the archive. The first is the program that the unit starts.
     type: dict
@@ -70,6 +115,24 @@ options:
   archive_sha256:
     description: Set by the controller's half. What the archive must be.
     type: str
+  urls:
+    description: Set by the controller's half. Where the host fetches the archive, in turn.
+    type: list
+    elements: str
+    default: []
+  limits:
+    description: Set by the controller's half. How long the host tries, and how much it takes.
+    type: dict
+  verified:
+    description: Set by the controller's half. What vouches for the archive, for the record.
+    type: list
+    elements: str
+    default: []
+  manifest_number:
+    description:
+      - Set by the controller's half. The number of the manifest that the release is taken by. A host refuses one that
+        is older than the last one it has seen.
+    type: int
 extends_documentation_fragment:
   - observability.stack._common
   - observability.stack._attributes
@@ -112,12 +175,21 @@ archive_sha256:
   description: sha256 of the archive they came from.
   returned: success
   type: str
+verified:
+  description: What vouches for the archive, a line each.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - sha256 of https://github.com/prometheus/node_exporter/releases/download/v1.9.0/sha256sums.txt
+    - manifest 7 signed by alice, bob
 fetched:
-  description: Whether the controller had to fetch the archive; otherwise it was in the cache.
+  description: Whether the archive had to be fetched. Otherwise it was in the cache, or on the host.
   returned: success
   type: bool
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -125,12 +197,24 @@ import typing as t
 import urllib.parse
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
 
-from ..module_utils import _staging, _store
+from ..module_utils import _candidates, _files, _lease, _staging, _store, _transfer
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import TOUCHED, Step
+
+RELEASE = {
+    "mirror": {"type": "list", "elements": "str"},
+    "cache_dir": {"type": "path"},
+    "limits": {"type": "dict"},
+    "pins": {"type": "dict"},
+    "unverified": {"type": "bool"},
+    "signatures": {"type": "dict"},
+    "manifest": {"type": "dict"},
+    "bundle": {"type": "path"},
+}
 
 
 def stage(module: AnsibleModule) -> dict[str, t.Any]:
@@ -147,27 +231,87 @@ def stage(module: AnsibleModule) -> dict[str, t.Any]:
         version_args=params["version_args"],
         architecture=params["architecture"],
     )
-    step = Step(params["component"], params["version"])
-    with _store.session(params["state_dir"], run=params["run"], check_mode=module.check_mode) as session:
-        directory = session.layout.staging(step.key)
-        there = _staging.read_candidate(directory, release)
-        if there is None and release.archive is None:
+    ahead, limits = params["ahead"], _transfer.Limits(**(params["limits"] or {}))
+    with _store.session(
+        params["state_dir"],
+        run=params["run"],
+        acquire=ahead,
+        check_mode=module.check_mode,
+        lease_seconds=_lease.LEASE_SECONDS + limits.total * len(params["urls"]),
+    ) as session:
+        try:
+            return _staged(module, session, release, limits)
+        finally:
+            if ahead and session.acquired:
+                session.release()
+
+
+def _staged(
+    module: AnsibleModule, session: _store.Session, release: _staging.Release, limits: _transfer.Limits
+) -> dict[str, t.Any]:
+    params, step = module.params, Step(release.component, release.version)
+    session.document.see_manifest(params["manifest_number"])
+    directory = session.layout.staging(step.key)
+    there = _staging.read_candidate(directory, release)
+    files, fetched = there, False
+    if files is None:
+        if not (release.archive or params["urls"]):
             return {"changed": False, "needs_archive": True, "files": []}
-        files = there if there is not None else _prove(module, session, release, step, directory)
-        _record(session, step, params["from_version"], "staged")
-        result = differences({} if there is None else files, files)
-        listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
-        return {**result, "needs_archive": False, "files": listed, "warnings": session.warnings}
+        if session.writable:
+            _record(session, step, params, "downloading")
+        with _archive(module, session, release, limits) as archive:
+            fetched = release.archive is None
+            files = _prove(module, session, release._replace(archive=archive), directory)
+    _record(session, step, params, "staged", verified=params["verified"])
+    if params["ahead"] and session.writable:
+        _candidates.mark_ahead(directory)
+    result = differences(there or {}, files)
+    listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
+    return {**result, "needs_archive": False, "files": listed, "fetched": fetched, "warnings": session.warnings}
 
 
-def _prove(
-    module: AnsibleModule, session: _store.Session, release: _staging.Release, step: Step, directory: str
-) -> dict[str, str]:
+@contextlib.contextmanager
+def _archive(
+    module: AnsibleModule, session: _store.Session, release: _staging.Release, limits: _transfer.Limits
+) -> t.Iterator[str]:
+    """The archive: as it was pushed, or fetched by the host itself. Of what it can't fetch as a whole, a part stays
+    for the next attempt."""
+    if release.archive:
+        yield release.archive
+        return
+    if not session.writable:
+        with tempfile.TemporaryDirectory(dir=module.tmpdir) as temporary:
+            yield _fetch(module, session, temporary, limits)
+        return
+    place = session.layout.staging(f"{Step(release.component, release.version).key}{_candidates.FETCH}")
+    _files.ensure_private_directory(place)
+    archive = _fetch(module, session, place, limits)
+    session.renew()
+    try:
+        yield archive
+    finally:
+        session.remove_tree(place)
+
+
+def _fetch(module: AnsibleModule, session: _store.Session, place: str, limits: _transfer.Limits) -> str:
+    """Fetch the archive from the first place that has it. A password in a URL is kept out of all results."""
+    urls, sha256 = module.params["urls"], module.params["archive_sha256"]
+    passwords = filter(None, (urllib.parse.urlsplit(url).password for url in urls))
+    module.no_log_values.update(passwords)
+    tools = _transfer.Tools(
+        open_url=open_url, machine="host", setting="", say=lambda _text: None, warn=session.warnings.append
+    )
+    target = os.path.join(place, "archive")
+    if _files.sha256_or_none(target) != sha256:
+        _transfer.download(urls, target, sha256=sha256, listed="the controller", limits=limits, tools=tools)
+    return target
+
+
+def _prove(module: AnsibleModule, session: _store.Session, release: _staging.Release, directory: str) -> dict[str, str]:
     """Unpack and prove in a directory that gets its name only when all is proven."""
     if not session.writable:
         with tempfile.TemporaryDirectory(dir=module.tmpdir) as temporary:
             return _staging.unpack(run, release, temporary)
-    _record(session, step, module.params["from_version"], "downloading")
     building = f"{directory}.new"
     session.remove_tree(building)
     os.mkdir(building, 0o700)
@@ -181,16 +325,21 @@ def _prove(
     return files
 
 
-def _record(session: _store.Session, step: Step, from_version: str | None, state: str) -> None:
+def _record(session: _store.Session, step: Step, params: dict[str, t.Any], state: str, **fields: t.Any) -> None:
     """Record the candidate's way. A component that crossed the line in an earlier attempt stays where it stands; one
-    whose candidate isn't what was proven any more begins anew."""
+    whose candidate isn't what was proven any more begins anew. Ahead of an upgrade there is nothing to record but the
+    manifest that was seen."""
     document = session.document
-    document.start_step(step, from_version=from_version, now=session.now)
+    if params["ahead"]:
+        if params["manifest_number"] is not None:
+            session.save()
+        return
+    document.start_step(step, from_version=params["from_version"], now=session.now)
     here = document.component(step.component)["state"]
     if (here, state) == ("staged", "downloading"):
         document.set_component(step.component, "checking", now=session.now)
     if here not in TOUCHED:
-        document.set_component(step.component, state, now=session.now)
+        document.set_component(step.component, state, now=session.now, **fields)
     session.save()
 
 
@@ -202,14 +351,19 @@ def main() -> None:
             from_version={"type": "str"},
             url={"type": "str", "required": True},
             checksums={"type": "str", "required": True},
-            mirror={"type": "str"},
-            cache_dir={"type": "path"},
+            release={"type": "dict", "options": RELEASE},
+            fetch={"type": "str", "choices": ["controller", "host"], "default": "controller"},
+            ahead={"type": "bool", "default": False},
             members={"type": "dict", "required": True},
             version_args={"type": "list", "elements": "list", "default": [["--version"]]},
             architecture={"type": "str", "required": True},
             staged_sha256={"type": "str"},
             archive={"type": "path"},
             archive_sha256={"type": "str"},
+            urls={"type": "list", "elements": "str", "default": []},
+            limits={"type": "dict"},
+            verified={"type": "list", "elements": "str", "default": []},
+            manifest_number={"type": "int"},
         ),
         supports_check_mode=True,
     )

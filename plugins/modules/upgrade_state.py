@@ -35,8 +35,8 @@ options:
       - V(forget) removes the restore point O(backup_id). One that an unfinished step would be undone with is refused.
       - V(close) ends the phases that have no step left, and the upgrade if all its steps have ended. Then it archives
         it in the history, and removes restore points beyond O(keep), archives beyond O(history_keep) and
-        O(history_days), and left-over candidates. The lease is given back in any case. RV(finished) tells what came of
-        it.
+        O(history_days), and left-over candidates but those that were brought ahead of another upgrade. The lease is
+        given back in any case. RV(finished) tells what came of it.
       - V(reset) acknowledges an upgrade that has ended. It and its components are idle again; what is installed stays
         known. A component whose files were touched and not proven stays as it is.
     type: str
@@ -197,7 +197,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _guard, _restore_point, _store
+from ..module_utils import _candidates, _guard, _restore_point, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError, LockedError, StateError
 from ..module_utils._module import arguments, differences, run_module
@@ -344,8 +344,7 @@ def close(params: dict[str, t.Any], session: _store.Session) -> None:
         for backup_id in doomed:
             session.remove_tree(session.layout.backup(backup_id))
         _restore_point.sweep(session)
-        for left_over in os.listdir(session.layout.staging()) if session.writable else []:
-            session.remove_tree(session.layout.staging(left_over))
+        _candidates.sweep(session)
     # The record goes last: whoever is cut off before leaves an upgrade that isn't closed, and the next run closes it.
     session.release()
     session.save()

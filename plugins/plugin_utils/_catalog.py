@@ -274,7 +274,7 @@ _FILE_OF_SET = {"name": Field(_FILE), "aliases": Field(_list(_FILE), [])}
 _ERA = {
     "when": Field(_range, "*"),
     "url": Field(_url),
-    "checksums": Field(_url),
+    "checksums": Field(_or_none(_url), None),
     "members": Field(_map(None, _member), {}),
     "architectures": Field(_or_none(_map(ARCHITECTURES, _TOKEN)), None),
 }

@@ -25,13 +25,40 @@ if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 
-def sources(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, mirror: str | None, every: bool) -> list[str]:
+def sources(
+    surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, mirror: str | t.Sequence[str] | None, every: bool
+) -> list[str]:
     """Where releases must be looked up for a plan: only where it doesn't follow from what is known already.
 
     :param every: for all components that are installed, as C(check) wants to know.
     """
-    reader, market = Wishes(), Market(mirror=mirror)
+    market = Market(mirror=mirror)
     found: dict[str, None] = {}
+    for entry in _listed(surveys, wishes, every=every):
+        with contextlib.suppress(*([InputError] if every else [])):  # told in the row of the component
+            found[market.source(entry)] = None
+    return list(found)
+
+
+def index(
+    surveys: Mapping[str, Data],
+    wishes: Mapping[str, Data],
+    *,
+    answers: Data,
+    mirror: str | t.Sequence[str] | None = None,
+) -> dict[str, list[Data]]:
+    """What was listed for a plan, as a release index: enough to make it again without asking anybody or a mirror."""
+    market = Market(answers, mirror=mirror)
+    return {
+        Market().source(entry): market.offer(entry).releases
+        for entry in _listed(surveys, wishes, every=False)
+        if market.offer(entry).releases
+    }
+
+
+def _listed(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, every: bool) -> t.Iterator[Data]:
+    """The components that releases must be looked up of, as the catalog has them, once for each host."""
+    reader = Wishes()
     for host, survey in surveys.items():
         wish = reader.read(host, wishes.get(host, {}))
         for name, facts in survey["components"].items():
@@ -41,9 +68,7 @@ def sources(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, mirror: 
                 and wish.means(name)
                 and (every or _is_open(wish, name, facts))
             ):
-                with contextlib.suppress(*([InputError] if every else [])):  # told in the row of the component
-                    found[market.source(wish.catalog[name])] = None
-    return list(found)
+                yield wish.catalog[name]
 
 
 def _is_open(wish: Wish, name: str, facts: Data) -> bool:
@@ -61,7 +86,7 @@ def check(
     wishes: Mapping[str, Data],
     *,
     answers: Data,
-    mirror: str | None = None,
+    mirror: str | t.Sequence[str] | None = None,
     now: dt.datetime | None = None,
 ) -> Data:
     """All that there is to know of what is installed: C(rows), one for each component of each host; C(findings).

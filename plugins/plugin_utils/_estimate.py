@@ -97,18 +97,23 @@ def urls(plan: Data) -> list[str]:
 def with_sizes(plan: Data, sizes: Mapping[str, Data]) -> Data:
     """A plan with what is to be fetched for it. A release that isn't there stands in its way.
 
-    :param sizes: by URL, C(bytes) and the C(status) that a server answered with, each none if it isn't known.
+    :param sizes: by URL, C(bytes) and the C(status) that a server answered with, each none if it isn't known; and
+        C(missing), why it can't be had, where that is known otherwise.
     """
     known = {url: size["bytes"] for url, size in sizes.items()}
-    missing = {url for url, size in sizes.items() if size["status"] == 404}
+    missing = {
+        url: size.get("missing") or f"{url} answered 404"
+        for url, size in sizes.items()
+        if size["status"] == 404 or size.get("missing")
+    }
     findings = [
         {
             "key": f"{step['component']}.no_release",
             "severity": "blocker",
             "component": step["component"],
             "host": host,
-            "message": f"{step['stage']['url']} answered 404: {step['component']} {step['to']} can't be fetched",
-            "fix": "wish for a version that was released, or put it on the mirror",
+            "message": f"{missing[step['stage']['url']]}: {step['component']} {step['to']} can't be fetched",
+            "fix": "wish for a version that was released, or put it on the mirror or into the bundle",
         }
         for host, steps in plan["hosts"].items()
         for step in steps.values()

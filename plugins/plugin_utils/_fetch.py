@@ -9,7 +9,8 @@
 
 <cache>/sha256/<hash>         archives; their name is what they must be, and they are proven whenever they are used
 <cache>/sha256/<hash>.part    what came of one so far: see _download
-<cache>/lists/<hash of URLs>  checksum lists: used for an hour, and while the archive that they name is in the cache
+<cache>/lists/<hash of URLs>  checksum lists: used for an hour, and while the archive that they name is in the cache;
+                              and signatures
 <cache>/locks/<hash>          one lock for each archive and list: of many forks and runs one fetches, the others wait
 <cache>/locks/<hash>.failed   why the last one who fetched it could not: who waited meanwhile is told the same
 
@@ -29,17 +30,24 @@ import urllib.parse
 
 from ..module_utils import _files
 from ..module_utils._errors import ReleaseError
-from . import _download
+from ..module_utils._web import shown
+from . import _checksums, _download
 from ._download import LIMITS, TOOLS, Limits, Tools
 from ._single_flight import one_at_a_time
-from ._web import shown
 
 _LIST_LIMIT = 4 << 20
 _LIST_FRESH = 3600
 _IN_USE = 3600
 _DAY = 86400
-_LINE = re.compile(r"^([0-9a-fA-F]{64})(?:[ \t]+[*]?(\S+))?[ \t]*$")
 _OWN_NAME = re.compile(r"\.?([0-9a-f]{64})(\.part|\.part\.json|\.part\.json\.upgrade-new|\.upgrade-new)?")
+
+
+Says = t.Callable[[bytes, str, bool], str]
+"""What a checksum list says that the archive's sha256 is. Called with the list, its URL, and whether it was asked for
+just now. It raises a ReleaseError if the list isn't to be trusted, or doesn't have the archive."""
+
+
+T = t.TypeVar("T")
 
 
 class Archive(t.NamedTuple):
@@ -83,27 +91,6 @@ def sources(url: str, mirror: str | t.Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(via_mirror(url, base) for base in mirrors if base)) or [url]
 
 
-def expected_sha256(listing: str, *, name: str, url: str) -> str:
-    """The sha256 that a checksum list gives for a file.
-
-    Understood are lines of C(sha256sum), with the file's exact name, and a list that is one line: then its hash is the
-    file's, whatever name stands beside it (C(<url>.sha256) of Grafana names another file since 12.4.3, grafana#124709).
-
-    :raises ReleaseError: if the file isn't in it.
-    """
-    found = [match.groups() for match in map(_LINE.match, listing.splitlines()) if match]
-    if len(found) == 1 and len(listing.split()) <= 2:
-        return str(found[0][0]).lower()
-    for digest, listed in found:
-        if listed and listed.removeprefix("./") == name:
-            return str(digest).lower()
-    raise ReleaseError(
-        f"{shown(url)} has no sha256 for {name}: nothing is fetched without one. "
-        "Is this version released for this architecture?",
-        key="release.no_checksum",
-    )
-
-
 def fetch(
     url: str,
     *,
@@ -120,16 +107,84 @@ def fetch(
     :raises ReleaseError: if it can't be fetched, or isn't what it must be. What came of it stays only if the next
         attempt can go on with it.
     """
-    try:
-        release = _Release(url, checksums, mirror, cache_dir or default_cache_dir(), limits, tools)
-    except ValueError as exc:
-        raise ReleaseError(f"{shown(url)} is no address of a file: {exc}", key="release.address") from exc
-    with _told(release.cache):
-        for kind in ("sha256", "lists", "locks"):
-            os.makedirs(os.path.join(release.cache, kind), mode=0o700, exist_ok=True)
-        listed = release.kept_list()
-        cached = release.cached(listed)
-        return cached or release.get()
+    return Cache(cache_dir, mirror=mirror, limits=limits, tools=tools).listed(url, checksums)
+
+
+class Cache:
+    """A cache of releases, and the way to what isn't in it yet.
+
+    :param directory: by default the user's.
+    :param mirror: a base URL that stands in for the hosts of all, or several, tried in turn.
+    """
+
+    def __init__(
+        self,
+        directory: str | None = None,
+        *,
+        mirror: str | t.Sequence[str] | None = None,
+        limits: Limits = LIMITS,
+        tools: Tools = TOOLS,
+    ) -> None:
+        self.directory, self.mirror = directory or default_cache_dir(), mirror
+        self.limits, self.tools = limits, tools
+
+    def listed(self, url: str, checksums: str, says: Says | None = None) -> Archive:
+        """An archive that is what a checksum list says.
+
+        :param says: what to read the list with, if it isn't enough to look the file's name up in it.
+        :raises ReleaseError: if it can't be had, or isn't what it must be. C(release.no_list) if there is no list.
+        """
+        with self._release(url, checksums, says) as release:
+            return release.cached(release.kept_list()) or release.get()
+
+    def known(self, url: str, sha256: str, said_by: str) -> Archive:
+        """An archive whose sha256 is known.
+
+        :param said_by: who knows it, for the operator.
+        :raises ReleaseError: if it can't be had, or isn't what it must be.
+        """
+        expected = _Listed(sha256, said_by, kept=False)
+        with self._release(url, url) as release:
+            return release.cached(expected) or release.archive(expected)
+
+    def unknown(self, url: str) -> Archive:
+        """An archive that nobody says anything of. As long as the cache has it, it must be what it was the first time.
+
+        :raises ReleaseError: if it can't be had.
+        """
+        with self._release(url, f"{url}#first") as release:
+            return release.cached(release.kept_list()) or release.first()
+
+    def expected(self, url: str, checksums: str, says: Says | None = None) -> str:
+        """The sha256 that a checksum list says an archive has; the archive isn't asked for.
+
+        :raises ReleaseError: if the list can't be had, or doesn't say it.
+        """
+        with self._release(url, checksums, says) as release:
+            kept = release.kept_list()
+            if kept and os.path.exists(release.path(kept)):
+                return kept.sha256
+            return release.listed().sha256
+
+    def small(self, url: str, *, anew: bool = False) -> bytes:
+        """A small file that goes with a release, such as a signature. It is kept for an hour.
+
+        :param anew: ask for it, even if it was kept.
+        :raises ReleaseError: if it can't be had.
+        """
+        with self._release(url, url) as release:
+            return release.small(anew=anew)
+
+    @contextlib.contextmanager
+    def _release(self, url: str, checksums: str, says: Says | None = None) -> t.Iterator[_Release]:
+        try:
+            release = _Release(self, url, checksums, says)
+        except ValueError as exc:
+            raise ReleaseError(f"{shown(url)} is no address of a file: {exc}", key="release.address") from exc
+        with _told(self.directory):
+            for kind in ("sha256", "lists", "locks"):
+                os.makedirs(os.path.join(self.directory, kind), mode=0o700, exist_ok=True)
+            yield release
 
 
 def prune(
@@ -165,20 +220,16 @@ def prune(
 class _Release:
     """An archive and its list: where they come from, and where they are kept."""
 
-    def __init__(
-        self,
-        url: str,
-        checksums: str,
-        mirror: str | t.Sequence[str] | None,
-        cache: str,
-        limits: Limits,
-        tools: Tools,
-    ) -> None:
+    def __init__(self, cache: Cache, url: str, checksums: str, says: Says | None) -> None:
         self.name = os.path.basename(urllib.parse.urlsplit(url).path)
-        self.archives, self.lists = sources(url, mirror), sources(checksums, mirror)
-        self.cache, self.limits, self.tools = cache, limits, tools
+        self.archives, self.lists = sources(url, cache.mirror), sources(checksums, cache.mirror)
+        self.cache, self.limits, self.tools = cache.directory, cache.limits, cache.tools
+        self.says = says or self._says
         self.list_key = hashlib.sha256("\n".join(self.lists).encode()).hexdigest()
-        self.list_path = os.path.join(cache, "lists", self.list_key)
+        self.list_path = os.path.join(self.cache, "lists", self.list_key)
+
+    def _says(self, listing: bytes, url: str, _asked: bool) -> str:
+        return _checksums.listed(listing.decode("utf-8", "replace"), name=self.name, where=shown(url))
 
     def get(self) -> Archive:
         """From the network. A list of an earlier time may be of a release that was made anew: then it is asked for
@@ -200,13 +251,16 @@ class _Release:
         :param fresh: only of the last hour.
         """
         try:
-            if fresh and not 0 <= self.tools.wall() - os.path.getmtime(self.list_path) < _LIST_FRESH:
+            if fresh and not self._is_fresh():
                 return None
-            with open(self.list_path, encoding="utf-8") as source:
-                sha256 = expected_sha256(source.read(), name=self.name, url=self.lists[0])
-        except (OSError, ValueError, ReleaseError):
+            with open(self.list_path, "rb") as source:
+                sha256 = self.says(source.read(), self.lists[0], False)
+        except (OSError, ReleaseError):
             return None
         return _Listed(sha256, self.lists[0], kept=True)
+
+    def _is_fresh(self) -> bool:
+        return 0 <= self.tools.wall() - os.path.getmtime(self.list_path) < _LIST_FRESH
 
     def cached(self, listed: _Listed | None) -> Archive | None:
         """The archive, if it is there and still whole. That needs no lock: it comes and goes as a whole."""
@@ -231,20 +285,67 @@ class _Release:
             return self.kept_list(fresh=True) or self._ask_for_list()
 
     def _ask_for_list(self) -> _Listed:
+        def read(url: str) -> tuple[bytes, _Listed]:
+            data = self._read(url)
+            return data, _Listed(self.says(data, url, True), url, kept=False)
+
+        try:
+            data, listed = self._first_of(read)
+        except ReleaseError as exc:
+            if exc.key != "release.not_found":
+                raise
+            raise ReleaseError(
+                f"nothing is fetched without a checksum; if the project has no list, set upgrade_release_pins: {exc}",
+                key="release.no_list",
+            ) from exc
+        self._keep(data)
+        return listed
+
+    def small(self, *, anew: bool) -> bytes:
+        """What is at the list's place, whatever it is."""
+        with self.alone(self.list_key):
+            with contextlib.suppress(FileNotFoundError):
+                if not anew and self._is_fresh():
+                    with open(self.list_path, "rb") as source:
+                        return source.read()
+            data = self._first_of(self._read)
+            self._keep(data)
+            return data
+
+    def _read(self, url: str) -> bytes:
+        return _download.read_small(url, most=_LIST_LIMIT, limits=self.limits, tools=self.tools)
+
+    def _keep(self, data: bytes) -> None:
+        _files.write_durably(self.list_path, data)
+        os.utime(self.list_path, (self.tools.wall(), self.tools.wall()))
+
+    def _first_of(self, read: t.Callable[[str], T]) -> T:
+        """What is read from the first place that has it.
+
+        :raises ReleaseError: if none has.
+        """
         failures = []
         for url in self.lists:
             try:
-                text = _download.read_text(url, most=_LIST_LIMIT, limits=self.limits, tools=self.tools)
-                sha256 = expected_sha256(text, name=self.name, url=url)
+                return read(url)
             except ReleaseError as exc:
                 failures.append(exc)
                 if url != self.lists[-1]:
                     self.tools.warn(f"{exc}; the next mirror is tried")
-            else:
-                _files.write_durably(self.list_path, text.encode())
-                os.utime(self.list_path, (self.tools.wall(), self.tools.wall()))
-                return _Listed(sha256, url, kept=False)
         raise _download.together(failures)
+
+    def first(self) -> Archive:
+        """The archive as it is, and a list that says from then on that it is this."""
+        with self.alone(self.list_key):
+            kept = self.kept_list()
+            if kept:
+                return self.cached(kept) or self.archive(kept)
+            path = os.path.join(self.cache, "sha256", self.list_key)
+            _download.download(self.archives, path, sha256="", listed="", limits=self.limits, tools=self.tools)
+            listed = _Listed(_files.sha256_file(path), self.archives[0], kept=False)
+            os.rename(path, self.path(listed))
+            self._keep(f"{listed.sha256}  {self.name}\n".encode())
+        return Archive(self.path(listed), listed.sha256, fetched=True)
 
     def archive(self, listed: _Listed) -> Archive:
         """The archive that a list names, from the cache or from the first place that has it.

@@ -81,20 +81,35 @@ class Manifest(t.NamedTuple):
     signers: tuple[str, ...]
     path: str
 
-    def release(self, component: str, version: str, architecture: str) -> Release:
+    def release(self, component: str, version: str, architecture: str, from_version: str | None = None) -> Release:
         """What it says of one release.
 
-        :raises ReleaseError: if it says nothing of it.
+        :param from_version: what is in place now. It may say how far one can go back from there.
+        :raises ReleaseError: if it says nothing of it, or that one can't go back so far.
         """
-        wanted = _place(component, version, architecture)
-        for release in self.releases:
-            if _place(release.component, release.version, release.architecture) == wanted:
-                return release
+        here = self._find(component, from_version, architecture)
+        floor = here.rollback_floor if here else None
+        if floor and _versions.compare(version, floor) < 0:
+            raise ReleaseError(
+                f"{self.path} (number {self.number}) lets nobody go back from {component} {from_version} below "
+                f"{floor}: {version} is refused; choose a newer version, or make a manifest that allows it",
+                key="manifest.below_floor",
+            )
+        found = self._find(component, version, architecture)
+        if found:
+            return found
         raise ReleaseError(
             f"{self.path} (number {self.number}) has no {component} {version} for {architecture}: "
             "add it, sign the manifest again, or choose a version that it has",
             key="manifest.not_listed",
         )
+
+    def _find(self, component: str, version: str | None, architecture: str) -> Release | None:
+        if not _versions.is_version(version):
+            return None
+        wanted = _place(component, str(version), architecture)
+        places = {_place(*release[:3]): release for release in self.releases}
+        return places.get(wanted)
 
 
 class _Signer(t.NamedTuple):
@@ -150,20 +165,6 @@ def load(path: str, *, allowed_signers: str, threshold: int = 1, now: float, run
             key="manifest.expired",
         )
     return Manifest(number, expires, releases, names, path)
-
-
-def refuse_older(seen: int, manifest: Manifest) -> None:
-    """Refuse a manifest that is older than one that was seen before.
-
-    :param seen: the highest number seen; 0 if none was.
-    :raises ReleaseError: if it is older. The same one may come again, until it expires.
-    """
-    if manifest.number < seen:
-        raise ReleaseError(
-            f"{manifest.path} has number {manifest.number}, but number {seen} was seen before: it is an old one that "
-            "somebody brings back, or was numbered wrongly; get the current one",
-            key="manifest.older",
-        )
 
 
 def create(releases: t.Iterable[Release], *, number: int, expires: str) -> bytes:

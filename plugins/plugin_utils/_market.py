@@ -50,7 +50,7 @@ class Offer(t.NamedTuple):
 class Market:
     """What the sources answered. One that lists a directory knows all there is; others tell their newest releases."""
 
-    def __init__(self, answers: Data | None = None, *, mirror: str | None = None) -> None:
+    def __init__(self, answers: Data | None = None, *, mirror: str | t.Sequence[str] | None = None) -> None:
         self._answers = _checked({} if answers is None else answers)
         self._mirror = mirror
         self._offers: dict[str, Offer] = {}

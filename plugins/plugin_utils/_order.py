@@ -242,7 +242,7 @@ def _add(phase: _Phase, step: _solver.Step, hosts: list[str], after: list[str]) 
 
 
 def _named(found: list[_Phase], order: list[str]) -> list[Data]:
-    """The phases as a plan has them. One that comes again is numbered; hosts go in waves in the order of the inventory."""
+    """The phases as a plan has them. One that comes again is numbered; waves go in the order of the inventory."""
     seen: dict[str, int] = {}
     named = []
     for phase in found:

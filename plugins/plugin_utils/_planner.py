@@ -142,7 +142,7 @@ def plan_upgrade(
     wishes: Mapping[str, Data],
     *,
     answers: Data | None = None,
-    mirror: str | None = None,
+    mirror: str | t.Sequence[str] | None = None,
     now: dt.datetime | None = None,
     hold: bool = False,
     waves: list[t.Any] | None = None,
@@ -171,9 +171,10 @@ def plan_upgrade(
     return plan_fleet(list(ordered.drafts.values()), ordered.steps, findings=found, needs=ordered.needs, waves=waves)
 
 
-def reopen(text: str, surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, name: str) -> Data:
+def reopen(text: str, surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, name: str, hold: bool = True) -> Data:
     """A plan that was saved, without the steps that are done; without any, if one of its hosts isn't to be touched now.
 
+    :param hold: whether hosts outside their maintenance windows aren't to be touched.
     :raises InputError: if it isn't what was saved, or doesn't match the hosts any more.
     """
     plan = _saved.reopen(text, surveys, digest=digest, name=name)
@@ -181,9 +182,9 @@ def reopen(text: str, surveys: Mapping[str, Data], wishes: Mapping[str, Data], *
     held = [
         finding
         for host in plan["hosts"]
-        for finding in _outside_window(host, reader.read(host, wishes.get(host, {})), now, hold=True)
+        for finding in _outside_window(host, reader.read(host, wishes.get(host, {})), now, hold=hold)
     ]
-    return {**plan, "hosts": {}, "phases": [], "findings": [*plan["findings"], *held]} if held else plan
+    return {**plan, "hosts": {}, "phases": [], "findings": [*plan["findings"], *held]} if held and hold else plan
 
 
 def _outside_window(host: str, wish: Wish, now: dt.datetime, *, hold: bool) -> list[Data]:

@@ -33,7 +33,7 @@ import yaml
 
 from ..module_utils import _files
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
-from . import _ask, _sources, _versions
+from . import _ask, _bundle, _sources, _versions
 from ._single_flight import one_at_a_time
 from ._sources import path_of, shown, source_of
 
@@ -223,12 +223,12 @@ def _read(path: str) -> _Known:
 def from_index(path: str) -> dict[str, Answer]:
     """The answers that a file has in store, by source.
 
-    It is YAML or JSON: for each source a list of versions, or of dictionaries with C(version), C(date) and
+    It is a bundle, or YAML or JSON: for each source a list of versions, or of dictionaries with C(version), C(date) and
     C(prerelease), or an answer as it was given here. What the playbook C(check) keeps has one in it, as C(index).
 
     :raises InputError: naming the file, the place in it, and what must stand there.
     """
-    data = _load(path)
+    data = _bundle.read(path).listing if _bundle.is_bundle(path) else _load(path)
     if isinstance(data, Mapping) and "index" in data:  # what the playbook check keeps
         data = data["index"]
     if not isinstance(data, Mapping):
@@ -246,10 +246,10 @@ def from_index(path: str) -> dict[str, Answer]:
 def _indexed(index: Mapping[str, Answer], source: str, path: str) -> Answer:
     answer = index.get(source) or index.get(shown(source))
     if answer is None:
-        raise InputError(
-            f"{path} says nothing of {shown(source)}; add it there, or run without upgrade_release_index",
-            key="input.release_index",
-        )
+        fix = "add it there, or run without upgrade_release_index"
+        if _bundle.is_bundle(path):
+            fix = "make a bundle for what is wished for now, or wish for a version by its number"
+        raise InputError(f"{path} says nothing of {shown(source)}; {fix}", key="input.release_index")
     return answer
 
 

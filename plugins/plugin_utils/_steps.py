@@ -88,7 +88,7 @@ def _release(subject: Subject, version: str) -> Data | None:
     wanted = {file["name"] for file in subject.facts["files"]}
     return {
         "url": era["url"].format(**values),
-        "checksums": era["checksums"].format(**values),
+        "checksums": (era["checksums"] or "").format(**values),
         "members": {name: path.format(**values) for name, path in era["members"].items() if name in wanted},
         "version_args": entry["version_args"],
         "architecture": subject.facts["architecture"],

@@ -32,7 +32,8 @@ def ended(outcome: str) -> Document:
         RUN, steps=[STEP.key], details={"kind": "upgrade", "mode": "standard", "phase": "exporters"}, now=NOW
     )
     document.start_step(STEP, from_version="1.5.0", now=NOW)
-    document.set_component(STEP.component, "staged", now=NOW)
+    document.see_manifest(7)
+    document.set_component(STEP.component, "staged", now=NOW, verified=["manifest 7 signed by alice"])
     if outcome != "aborted":
         document.advance("UPGRADING", now=NOW)
         document.add_restore_point(STEP.component, backup_id="b1", version="1.5.0", now=NOW)
@@ -70,6 +71,7 @@ def test_it_knows_the_states_and_outcomes_of_the_code() -> None:
 
 def test_it_names_every_key_that_is_written() -> None:
     document = ended("succeeded").data
+    assert set(document) <= set(SCHEMA["properties"])
     assert set(document["upgrade"]) <= set(SCHEMA["$defs"]["upgrade"]["properties"])
     assert set(document["components"]["node_exporter"]) <= set(SCHEMA["$defs"]["component"]["properties"])
 

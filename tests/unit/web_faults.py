@@ -238,7 +238,7 @@ class Hands:
         self.slept: list[float] = []
         self.said: list[str] = []
         self.warned: list[str] = []
-        self.tools = _download.Tools(
+        self.tools = _download.TOOLS._replace(
             clock=self.clock,
             wall=lambda: self.began + self.now - 100,
             sleep=self.sleep,

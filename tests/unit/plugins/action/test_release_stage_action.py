@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import typing as t
 
 import pytest
 from ansible.errors import AnsibleError
+from ansible_collections.observability.stack.plugins.plugin_utils import _manifest
+from ansible_collections.observability.stack.tests.unit.signers import needs_ssh, ssh_keys
 from ansible_collections.observability.stack.tests.unit.support import (
     Answer,
     Data,
@@ -31,13 +34,13 @@ class Release:
         web.answers[f"/{NAME}.tar.gz"] = Answer(archive.read_bytes())
         web.answers["/sums"] = Answer(f"{self.sha256}  {NAME}.tar.gz\n".encode())
 
-    def stage(self, **changes: t.Any) -> Data:
+    def stage(self, *, release: t.Any = None, **changes: t.Any) -> Data:
         wanted = {
             "component": "prometheus",
             "version": "2.53.3",
             "url": f"{self.web.url}/{NAME}.tar.gz",
             "checksums": f"{self.web.url}/sums",
-            "cache_dir": str(self.root / "cache"),
+            "release": {"cache_dir": str(self.root / "cache"), **(release or {})},
             "members": {"prometheus": f"{NAME}/prometheus"},
             "architecture": "amd64",
         }
@@ -100,14 +103,14 @@ def test_check_mode_fetches_and_proves_and_leaves_the_host_alone(release: Releas
 
 def test_a_mirror_stands_in(release: Release) -> None:
     url = {"url": f"https://github.invalid/{NAME}.tar.gz", "checksums": "https://github.invalid/sums"}
-    assert release.stage(**url, mirror=release.web.url)["fetched"] is True
+    assert release.stage(**url, release={"mirror": release.web.url})["fetched"] is True
 
 
 def test_of_several_mirrors_the_next_one_is_asked_and_the_operator_told(
     release: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = {"url": f"https://github.invalid/{NAME}.tar.gz", "checksums": "https://github.invalid/sums"}
-    assert release.stage(**url, mirror=[f"{release.web.url}/none", release.web.url])["fetched"] is True
+    assert release.stage(**url, release={"mirror": [f"{release.web.url}/none", release.web.url]})["fetched"] is True
     assert release.web.asked == ["/none/sums", "/sums", f"/none/{NAME}.tar.gz", f"/{NAME}.tar.gz"]
     assert "/none/sums answered 404" in " ".join(capsys.readouterr().err.split())
 
@@ -117,7 +120,12 @@ def test_of_several_mirrors_the_next_one_is_asked_and_the_operator_told(
     [
         (f"/{NAME}.tar.gz", Answer(b"evil"), "release.checksum", "it is damaged or was tampered with, and is not used"),
         (f"/{NAME}.tar.gz", Answer(b"", 404), "release.not_found", "answered 404 Not Found: is there such a release"),
-        ("/sums", Answer(b"nothing"), "release.no_checksum", "nothing is fetched without one"),
+        (
+            "/sums",
+            Answer(b"nothing"),
+            "release.checksum_list",
+            "is no list of sha256 checksums: its line 1 is 'nothing'",
+        ),
     ],
 )
 def test_what_cannot_be_had_never_reaches_the_host(
@@ -135,11 +143,56 @@ def test_what_the_host_refuses_fails_the_task(release: Release) -> None:
     assert (result["failed"], result["key"], result["fetched"]) == (True, "release.version", True)
 
 
-@pytest.mark.parametrize("name", ["url", "checksums"])
+def test_the_host_is_told_what_vouches_for_it_and_not_how_it_was_had(release: Release, state_dir: pathlib.Path) -> None:
+    pin = {f"{NAME}.tar.gz": release.sha256}
+    result = release.stage(release={"pins": pin, "mirror": release.web.url.replace("//", "//me:geheim@")})
+    vouched = [f"pin of {NAME}.tar.gz in upgrade_release_pins"]
+    assert result["verified"][1:] == vouched
+    assert result["verified"][0].startswith("sha256 of http://")
+    (sent,) = release.act.sent
+    assert (sent["verified"], sent["manifest_number"], "release" in sent) == (result["verified"], None, False)
+    assert "geheim" not in json.dumps([sent, result])
+    record = json.loads((state_dir / "state.json").read_text())["components"]["prometheus"]
+    assert record["verified"] == result["verified"]
+
+
+@needs_ssh
+def test_a_host_that_has_seen_a_newer_manifest_refuses_the_release(release: Release, tmp_path: pathlib.Path) -> None:
+    keys = ssh_keys(tmp_path, "alice")
+    (tmp_path / "signers").write_text("alice " + keys["alice"].with_suffix(".pub").read_text())
+    manifest = tmp_path / "releases.json"
+    size = (tmp_path / f"{NAME}.tar.gz").stat().st_size
+    entry = _manifest.Release("prometheus", "2.53.3", "amd64", f"{release.web.url}/{NAME}.tar.gz", size, release.sha256)
+
+    def stage(number: int) -> Data:
+        manifest.write_bytes(_manifest.create([entry], number=number, expires="2999-12-31T00:00:00Z"))
+        manifest.with_name("releases.json.sig").unlink(missing_ok=True)
+        _manifest.sign(str(manifest), key=str(keys["alice"]))
+        own = {"path": str(manifest), "allowed_signers": str(tmp_path / "signers")}
+        return release.stage(release={"manifest": own}, checksums="")
+
+    assert stage(9)["verified"] == ["manifest 9 signed by alice"]
+    assert release.web.asked == [f"/{NAME}.tar.gz"]
+    assert (stage(8)["failed"], stage(8)["key"]) == (True, "manifest.older")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"pins": {"x": "y"}}, "input.bad_pin"),
+        ({"limits": {"attempts": 0}}, "input.release_settings"),
+        ({"mirorr": []}, "input.release_settings"),
+    ],
+)
+def test_settings_that_are_wrong_are_told_before_anything_is_asked(release: Release, settings: Data, key: str) -> None:
+    result = release.stage(release=settings)
+    assert (result["failed"], result["key"]) == (True, key)
+    assert release.web.asked == []
+
+
+@pytest.mark.parametrize("name", ["url", "checksums", "component", "version", "architecture"])
 @pytest.mark.parametrize("value", [None, 7, ["x"]])
-def test_where_the_release_is_must_be_said(release: Release, name: str, value: t.Any) -> None:
-    with pytest.raises(
-        AnsibleError, match=f"release_stage needs {name}: where the release's archive and checksums are"
-    ):
+def test_what_the_release_is_and_where_must_be_said(release: Release, name: str, value: t.Any) -> None:
+    with pytest.raises(AnsibleError, match=f"release_stage needs {name}: (where )?the"):
         release.stage(**{name: value})
     assert release.web.asked == []

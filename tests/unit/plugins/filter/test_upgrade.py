@@ -54,6 +54,14 @@ def planned(expression: str = "surveys | plan_upgrade(wishes)", **variables: t.A
     return t.cast("Data", render(expression, **values))
 
 
+def test_wrong_settings_for_releases_are_told_in_a_line() -> None:
+    settings = {"mirror": "{{ base }}/x", "limits": {"size": "1GB"}, "pins": {"x.tar.gz": "{{ pin }}"}}
+    values = {"base": "https://mirror.example", "settings": settings}
+    assert render("settings | release_problems", pin="a" * 64, **values) == []
+    (line,) = render("settings | release_problems", pin="short", **values)
+    assert "upgrade_release_pins['x.tar.gz'] must be a sha256: 64 hexadecimal digits" in line
+
+
 # -- plans --------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +179,24 @@ def test_what_is_to_be_fetched_is_known_by_its_size() -> None:
     assert sized["digest"] == gone["digest"] == plan["digest"]
 
 
+def test_what_a_bundle_lacks_stands_in_the_way() -> None:
+    plan = planned()
+    (url,) = render("plan | plan_urls", plan=plan)
+    sizes = {url: {"bytes": None, "status": None, "missing": "b.tar doesn't have it"}}
+    gone = render("plan | plan_sizes(sizes)", plan=plan, sizes=sizes)
+    (problem,) = render("plan | plan_problems", plan=gone)
+    assert "b.tar doesn't have it: node_exporter 1.9.0 can't be fetched. " in problem
+    assert problem.endswith("or put it on the mirror or into the bundle")
+
+
+def test_windows_do_not_hold_a_saved_plan_of_which_only_the_releases_are_wanted() -> None:
+    plan = planned(surveys=TWO, wishes={host: {"versions": {"node_exporter": "1.9.0"}} for host in TWO})
+    values = {"text": json.dumps(plan), "surveys": TWO, "wishes": {host: {"windows": NEVER} for host in TWO}}
+    again = "text | saved_plan(surveys, wishes, 'p.json', hold=hold)"
+    held, free = (render(again, hold=hold, **values) for hold in (True, False))
+    assert (held["hosts"], list(free["hosts"])) == ({}, list(TWO))
+
+
 def test_a_saved_plan_is_taken_up_again() -> None:
     plan = planned(surveys=TWO, wishes={host: {"versions": {"node_exporter": "1.9.0"}} for host in TWO})
     again = "text | saved_plan(surveys, {}, name)"
@@ -205,6 +231,17 @@ def test_only_where_a_wish_is_open_releases_are_looked_up() -> None:
     assert planned(sources, mirror=None, every=False, versions={"node_exporter": "{{ 'latest' }}"}) == [node]
     (url,) = planned(sources, mirror="https://{{ 'mirror' }}.example", every=True)
     assert url == "https://mirror.example/prometheus/node_exporter/releases/download/v{version}"
+
+
+def test_what_was_looked_up_for_a_plan_is_an_index_also_with_a_mirror() -> None:
+    wish = {"versions": {"node_exporter": "latest"}}
+    for mirror in (None, "https://mirror.example"):
+        (source,) = planned("surveys | release_sources(wishes, mirror=mirror)", mirror=mirror, **wish)
+        listed = {source: {"source": source, "releases": [{"version": "1.9.0", "date": None, "prerelease": False}]}}
+        index = planned("surveys | release_index(wishes, listed, mirror=mirror)", mirror=mirror, listed=listed, **wish)
+        assert list(index) == ["github:prometheus/node_exporter"]
+        assert "1.9.0" in [release["version"] for release in index["github:prometheus/node_exporter"]]
+    assert planned("surveys | release_index(wishes, {})") == {}
 
 
 def test_what_could_be_is_told_with_what_could_not_be_looked_up() -> None:

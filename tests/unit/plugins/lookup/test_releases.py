@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 import typing as t
@@ -14,7 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.observability.stack.plugins.lookup import release_sizes, releases
-from ansible_collections.observability.stack.plugins.plugin_utils import _fetch, _releases, _run
+from ansible_collections.observability.stack.plugins.plugin_utils import _bundle, _fetch, _releases, _run
 from ansible_collections.observability.stack.tests.unit.sites import Site, by_etag, json_reply
 
 Data = dict[str, t.Any]
@@ -207,3 +208,39 @@ def test_examples_are_valid() -> None:
         source = task.get("vars", {}).get("source", "github:grafana/loki")
         assert _releases.source_of({"versions_from": source}) == source
         assert _releases._sources.is_source(source)
+
+
+def bundle(tmp_path: pathlib.Path) -> str:
+    """A bundle with one release in it, and what was listed when it was made."""
+    archive = tmp_path / "x.tar.gz"
+    archive.write_bytes(b"an archive")
+    digest = hashlib.sha256(b"an archive").hexdigest()
+    release = _bundle.Release("loki", "3.7.6", "amd64", "https://example.org/x.tar.gz", digest, 10, [])
+    listed = {"github:grafana/loki": FOUND}
+    path = str(tmp_path / "b.tar")
+    _bundle.write(path, [(release, str(archive))], made_at="2026-11-21T10:00:00Z", plan="d", index=listed)
+    return path
+
+
+def test_a_bundle_tells_releases_and_sizes_and_nobody_is_asked(site: Site, tmp_path: pathlib.Path) -> None:
+    path = bundle(tmp_path)
+    found = lookup("'github:grafana/loki', index=path, apis=apis", path=path, apis={"github": site.url})
+    assert found["github:grafana/loki"]["releases"] == FOUND
+    urls = ["https://example.org/x.tar.gz", f"{site.url}/y.tar.gz"]
+    sizes = template("lookup('observability.stack.release_sizes', *urls, bundle=path)", urls=urls, path=path)
+    assert sizes[urls[0]] == {"bytes": 10, "status": 200}
+    assert sizes[urls[1]]["missing"] == f"b.tar doesn't have {urls[1]}"
+    assert site.asked == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("'releases', 'github:prometheus/prometheus', index=path", "make a bundle for what is wished for now"),
+        ("'release_sizes', 'https://example.org/x', bundle=path ~ 'x'", "b.tarx: No such file"),
+    ],
+)
+def test_what_a_bundle_does_not_tell_is_an_error(tmp_path: pathlib.Path, arguments: str, says: str) -> None:
+    with pytest.raises(AnsibleError) as failure:
+        template(f"lookup('observability.stack.' ~ {arguments})", path=bundle(tmp_path))
+    assert says in str(failure.value)

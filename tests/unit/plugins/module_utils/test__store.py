@@ -465,6 +465,12 @@ def test_a_damaged_record_is_rebuilt_from_all_that_is_there(used: pathlib.Path, 
     check_document(data)
 
 
+def test_the_number_of_a_manifest_outlives_a_damaged_record(used: pathlib.Path) -> None:
+    write_document(used, '{"revision": 5, "manifest_number": 12, "components"')
+    with _store.session(str(used), run=RUN, acquire=True) as session:
+        assert session.document.manifest_number == 12
+
+
 def test_two_damaged_records_of_one_second_are_both_kept(used: pathlib.Path) -> None:
     for content in ("{1", "{2"):
         write_document(used, content)

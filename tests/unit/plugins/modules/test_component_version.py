@@ -52,9 +52,16 @@ def test_what_a_host_has_is_read_and_nothing_is_written(
     assert facts["files"] == [
         {"name": "node_exporter", "path": str(program), "size": program.stat().st_size, "sha256": sha256(program)}
     ]
-    assert (result["state"], result["unfinished"], result["lease"]) == (None, {}, {})
+    assert (result["state"], result["unfinished"], result["lease"], result["staged"]) == (None, {}, {}, {})
     assert "diff" not in result
     assert snapshot(tmp_path) == before
+
+
+def test_a_host_tells_which_releases_wait_on_it(read: Call, state_dir: pathlib.Path) -> None:
+    candidate = state_dir / "staging" / "node_exporter@1.9.0"
+    candidate.mkdir(parents=True)
+    (candidate / "candidate.json").write_text(json.dumps({"archive_sha256": "a" * 64, "files": {}}))
+    assert read(run=RUN)["staged"] == {"node_exporter@1.9.0": "a" * 64}
 
 
 @pytest.mark.parametrize("check", [False, True])

@@ -163,6 +163,34 @@ def test_a_component_beyond_the_line_stays_where_it_stands(host: Host, state: st
     assert (host.record()["state"], host.record()["backup_id"]) == (state, "b1")
 
 
+def test_what_vouched_for_it_is_on_record_until_the_next_attempt(host: Host) -> None:
+    host.stage(verified=["sha256 of a list"])
+    assert host.record()["verified"] == ["sha256 of a list"]
+    host.stage(verified=["sha256 of a list", "a pin"])
+    assert host.record()["verified"] == ["sha256 of a list", "a pin"]
+    with _store.session(str(host.state), run=RUN) as session:
+        session.document.end_step(STEP, "aborted", now=session.now)
+        session.document.start_step(STEP, from_version=None, now=session.now)
+        assert "verified" not in session.document.component(STEP.component)
+
+
+def test_a_release_of_an_older_manifest_is_refused_by_the_host(host: Host) -> None:
+    for number in (7, 9, 9):
+        assert host.stage(manifest_number=number)["needs_archive"] is False
+    before = host.files()
+    for arguments in ({}, {"archive": None}, {"check": True}):
+        result = host.stage(manifest_number=8, **arguments)
+        assert (result["failed"], result["key"]) == (True, "manifest.older")
+        assert "the manifest has number 8, but this host has seen number 9" in result["msg"]
+    assert host.files() == before
+    assert host.stage()["changed"] is False  # and without a manifest it is as before
+
+
+def test_check_mode_does_not_remember_a_manifest(host: Host) -> None:
+    host.stage(manifest_number=9, check=True)
+    assert host.stage(manifest_number=8)["changed"] is True
+
+
 def refused(host: Host, case: str) -> Data:
     """Stage what must be refused."""
     if case == "other version":

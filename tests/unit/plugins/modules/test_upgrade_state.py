@@ -214,6 +214,17 @@ def test_close_ends_archives_and_clears_up(host: Host, abandon: bool, outcome: s
     assert "upgrade_id" not in _store.read_lease(str(host.root))
 
 
+def test_close_leaves_what_was_brought_ahead_of_another_upgrade(host: Host) -> None:
+    host.begin(steps=[NODE.key])
+    host.go(NODE, "verifying")
+    host.end(NODE, "succeeded")
+    for key in ("other@2", "node_exporter@9"):
+        (host.root / "staging" / key).mkdir(exist_ok=True)
+        (host.root / "staging" / key / "ahead").touch()
+    host.act("close")
+    assert [path.name for path in (host.root / "staging").iterdir()] == ["other@2"]
+
+
 def test_close_clears_up_what_runs_left_that_were_cut_off(host: Host) -> None:
     host.begin(steps=[NODE.key])
     host.go(NODE, "verifying")

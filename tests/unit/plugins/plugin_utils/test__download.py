@@ -23,8 +23,9 @@ import typing as t
 
 import pytest
 from ansible.module_utils import urls
+from ansible_collections.observability.stack.plugins.module_utils import _transfer, _web
 from ansible_collections.observability.stack.plugins.module_utils._errors import ReleaseError
-from ansible_collections.observability.stack.plugins.plugin_utils import _download, _web
+from ansible_collections.observability.stack.plugins.plugin_utils import _download
 from ansible_collections.observability.stack.plugins.plugin_utils._download import Limits, There
 from ansible_collections.observability.stack.tests.unit import web_faults
 from ansible_collections.observability.stack.tests.unit.support import eventually
@@ -404,11 +405,11 @@ def test_what_passes_is_waited_for_longer_each_time(place: Place, code: int) -> 
 
 def test_a_pause_is_of_random_length_and_has_an_end() -> None:
     hands = Hands()
-    pauses = [_download._pause(number, None, Limits(), hands.tools) for number in range(1, 9)]
+    pauses = [_transfer._pause(number, None, Limits(), hands.tools) for number in range(1, 9)]
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
     half = hands.tools._replace(chance=lambda: 0.5)
-    assert _download._pause(3, None, Limits(), half) == 2
-    assert all(0 <= _download._pause(3, None, Limits(), _download.Tools()) <= 4 for _turn in range(100))
+    assert _transfer._pause(3, None, Limits(), half) == 2
+    assert all(0 <= _transfer._pause(3, None, Limits(), _download.TOOLS) <= 4 for _turn in range(100))
 
 
 @pytest.mark.parametrize(
@@ -468,7 +469,7 @@ def test_a_line_that_dies_forever_is_told_and_what_came_is_kept_for_the_next_run
 
 
 def test_attempts_that_bring_something_do_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_download, "_GAINED", 1000)
+    monkeypatch.setattr(_transfer, "_GAINED", 1000)
     place.origin.always = web_faults.dies_after(5000)
     place.download()
     assert place.is_whole()
@@ -528,7 +529,7 @@ def test_a_server_that_stays_silent_is_told(place: Place) -> None:
 
 
 def test_a_slow_drip_is_a_stall(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_download, "_CHUNK", 100)
+    monkeypatch.setattr(_transfer, "_CHUNK", 100)
     place.hands.tick = 1
     place.origin.always = web_faults.drips(100)
     failure = place.refused(slowest=1000, window=5, attempts=2)
@@ -540,7 +541,7 @@ def test_a_slow_drip_is_a_stall(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_takes_too_long_ends_and_the_next_run_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_download, "_CHUNK", 100)
+    monkeypatch.setattr(_transfer, "_CHUNK", 100)
     place.hands.tick = 100
     failure = place.refused(total=1001, slowest=0)
     assert (failure.key, place.kept) == ("release.too_slow", [".part", ".part.json"])
@@ -923,14 +924,14 @@ def test_progress_counts_what_was_there(place: Place) -> None:
 def test_a_text_is_asked_for_again_until_it_is_whole(place: Place) -> None:
     place.origin.files["/list"] = File(b"a list")
     place.origin.faults = [web_faults.status(503), web_faults.dies_after(3)]
-    text = _download.read_text(f"{place.origin.url}/list", most=6, tools=place.hands.tools)
-    assert (text, len(place.origin.asked)) == ("a list", 3)
+    text = _download.read_small(f"{place.origin.url}/list", most=6, tools=place.hands.tools)
+    assert (text, len(place.origin.asked)) == (b"a list", 3)
 
 
-@pytest.mark.parametrize(("data", "text"), [(gzip.compress(b"a list", mtime=0), "a list"), (b"\x1f\x8brot", "")])
-def test_a_text_that_was_compressed_on_the_way_is_read(place: Place, data: bytes, text: str) -> None:
+@pytest.mark.parametrize(("data", "text"), [(gzip.compress(b"a list", mtime=0), b"a list"), (b"\x1f\x8brot", b"")])
+def test_a_text_that_was_compressed_on_the_way_is_read(place: Place, data: bytes, text: bytes) -> None:
     place.origin.files["/list"] = File(data)
-    assert _download.read_text(f"{place.origin.url}/list", most=100, tools=place.hands.tools) == text
+    assert _download.read_small(f"{place.origin.url}/list", most=100, tools=place.hands.tools) == text
 
 
 @pytest.mark.parametrize("fault", [None, web_faults.chunked])
@@ -938,5 +939,5 @@ def test_a_text_has_a_limit(place: Place, fault: Fault | None) -> None:
     place.origin.files["/list"] = File(b"a list")
     place.origin.faults = [fault]
     with pytest.raises(ReleaseError, match="is larger than the 5 bytes that are taken") as failure:
-        _download.read_text(f"{place.origin.url}/list", most=5, tools=place.hands.tools)
+        _download.read_small(f"{place.origin.url}/list", most=5, tools=place.hands.tools)
     assert failure.value.key == "release.too_large"

@@ -164,7 +164,7 @@ def test_waves_go_in_the_order_of_the_inventory_whatever_hosts_go_to() -> None:
     (phase,) = plan["phases"]
     assert (phase["sequence"][0], list(phase["hosts"])) == ("node_exporter@1.9.0", ["zeta", "alpha", "mid"])
     saved = json.dumps(plan, sort_keys=True)
-    again = _planner.reopen(saved, surveys, dict.fromkeys(surveys, {}), name="plan.json")
+    again = _planner.reopen(saved, surveys, {name: {} for name in surveys}, name="plan.json")
     assert list(again["phases"][0]["hosts"]) == ["zeta", "alpha", "mid"]
 
 

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 import shutil
-import subprocess
-import tempfile
 import typing as t
 
 import pytest
@@ -17,52 +14,15 @@ from ansible_collections.observability.stack.plugins.module_utils import _comman
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, ReleaseError, UpgradeError
 from ansible_collections.observability.stack.plugins.plugin_utils import _signatures
+from ansible_collections.observability.stack.tests.unit.signers import Keys, keyring, needs_gpg
 
-needs_gpg = pytest.mark.skipif(not (shutil.which("gpg") and shutil.which("gpgv")), reason="there is no GnuPG here")
 LISTING = "a" * 64 + "  x-1.0.linux-amd64.tar.gz\n" + "- dashes are escaped in signed texts\n"
 LONG_AGO = "20200101T000000"
 
 
-class Keys:
-    """A GnuPG of the test's own, with keys that are made as they are asked for."""
-
-    def __init__(self, home: pathlib.Path, directory: pathlib.Path) -> None:
-        self.home = home
-        self.directory = directory
-        self.numbers = itertools.count()
-
-    def gpg(self, *arguments: str | pathlib.Path, at: str = "", stdin: str = "") -> str:
-        time_of = ["--faked-system-time", at] if at else []
-        options = ["--homedir", self.home, "--batch", "--yes", "--pinentry-mode", "loopback", "--passphrase", ""]
-        argv = list(map(str, ["gpg", *options, *time_of, *arguments]))
-        return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin, timeout=60).stdout
-
-    def make(self, name: str, *, expires: str = "never", at: str = "") -> str:
-        self.gpg("--quick-generate-key", name, "ed25519", "sign", expires, at=at)
-        lines = self.gpg("--with-colons", "--list-keys", f"={name}").splitlines()
-        return next(line.split(":")[9] for line in lines if line.startswith("fpr"))
-
-    def public(self, name: str, *, armor: bool = True, secret: bool = False) -> str:
-        path = self.directory / f"{name}-{armor}-{secret}"
-        export = "--export-secret-keys" if secret else "--export"
-        self.gpg(*(["--armor"] if armor else []), "--output", path, export, f"={name}")
-        return str(path)
-
-    def sign(self, name: str, path: pathlib.Path, *how: str, at: str = "") -> pathlib.Path:
-        """A signature of a file; detached if nothing else is asked for."""
-        made = self.directory / f"{path.name}.{name}.{next(self.numbers)}.asc"
-        self.gpg("--local-user", f"={name}", "--output", made, *(how or ("--armor", "--detach-sign")), path, at=at)
-        return made
-
-    def revoke(self, fingerprint: str) -> None:
-        revocation = self.home / "openpgp-revocs.d" / f"{fingerprint}.rev"
-        self.gpg("--import", stdin=revocation.read_text().replace(":-----BEGIN", "-----BEGIN"))
-
-
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Keys]:
-    with tempfile.TemporaryDirectory(prefix="gpg", dir="/tmp") as home:  # a socket's path must be short
-        made = Keys(pathlib.Path(home), tmp_path_factory.mktemp("keys"))
+    with keyring(tmp_path_factory.mktemp("keys")) as made:
         for name in ("ours", "other", "revoked"):
             fingerprint = made.make(name, at=LONG_AGO)
         made.make("expired", expires="20200201T000000", at=LONG_AGO)
@@ -70,7 +30,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Keys]:
         made.sign("revoked", made.directory / "list").rename(made.directory / "list.revoked.asc")
         made.revoke(fingerprint)
         yield made
-        subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Controller. One request: what it was answered, or why not, and whether it is worth asking again.
+"""Io ring. One request: what it was answered, or why not, and whether it is worth asking again.
 
-TLS, proxies, netrc and CA certificates are those of Ansible's own modules (C(open_url)). Redirects are followed here
-and not there, where a login of the first host goes on to the next one, and https may lead to http.
+It is made by Ansible's C(open_url), which comes in as an argument: TLS, proxies, netrc and CA certificates are those of
+Ansible's own modules. Redirects are followed here and not there, where a login of the first host goes on to the next
+one, and https may lead to http.
 """
 
 from __future__ import annotations
@@ -23,10 +24,8 @@ import typing as t
 import urllib.error
 import urllib.parse
 
-from ansible.module_utils.urls import open_url
-
-from ..module_utils import _argv
-from ..module_utils._errors import ReleaseError
+from . import _argv
+from ._errors import ReleaseError
 
 _AGENT = "observability.stack"
 _REDIRECTS = 10
@@ -143,10 +142,17 @@ class Response:
 
 @contextlib.contextmanager
 def opened(
-    url: str, *, now: float, headers: t.Mapping[str, str] | None = None, connect: float = 30, read: float = 30
+    url: str,
+    *,
+    open_url: t.Callable[..., t.Any],
+    now: float,
+    headers: t.Mapping[str, str] | None = None,
+    connect: float = 30,
+    read: float = 30,
 ) -> t.Iterator[Response]:
     """The answer to a request for a file as it is: not compressed for the way.
 
+    :param open_url: that of C(ansible.module_utils.urls).
     :param now: seconds since 1970.
     :param connect: seconds until a connection is there, and until an answer begins.
     :param read: seconds for which nothing may come.
@@ -157,14 +163,16 @@ def opened(
             ReleaseError(f"{shown(url)} is no address of a file: write https://host/path", key="release.address")
         )
     wanted = {"Accept-Encoding": "identity", **(headers or {})}
-    raw, came_from = _follow(url, headers=wanted, timeout=connect, now=now)
+    raw, came_from = _follow(url, open_url=open_url, headers=wanted, timeout=connect, now=now)
     with contextlib.closing(raw):
         with contextlib.suppress(AttributeError):  # a file has no socket; Ansible itself takes this way to it
             raw.fp.raw._sock.settimeout(read)
         yield Response(raw, asked=url, url=came_from)
 
 
-def _follow(url: str, *, headers: dict[str, str], timeout: float, now: float) -> tuple[t.Any, str]:
+def _follow(
+    url: str, *, open_url: t.Callable[..., t.Any], headers: dict[str, str], timeout: float, now: float
+) -> tuple[t.Any, str]:
     """An answer that is no redirect, and where it came from. Each address is asked with its own login only."""
     here, seen = url, [url]
     while True:

@@ -1,0 +1,83 @@
+#!/usr/bin/python
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bundle
+short_description: Put all releases of a plan into one file on the controller
+version_added: 0.1.0
+author:
+  - Contributors to the observability.stack collection (@observability-stack)
+description:
+  - Gets each release of a plan once for each architecture, proves it as M(observability.stack.release_stage) does, and
+    writes them into one file, with what vouched for each.
+  - M(observability.stack.release_stage) takes releases from that file, without a network. It proves them again then.
+  - Everything happens on the controller; no host is contacted.
+options:
+  plan:
+    description: The plan, as P(observability.stack.plan_upgrade#filter) gives it.
+    type: dict
+    required: true
+  index:
+    description:
+      - What the sources of releases listed, as P(observability.stack.release_index#filter) gives it. With it the plan
+        can be made again without a network.
+    type: dict
+    default: {}
+  release:
+    description:
+      - How releases are had, and what they are checked against, as M(observability.stack.release_stage) takes it.
+      - C(docs/trust.md) and C(docs/releases.md) of the collection tell more.
+    type: dict
+  dest:
+    description:
+      - The file to write. A bundle of the same releases that is there already stays as it is.
+      - In check mode the releases are had and proven, and the file isn't written.
+    type: path
+    required: true
+extends_documentation_fragment:
+  - observability.stack._attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
+seealso:
+  - module: observability.stack.release_stage
+"""
+
+EXAMPLES = r"""
+- name: Put the releases of a plan into one file
+  observability.stack.bundle:
+    plan: "{{ lookup('ansible.builtin.file', 'plan.json') | ansible.builtin.from_json }}"
+    dest: releases.tar
+  run_once: true
+"""
+
+RETURN = r"""
+dest:
+  description: The bundle.
+  returned: success
+  type: str
+releases:
+  description: What is in it.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - component: node_exporter
+      version: 1.9.0
+      architecture: amd64
+      url: https://github.com/prometheus/node_exporter/releases/download/v1.9.0/node_exporter-1.9.0.linux-amd64.tar.gz
+      sha256: 1ab3
+      size: 11834542
+      verified:
+        - sha256 of https://github.com/prometheus/node_exporter/releases/download/v1.9.0/sha256sums.txt
+"""
+
+# All of it is done by the action plugin of the same name.
