@@ -227,7 +227,8 @@ def _release(path: str, item: t.Any) -> Release:
         and sorted(item) == sorted(Release._fields)
         and all(isinstance(item[key], str) for key in texts)
         and re.fullmatch("[0-9a-f]{64}", item["sha256"])
-        and type(item["size"]) is int
+        and isinstance(item["size"], int)
+        and not isinstance(item["size"], bool)
         and isinstance(item["verified"], list)
         and all(isinstance(line, str) for line in item["verified"])
     )

@@ -427,9 +427,9 @@ def _sides(ends: tuple[int, int], bars: tuple[_Bars, ...]) -> tuple[bool, _Table
     enforced = [(first, second) for first, second, throughout in bars if throughout]
     fails = ends != (0, 0) and any(first[-1] and second[-1] for first, second, throughout in bars)
 
-    def keeps(here: int, there: int, next_here: int, next_there: int) -> bool:
+    def keeps(before: tuple[int, int], after: tuple[int, int]) -> bool:
         return not any(
-            first[next_here] and second[next_there] and not (first[here] and second[there])
+            first[after[0]] and second[after[1]] and not (first[before[0]] and second[before[1]])
             for first, second in enforced
         )
 
@@ -439,9 +439,9 @@ def _sides(ends: tuple[int, int], bars: tuple[_Bars, ...]) -> tuple[bool, _Table
     for place in itertools.product(reversed(rows), reversed(columns)):
         here, there = place
         if here < last and alive[here + 1][there]:
-            may[here][there] = keeps(*place, here + 1, there)
+            may[here][there] = keeps(place, (here + 1, there))
         if there < other_last and alive[here][there + 1]:
-            may_other[there][here] = keeps(*place, here, there + 1)
+            may_other[there][here] = keeps(place, (here, there + 1))
         alive[here][there] = may[here][there] or may_other[there][here] or (place == ends and not fails)
     return alive[0][0], may, may_other, _harmless(may, may_other), _harmless(may_other, may)
 

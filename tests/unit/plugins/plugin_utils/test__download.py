@@ -49,7 +49,7 @@ class Place:
         origin.files[PATH] = File(CONTENT)
 
     def download(self, *urls: str, tools: _download.Tools | None = None, **limits: t.Any) -> str:
-        return _download.download(
+        return _transfer.download(
             urls or [self.url],
             str(self.target),
             sha256=SHA256,
@@ -910,7 +910,7 @@ def test_progress_counts_what_was_there(place: Place) -> None:
     seen: list[_download.Progress] = []
     place.leave(CONTENT[:HALF])
     place.hands.tick = 0.001
-    _download.download(
+    _transfer.download(
         [place.url], str(place.target), sha256=SHA256, listed=LISTED, tools=place.hands.tools, progress=seen.append
     )
     assert seen[0].done > HALF
@@ -924,14 +924,14 @@ def test_progress_counts_what_was_there(place: Place) -> None:
 def test_a_text_is_asked_for_again_until_it_is_whole(place: Place) -> None:
     place.origin.files["/list"] = File(b"a list")
     place.origin.faults = [web_faults.status(503), web_faults.dies_after(3)]
-    text = _download.read_small(f"{place.origin.url}/list", most=6, tools=place.hands.tools)
+    text = _transfer.read_small(f"{place.origin.url}/list", most=6, tools=place.hands.tools)
     assert (text, len(place.origin.asked)) == (b"a list", 3)
 
 
 @pytest.mark.parametrize(("data", "text"), [(gzip.compress(b"a list", mtime=0), b"a list"), (b"\x1f\x8brot", b"")])
 def test_a_text_that_was_compressed_on_the_way_is_read(place: Place, data: bytes, text: bytes) -> None:
     place.origin.files["/list"] = File(data)
-    assert _download.read_small(f"{place.origin.url}/list", most=100, tools=place.hands.tools) == text
+    assert _transfer.read_small(f"{place.origin.url}/list", most=100, tools=place.hands.tools) == text
 
 
 @pytest.mark.parametrize("fault", [None, web_faults.chunked])
@@ -939,5 +939,5 @@ def test_a_text_has_a_limit(place: Place, fault: Fault | None) -> None:
     place.origin.files["/list"] = File(b"a list")
     place.origin.faults = [fault]
     with pytest.raises(ReleaseError, match="is larger than the 5 bytes that are taken") as failure:
-        _download.read_small(f"{place.origin.url}/list", most=5, tools=place.hands.tools)
+        _transfer.read_small(f"{place.origin.url}/list", most=5, tools=place.hands.tools)
     assert failure.value.key == "release.too_large"
