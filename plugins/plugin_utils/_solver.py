@@ -356,7 +356,7 @@ class _Limit(t.NamedTuple):
 
     def as_seen_from(self, name: str) -> t.Callable[[int, int], bool]:
         """Whether it holds, the place of the named chain first."""
-        return self.holds if name == self.one else lambda here, there: self.holds(there, here)
+        return self.holds if name == self.one else lambda place, place_of_one: self.holds(place_of_one, place)
 
     def bars(self, name: str) -> _Bars:
         """All that matters of it to the two chains, the named one first."""
@@ -446,7 +446,7 @@ def _sides(ends: tuple[int, int], bars: tuple[_Bars, ...]) -> tuple[bool, _Table
     return alive[0][0], may, may_other, _harmless(may, may_other), _harmless(may_other, may)
 
 
-def _harmless(may: _Table, may_other: _Table) -> _Table:
+def _harmless(may: _Table, against: _Table) -> _Table:
     """Where a step can be moved to the front of any order: each step that the other one may take before, it may take
     after. ``free`` tells it for all that the other one may do from its place on."""
     rows, columns = range(len(may)), range(len(may[0]))
@@ -454,7 +454,7 @@ def _harmless(may: _Table, may_other: _Table) -> _Table:
     for here in rows[:-1]:
         free = True
         for there in reversed(columns):
-            free = not may_other[there][here] or (may_other[there][here + 1] and free)
+            free = not against[there][here] or (against[there][here + 1] and free)
             found[here][there] = may[here][there] and free
     return found
 
