@@ -27,6 +27,8 @@ def program(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture
 def pid(program: pathlib.Path) -> t.Iterator[int]:
     process = subprocess.Popen([str(program), "60"])
+    # The kernel has a new program's file before it has its arguments.
+    eventually(lambda: pathlib.Path(f"/proc/{process.pid}/cmdline").read_bytes())
     yield process.pid
     process.kill()
     process.wait()
