@@ -25,12 +25,12 @@ def test_with_a_bundle_nobody_is_asked_and_what_came_ahead_is_not_sent_again(
     servers: dict[str, Server], versions: Versions, tmp_path: pathlib.Path
 ) -> None:
     server, newest = servers["host2"], versions["node_exporter"][2]
-    before, bundle = server.on_disk("node_exporter"), str(tmp_path / "bundle.tar")
+    before, bundle = (server.on_disk("node_exporter"), server.pid("node_exporter")), str(tmp_path / "bundle.tar")
     wish: dict[str, t.Any] = {"upgrade_versions": {"node_exporter": newest}}
     play("bundle", "-l", "host2", upgrade_bundle_dest=bundle, **wish)
     wish |= {"upgrade_bundle": bundle, "upgrade_release_mirror": NOBODY, "upgrade_cache_dir": str(tmp_path / "cache")}
     play("upgrade", "-l", "host2", upgrade_download_only=True, upgrade_windows=[later(server)], **wish)
-    assert server.is_healthy("node_exporter", before)
+    assert (server.on_disk("node_exporter"), server.pid("node_exporter")) == before
     assert f"node_exporter@{newest}" in server.out(f"ls {STATE_DIR}/staging")
     played = play("upgrade", "-l", "host2", **wish)
     assert server.is_healthy("node_exporter", newest)
