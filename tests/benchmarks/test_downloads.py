@@ -112,7 +112,6 @@ def theirs(server: str, path: pathlib.Path) -> tuple[float, float]:
     return took, durable
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_a_download_is_nearly_as_fast_as_curl_and_sha256sum(
     server: str, root: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

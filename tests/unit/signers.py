@@ -9,15 +9,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import pathlib
-import shutil
 import subprocess
 import tempfile
 import typing as t
-
-import pytest
-
-needs_gpg = pytest.mark.skipif(not (shutil.which("gpg") and shutil.which("gpgv")), reason="there is no GnuPG here")
-needs_ssh = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="there is no ssh-keygen here")
 
 
 class Keys:

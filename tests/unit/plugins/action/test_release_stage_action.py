@@ -11,7 +11,7 @@ import typing as t
 import pytest
 from ansible.errors import AnsibleError
 from ansible_collections.observability.stack.plugins.plugin_utils import _manifest
-from ansible_collections.observability.stack.tests.unit.signers import needs_ssh, ssh_keys
+from ansible_collections.observability.stack.tests.unit.signers import ssh_keys
 from ansible_collections.observability.stack.tests.unit.support import (
     Answer,
     Data,
@@ -156,7 +156,6 @@ def test_the_host_is_told_what_vouches_for_it_and_not_how_it_was_had(release: Re
     assert record["verified"] == result["verified"]
 
 
-@needs_ssh
 def test_a_host_that_has_seen_a_newer_manifest_refuses_the_release(release: Release, tmp_path: pathlib.Path) -> None:
     keys = ssh_keys(tmp_path, "alice")
     (tmp_path / "signers").write_text("alice " + keys["alice"].with_suffix(".pub").read_text())

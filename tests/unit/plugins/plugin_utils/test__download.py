@@ -14,7 +14,6 @@ import os
 import pathlib
 import random
 import resource
-import shutil
 import ssl
 import subprocess
 import sys
@@ -791,13 +790,10 @@ def secure(
     place: Place, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> t.Iterator[tuple[Origin, pathlib.Path]]:
     """A server with a certificate of its own."""
-    openssl = shutil.which("openssl")
-    if not openssl:
-        pytest.skip("needs openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([openssl, *words.split(), *names], check=True, capture_output=True)
+    subprocess.run(["openssl", *words.split(), *names], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     monkeypatch.setattr(urls, "make_context", urls.make_context.__wrapped__)

@@ -15,11 +15,9 @@ import pytest
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, ReleaseError
 from ansible_collections.observability.stack.plugins.plugin_utils import _manifest
-from ansible_collections.observability.stack.tests.unit.signers import needs_ssh, ssh_keys
+from ansible_collections.observability.stack.tests.unit.signers import ssh_keys
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-pytestmark = needs_ssh
 
 NOW = 1_795_000_000.0  # 2026-11-18
 EXPIRES = "2026-12-31T00:00:00Z"

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
 from ansible_collections.observability.stack.plugins.plugin_utils import _manifest, _obtain
-from ansible_collections.observability.stack.tests.unit.signers import Keys, keyring, needs_gpg, needs_ssh, ssh_keys
+from ansible_collections.observability.stack.tests.unit.signers import Keys, keyring, ssh_keys
 from ansible_collections.observability.stack.tests.unit.support import Answer, Web
 from ansible_collections.observability.stack.tests.unit.web_faults import Hands, one_context
 
@@ -223,7 +223,6 @@ def signed(release: Release, keys: Keys) -> Signed:
     return Signed(release, keys)
 
 
-@needs_gpg
 def test_a_signature_of_the_archive_is_checked_each_time_and_asked_for_once(signed: Signed) -> None:
     signed.sign(ARCHIVE, "ours")
     found = signed.obtain()
@@ -236,7 +235,6 @@ def test_a_signature_of_the_archive_is_checked_each_time_and_asked_for_once(sign
     assert signed.release.asked() == []
 
 
-@needs_gpg
 def test_a_signature_that_is_not_there_or_of_another_is_refused(signed: Signed) -> None:
     key, text = signed.refused()
     assert key == "signature.missing"
@@ -249,7 +247,6 @@ def test_a_signature_that_is_not_there_or_of_another_is_refused(signed: Signed) 
     assert len(signed.obtain().verified) == 2
 
 
-@needs_gpg
 def test_hosts_can_not_fetch_what_only_its_own_signature_proves(signed: Signed) -> None:
     key, text = signed.release.refused(archive=False, signatures=signed.settings())
     assert key == "input.release_settings"
@@ -257,7 +254,6 @@ def test_hosts_can_not_fetch_what_only_its_own_signature_proves(signed: Signed) 
     assert "doesn't go together with upgrade_fetch=host" in text
 
 
-@needs_gpg
 @pytest.mark.parametrize("archive", [True, False])
 def test_a_signature_of_the_list_is_checked_before_the_list_is_read(signed: Signed, archive: bool) -> None:
     signed.sign(LIST, "ours")
@@ -271,7 +267,6 @@ def test_a_signature_of_the_list_is_checked_before_the_list_is_read(signed: Sign
     assert release.asked() == []
 
 
-@needs_gpg
 def test_a_list_that_was_changed_is_refused_and_nothing_fetched(signed: Signed) -> None:
     signed.sign(LIST, "ours")
     signed.release.put(LIST, LISTING.replace(OTHER.encode(), b"1" * 64))
@@ -279,7 +274,6 @@ def test_a_list_that_was_changed_is_refused_and_nothing_fetched(signed: Signed) 
     assert ARCHIVE not in signed.release.asked()
 
 
-@needs_gpg
 def test_a_list_that_was_made_anew_is_asked_for_with_its_signature(signed: Signed) -> None:
     signed.sign(LIST, "ours")
     signed.obtain(of="checksums")
@@ -292,7 +286,6 @@ def test_a_list_that_was_made_anew_is_asked_for_with_its_signature(signed: Signe
     assert signed.obtain(of="checksums").sha256 == hashlib.sha256(other).hexdigest()
 
 
-@needs_gpg
 def test_without_its_list_a_signed_release_is_refused_though_it_is_pinned(signed: Signed) -> None:
     signed.sign(LIST, "ours")
     del signed.release.web.answers[LIST]
@@ -303,7 +296,6 @@ def test_without_its_list_a_signed_release_is_refused_though_it_is_pinned(signed
     assert signed.release.refused(signatures=settings, pins=pins, wanted=wanted)[0] == "release.address"
 
 
-@needs_gpg
 @pytest.mark.parametrize("place", ["{checksums}.asc", "{checksums}"])
 def test_a_list_may_carry_its_signature(signed: Signed, place: str) -> None:
     signed.sign(LIST, "ours", "--clearsign", to=LIST if place == "{checksums}" else f"{LIST}.asc")
@@ -312,7 +304,6 @@ def test_a_list_may_carry_its_signature(signed: Signed, place: str) -> None:
     assert signed.release.asked() == [place.replace("{checksums}", LIST), ARCHIVE]
 
 
-@needs_gpg
 def test_a_list_is_no_signature_of_itself(signed: Signed) -> None:
     key, text = signed.refused(of="checksums", signature="{checksums}")
     assert (key, "is the list itself: set cleartext" in text) == ("input.release_settings", True)
@@ -377,7 +368,6 @@ def site(release: Release, tmp_path: pathlib.Path) -> Site:
     return Site(release, tmp_path)
 
 
-@needs_ssh
 @pytest.mark.parametrize("archive", [True, False])
 def test_a_manifest_is_enough_and_the_list_is_not_asked_for(site: Site, archive: bool) -> None:
     found = site.obtain(archive=archive)
@@ -386,7 +376,6 @@ def test_a_manifest_is_enough_and_the_list_is_not_asked_for(site: Site, archive:
     assert site.release.asked() == ([ARCHIVE] if archive else [])
 
 
-@needs_ssh
 def test_the_manifest_says_where_the_release_is(site: Site) -> None:
     site.release.put("/own/x.tar.gz", CONTENT)
     site.write(url=f"{site.release.web.url}/own/x.tar.gz")
@@ -396,13 +385,11 @@ def test_the_manifest_says_where_the_release_is(site: Site) -> None:
     assert site.release.asked() == ["/own/x.tar.gz"]
 
 
-@needs_ssh
 def test_what_the_manifest_does_not_have_is_refused(site: Site) -> None:
     assert site.refused(wanted=site.release.wanted._replace(version="1.9.1"))[0] == "manifest.not_listed"
     assert site.release.asked() == []
 
 
-@needs_ssh
 def test_below_the_floor_of_what_is_in_place_nothing_is_fetched(site: Site) -> None:
     entries = [site.entry._replace(version="2.0.0", rollback_floor="1.9.1"), site.entry]
     site.write_all(entries)
@@ -411,13 +398,11 @@ def test_below_the_floor_of_what_is_in_place_nothing_is_fetched(site: Site) -> N
     assert site.release.asked() == []
 
 
-@needs_ssh
 def test_a_pin_must_agree_with_the_manifest(site: Site) -> None:
     key, text = site.refused(pins={NAME: OTHER})
     assert (key, f"{site.path}: {SHA256}" in text) == ("release.checksum_disagreement", True)
 
 
-@needs_ssh
 def test_no_byte_more_is_taken_than_the_manifest_says(site: Site) -> None:
     site.write(size=len(CONTENT) - 1)
     assert site.refused()[0] == "release.too_large"
@@ -429,7 +414,6 @@ def test_no_byte_more_is_taken_than_the_manifest_says(site: Site) -> None:
     )
 
 
-@needs_ssh
 def test_a_manifest_is_read_again_when_it_was_changed(site: Site) -> None:
     site.obtain()
     site.write(number=8)
@@ -440,8 +424,6 @@ def test_a_manifest_is_read_again_when_it_was_changed(site: Site) -> None:
     assert site.refused()[0] == "manifest.missing"
 
 
-@needs_ssh
-@needs_gpg
 def test_the_projects_signature_is_checked_beside_the_manifest(site: Site, keys: Keys) -> None:
     signed = Signed(site.release, keys)
     signed.sign(LIST, "ours")

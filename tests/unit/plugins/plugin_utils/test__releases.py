@@ -142,7 +142,6 @@ def waiting_for_locks(below: pathlib.Path) -> int:
     return sum(words[1] == "->" and words[6].rpartition(":")[2] in inodes for words in lines)
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/locks").exists(), reason="nothing tells who waits")
 def test_of_many_threads_one_asks_and_the_others_wait(ask: Asker, site: Site) -> None:
     def slow(asked: Headers) -> Reply:
         eventually(lambda: waiting_for_locks(ask.cache) == 7)
@@ -186,7 +185,6 @@ def in_processes(ask: Asker, number: int) -> list[t.Any]:
         return [json.loads(worker.stdout.readline()) for worker in workers]
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/locks").exists(), reason="nothing tells who waits")
 @pytest.mark.parametrize("status", [200, 503])
 def test_of_many_processes_one_asks_also_if_that_fails(ask: Asker, site: Site, status: int) -> None:
     def slow(asked: Headers) -> Reply:
