@@ -16,6 +16,7 @@ from ..plugin_utils import (
     _catalog,
     _check,
     _estimate,
+    _market,
     _planner,
     _release_settings,
     _report,
@@ -70,13 +71,13 @@ def saved_plan(text: str, surveys: Data, wishes: Data, name: str, hold: bool = T
 def release_sources(
     surveys: Data, wishes: Data, mirror: str | t.Sequence[str] | None = None, every: bool = False
 ) -> list[str]:
-    return _check.sources(surveys, wishes, mirror=mirror, every=every)
+    return _market.sources(surveys, wishes, mirror=mirror, every=every)
 
 
 def release_index(
     surveys: Data, wishes: Data, releases: Data, mirror: str | list[str] | None = None
 ) -> dict[str, list[Data]]:
-    return _check.index(surveys, wishes, answers=releases, mirror=mirror)
+    return _market.index(surveys, wishes, answers=releases, mirror=mirror)
 
 
 def check(surveys: Data, wishes: Data, releases: Data, mirror: str | t.Sequence[str] | None = None) -> Data:

@@ -9,13 +9,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import reprlib
 import typing as t
 from collections.abc import Mapping
 
+from ..module_utils import _version
 from ..module_utils._errors import InputError
 from . import _policy, _sources, _versions
+from ._wish import LATEST, Wish, Wishes
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -115,3 +118,62 @@ def _is_release(release: t.Any) -> bool:
 
 def _malformed(what: str) -> InputError:
     return InputError(f"releases: {what}; give it what the lookup releases returned", key="input.releases")
+
+
+# -- what must be asked for ---------------------------------------------------------------------------------------
+
+
+def sources(
+    surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, mirror: str | t.Sequence[str] | None, every: bool
+) -> list[str]:
+    """Where releases must be looked up for a plan: only where it doesn't follow from what is known already.
+
+    :param every: for all components that are installed, as C(check) wants to know.
+    """
+    market = Market(mirror=mirror)
+    found: dict[str, None] = {}
+    for entry in _listed(surveys, wishes, every=every):
+        with contextlib.suppress(*([InputError] if every else [])):  # told in the row of the component
+            found[market.source(entry)] = None
+    return list(found)
+
+
+def index(
+    surveys: Mapping[str, Data],
+    wishes: Mapping[str, Data],
+    *,
+    answers: Data,
+    mirror: str | t.Sequence[str] | None = None,
+) -> dict[str, list[Data]]:
+    """What was listed for a plan, as a release index: enough to make it again without asking anybody or a mirror."""
+    market = Market(answers, mirror=mirror)
+    return {
+        Market().source(entry): market.offer(entry).releases
+        for entry in _listed(surveys, wishes, every=False)
+        if market.offer(entry).releases
+    }
+
+
+def _listed(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, every: bool) -> t.Iterator[Data]:
+    """The components that releases must be looked up of, as the catalog has them, once for each host."""
+    reader = Wishes()
+    for host, survey in surveys.items():
+        wish = reader.read(host, wishes.get(host, {}))
+        for name, facts in survey["components"].items():
+            if (
+                name in wish.catalog
+                and facts["installed"]
+                and wish.means(name)
+                and (every or _is_open(wish, name, facts))
+            ):
+                yield wish.catalog[name]
+
+
+def _is_open(wish: Wish, name: str, facts: Data) -> bool:
+    """Whether only a list of releases tells what a wish comes to."""
+    wanted = wish.versions.get(name)
+    if wanted is None or facts["package"] or not facts["unit"] or facts["version"] == _version.UNKNOWN:
+        return False
+    if _versions.is_version(wanted):
+        return wish.policy.policy(name).min_age > 0 and _versions.compare(wanted, facts["version"]) != 0
+    return wanted == LATEST or not _versions.matches(facts["version"], wanted)

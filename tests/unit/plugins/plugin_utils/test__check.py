@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
-from ansible_collections.observability.stack.plugins.plugin_utils import _check, _report_plan
+from ansible_collections.observability.stack.plugins.plugin_utils import _check, _market, _report_plan
 from ansible_collections.observability.stack.tests.unit.surveys import NOW, Data, facts, finding_keys, listed, survey
 
 NODE, PROMETHEUS = "github:prometheus/node_exporter", "github:prometheus/prometheus"
@@ -159,11 +159,11 @@ OWN = {
 def test_a_component_whose_releases_nobody_lists_is_told() -> None:
     found = {"h1": survey({"mine": facts("node_exporter", "1.0.0")})}
     wishes: Data = {"h1": {"components": {"mine": OWN}}}
-    assert _check.sources(found, wishes, mirror=None, every=True) == []
+    assert _market.sources(found, wishes, mirror=None, every=True) == []
     told = _check.check(found, wishes, answers={}, now=NOW)
     assert told["rows"][0]["error"].startswith("mine: releases can't be listed at https://x.example/get")
     with pytest.raises(InputError, match="mine: releases can't be listed"):
-        _check.sources(
+        _market.sources(
             found, {"h1": {"components": {"mine": OWN}, "versions": {"mine": "latest"}}}, mirror=None, every=False
         )
 
@@ -185,14 +185,14 @@ def test_a_component_whose_releases_nobody_lists_is_told() -> None:
 def test_nobody_is_asked_in_vain(found: Data, wish: Data, asked: bool) -> None:
     hosts = {"h1": survey(found), "h2": survey(found)}
     wishes, installed = {host: {"versions": wish} for host in hosts}, found["node_exporter"]["installed"]
-    assert _check.sources(hosts, wishes, mirror=None, every=False) == ([NODE] if asked else [])
-    assert _check.sources(hosts, wishes, mirror=None, every=True) == ([NODE] if installed else [])
+    assert _market.sources(hosts, wishes, mirror=None, every=False) == ([NODE] if asked else [])
+    assert _market.sources(hosts, wishes, mirror=None, every=True) == ([NODE] if installed else [])
 
 
 def test_the_age_of_a_version_that_is_named_is_asked_for() -> None:
     wish = {"versions": {"node_exporter": "1.9.0"}, "policy": {"node_exporter": {"min_age": 3}}}
-    assert _check.sources({"h1": survey(node())}, {"h1": wish}, mirror=None, every=False) == [NODE]
-    assert _check.sources({"h1": survey(node("1.9.0"))}, {"h1": wish}, mirror=None, every=False) == []
+    assert _market.sources({"h1": survey(node())}, {"h1": wish}, mirror=None, every=False) == [NODE]
+    assert _market.sources({"h1": survey(node("1.9.0"))}, {"h1": wish}, mirror=None, every=False) == []
 
 
 def test_what_was_listed_is_an_index_to_plan_by_later_also_where_a_mirror_was_asked() -> None:

@@ -9,7 +9,14 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, UpgradeError
-from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _check, _planner, _rollback, _wish
+from ansible_collections.observability.stack.plugins.plugin_utils import (
+    _catalog,
+    _check,
+    _market,
+    _planner,
+    _rollback,
+    _wish,
+)
 from ansible_collections.observability.stack.tests.unit.surveys import NOW, STACK, Data, drafted, facts, survey, wished
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,7 +172,7 @@ def test_whatever_is_wished_is_planned_or_refused_in_a_line(one: t.Any, two: t.A
     told_in_a_line(lambda: _planner.plan_upgrade(SURVEYS, wishes, now=NOW))
     told_in_a_line(lambda: _rollback.plan_rollback(BACK, wishes, to="previous", kinds=["binary"]))
     told_in_a_line(lambda: _check.check(SURVEYS, wishes, answers={}, now=NOW))
-    told_in_a_line(lambda: _check.sources(SURVEYS, wishes, mirror=None, every=False))
+    told_in_a_line(lambda: _market.sources(SURVEYS, wishes, mirror=None, every=False))
 
 
 @given(ANSWERS, LATEST | st.fixed_dictionaries({"versions": VERSIONS}))
