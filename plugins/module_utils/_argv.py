@@ -135,3 +135,9 @@ def redact(words: list[str]) -> list[str]:
 def redact_text(text: str) -> str:
     """A text without the passwords in its URLs and DSNs; all else stays readable."""
     return _DSN_PASSWORD.sub(rf"\1:{HIDDEN}@", _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text))
+
+
+def redact_url(url: str) -> str:
+    """A URL for people: without who asks, without its query, which may hold a token, and on one line."""
+    text = re.sub(r"(?:(?<=://)|^)[^/]*@", f"{HIDDEN}@", re.split("[?#]", url, maxsplit=1)[0])
+    return "".join(filter(str.isprintable, text))

@@ -29,8 +29,9 @@ import typing as t
 import zlib
 
 from . import _files, _web
+from ._argv import redact_url as shown
 from ._errors import ReleaseError
-from ._web import TransferError, shown
+from ._web import TransferError
 
 _CHUNK = 1 << 20
 _GAINED = 1 << 20
@@ -304,7 +305,7 @@ class _Transfer:
                 missing = self._accept(response, there)
                 self._receive(response, missing)
         except TransferError as exc:
-            if there.at and getattr(exc.__cause__, "code", None) == 416:
+            if there.at and exc.status == 416:
                 raise self._anew(f"{shown(self.url)} has no byte {there.at} any more") from exc
             raise
         finally:

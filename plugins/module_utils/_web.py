@@ -9,7 +9,8 @@
 
 It is made by Ansible's C(open_url), which comes in as an argument: TLS, proxies, netrc and CA certificates are those of
 Ansible's own modules. Redirects are followed here and not there, where a login of the first host goes on to the next
-one, and https may lead to http.
+one, and https may lead to http. A login is a header of its one request: C(open_url) shares its handlers with the other
+threads.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ import typing as t
 import urllib.error
 import urllib.parse
 
-from . import _argv
+from ._argv import redact_url as shown
 from ._errors import ReleaseError
 
 _AGENT = "observability.stack"
-_REDIRECTS = 10
+_DEFAULT_PORT = {"http": ":80", "https": ":443"}
 _REDIRECTED = (301, 302, 303, 307, 308)
 _WORTH_A_RETRY = (408, 429, 500, 502, 503, 504)
 _NEVER_WORTH_A_RETRY = (
@@ -57,13 +58,23 @@ class TransferError(Exception):
     """A request or a transfer that failed.
 
     :ivar error: what to tell the operator.
+    :ivar why: the reason alone, without who was asked and what to do.
+    :ivar status: what was answered, if anything was.
     :ivar again: whether the same request may go well later.
     :ivar after: seconds to wait until then; None if it wasn't said.
     """
 
-    def __init__(self, error: ReleaseError, *, again: bool = False, after: float | None = None) -> None:
+    def __init__(
+        self,
+        error: ReleaseError,
+        *,
+        why: str = "",
+        status: int | None = None,
+        again: bool = False,
+        after: float | None = None,
+    ) -> None:
         super().__init__(str(error))
-        self.error, self.again, self.after = error, again, after
+        self.error, self.why, self.status, self.again, self.after = error, why, status, again, after
 
 
 class Part(t.NamedTuple):
@@ -72,12 +83,6 @@ class Part(t.NamedTuple):
     first: int
     last: int
     total: int | None
-
-
-def shown(url: str) -> str:
-    """A URL for people: without its password and its query, which may hold a token."""
-    text = _argv.redact_text(re.split("[?#]", url, maxsplit=1)[0])
-    return "".join(character for character in text if character.isprintable())
 
 
 def content_range(text: str | None) -> Part | None:
@@ -89,15 +94,22 @@ def content_range(text: str | None) -> Part | None:
 def retry_after(text: str | None, *, now: float) -> float | None:
     """Seconds until the time that C(Retry-After) tells, as a number of seconds or as a date; None if it doesn't.
 
-    :param now: seconds since 1970.
+    :param now: seconds since 1970. A time before it is less than 0 seconds away.
     """
     text = (text or "").strip()
-    if text.isdigit():
+    if re.fullmatch("[0-9]{1,9}", text):
         return float(text)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+        date = email.utils.parsedate_tz(text)
+        return email.utils.mktime_tz(date) - now if date else None
     except (ValueError, OverflowError):
         return None
+
+
+def host_of(url: str) -> str:
+    """The host in a URL, with its port, if that isn't the usual one."""
+    parts = urllib.parse.urlsplit(url)
+    return parts.netloc.rpartition("@")[2].lower().removesuffix(_DEFAULT_PORT.get(parts.scheme, ":"))
 
 
 def strong_etag(headers: t.Mapping[str, str]) -> str:
@@ -119,12 +131,13 @@ def strong_date(headers: t.Mapping[str, str]) -> str:
 class Response:
     """An answer to a request, to be read piece by piece.
 
-    :ivar url: where it came from at last.
+    :ivar asked: whom the request was for.
+    :ivar url: where it came from at last; with its login, if it has one.
     :ivar length: bytes that it announces; None if it doesn't.
     """
 
     def __init__(self, raw: t.Any, *, asked: str, url: str) -> None:
-        self._raw, self._asked = raw, asked
+        self.raw, self.asked = raw, asked
         self.url, self.status = url, int(getattr(raw, "status", None) or 200)
         self.headers: t.Mapping[str, str] = raw.headers
         announced = (self.headers.get("Content-Length") or "").strip()
@@ -136,8 +149,8 @@ class Response:
 
         :raises TransferError: if the connection broke off, or nothing came for too long.
         """
-        with _told(self._asked, self.url):
-            return t.cast("bytes", self._raw.read1(most))
+        with _told(self.asked, self.url):
+            return t.cast("bytes", self.raw.read1(most))
 
 
 @contextlib.contextmanager
@@ -163,48 +176,90 @@ def opened(
             ReleaseError(f"{shown(url)} is no address of a file: write https://host/path", key="release.address")
         )
     wanted = {"Accept-Encoding": "identity", **(headers or {})}
-    raw, came_from = _follow(url, open_url=open_url, headers=wanted, timeout=connect, now=now)
-    with contextlib.closing(raw):
+    with answered(url, open_url=open_url, headers=wanted, timeout=connect) as response:
+        if response.status in _REDIRECTED:
+            raise _misled(url, "nowhere")
+        if not 200 <= response.status < 300:
+            raise _refusal(response, now=now)
         with contextlib.suppress(AttributeError):  # a file has no socket; Ansible itself takes this way to it
-            raw.fp.raw._sock.settimeout(read)
-        yield Response(raw, asked=url, url=came_from)
+            response.raw.fp.raw._sock.settimeout(read)
+        yield response
 
 
-def _follow(
-    url: str, *, open_url: t.Callable[..., t.Any], headers: dict[str, str], timeout: float, now: float
-) -> tuple[t.Any, str]:
-    """An answer that is no redirect, and where it came from. Each address is asked with its own login only."""
+@contextlib.contextmanager
+def answered(
+    url: str,
+    *,
+    open_url: t.Callable[..., t.Any],
+    headers: t.Mapping[str, str] | None = None,
+    secrets: t.Callable[[str], dict[str, str]] = lambda _host: {},
+    method: str = "GET",
+    timeout: float = 30,
+    redirects: int = 10,
+) -> t.Iterator[Response]:
+    """The answer to a request, whatever its status, once it leads nowhere else.
+
+    :param secrets: headers for one host only: for its name, with its port, if that isn't the usual one. They are used
+        instead of a login in the URL or in netrc. A ValueError is told as what keeps it from being asked.
+    :param timeout: seconds until a connection is there, and for which nothing may come.
+    :param redirects: how many are followed.
+    :raises TransferError: if there is none.
+    """
     here, seen = url, [url]
     while True:
-        try:
+        with _told(url, here):
+            own = secrets(host_of(here))
+            raw = _sent(here, open_url, {**(headers or {}), **own}, own=bool(own), method=method, timeout=timeout)
+        with contextlib.closing(raw):
+            response = Response(raw, asked=url, url=here)
+            location = (response.headers.get("Location") or "").strip()
+            if response.status not in _REDIRECTED or not location:
+                yield response
+                return
             with _told(url, here):
-                raw = open_url(
-                    here, headers=headers, timeout=timeout, http_agent=_AGENT, follow_redirects="none", decompress=False
-                )
-                return raw, here
-        except urllib.error.HTTPError as exc:
-            with exc:
-                if exc.code not in _REDIRECTED:
-                    raise _refusal(exc, asked=url, url=here, now=now) from exc
-                here = _next(here, exc.headers.get("Location"), asked=url)
-                if here in seen or len(seen) > _REDIRECTS:
-                    raise _misled(url, f"in a circle, or further than {_REDIRECTS} times") from exc
-                seen.append(here)
+                here = _next(here, location, asked=url)
+        if here in seen or len(seen) > redirects:
+            raise _misled(url, f"in a circle, or further than {redirects} times")
+        seen.append(here)
 
 
-def _next(here: str, location: str | None, *, asked: str) -> str:
-    """Where a redirect leads. A login in the address stays with its host."""
-    if not location:
-        raise _misled(asked, "nowhere")
-    old, new = urllib.parse.urlsplit(here), urllib.parse.urlsplit(urllib.parse.urljoin(here, location))
+def _sent(
+    url: str, open_url: t.Callable[..., t.Any], headers: dict[str, str], *, own: bool, method: str, timeout: float
+) -> t.Any:
+    """An answer of one host, whatever its status.
+
+    :param own: whether the headers tell this host who asks; otherwise the URL or netrc may.
+    """
+    login, at, _host = urllib.parse.urlsplit(url).netloc.rpartition("@")
+    signature: dict[str, t.Any] = {"use_netrc": not own}
+    if at and not own:
+        user, _colon, password = map(urllib.parse.unquote, login.partition(":"))
+        signature = {"url_username": user, "url_password": password, "force_basic_auth": True}
+    try:
+        return open_url(
+            url.replace(login + at, "", 1),
+            headers=headers,
+            method=method,
+            timeout=timeout,
+            http_agent=_AGENT,
+            follow_redirects="none",
+            decompress=False,
+            **signature,
+        )
+    except urllib.error.HTTPError as exc:
+        return exc
+
+
+def _next(here: str, location: str, *, asked: str) -> str:
+    """Where a redirect leads. A login in the address stays with its host, and none comes from elsewhere."""
+    old, new = (urllib.parse.urlsplit(url) for url in (here, urllib.parse.urljoin(here, location.replace(" ", "%20"))))
     if new.scheme not in ("http", "https"):
         raise _misled(asked, f"to {new.scheme}, which no release comes by")
     if old.scheme == "https" and new.scheme == "http":
         raise _misled(asked, f"from https to http ({shown(new.geturl())}), where anybody on the way can change it")
-    login, at, host = old.netloc.rpartition("@")
-    if at and "@" not in new.netloc and (old.scheme, host) == (new.scheme, new.netloc):
-        new = new._replace(netloc=f"{login}@{host}")
-    return new._replace(path=new.path.replace(" ", "%20")).geturl()
+    login, at, _host = old.netloc.rpartition("@")
+    same = (old.scheme, host_of(here)) == (new.scheme, host_of(new.geturl()))
+    return new._replace(netloc=(login + at if same else "") + new.netloc.rpartition("@")[2]).geturl()
 
 
 def _misled(url: str, where: str) -> TransferError:
@@ -212,17 +267,20 @@ def _misled(url: str, where: str) -> TransferError:
         ReleaseError(
             f"{shown(url)} leads {where}: it is not followed. Set upgrade_release_mirror to a place that has the file",
             key="release.redirect",
-        )
+        ),
+        why=f"it leads {where}",
     )
 
 
-def _refusal(exc: urllib.error.HTTPError, *, asked: str, url: str, now: float) -> TransferError:
-    key, hint = _REFUSALS.get(exc.code, ("release.unavailable", "try again, or set upgrade_release_mirror"))
-    name = http.client.responses.get(exc.code, "")
+def _refusal(response: Response, *, now: float) -> TransferError:
+    status, after = response.status, retry_after(response.headers.get("Retry-After"), now=now)
+    key, hint = _REFUSALS.get(status, ("release.unavailable", "try again, or set upgrade_release_mirror"))
+    says = f"{_named(response.asked, response.url)} answered {status} {http.client.responses.get(status, '')}".rstrip()
     return TransferError(
-        ReleaseError(f"{_named(asked, url)} answered {exc.code} {name}".rstrip() + f": {hint}", key=key),
-        again=exc.code in _WORTH_A_RETRY,
-        after=retry_after(exc.headers.get("Retry-After"), now=now),
+        ReleaseError(f"{says}: {hint}", key=key),
+        status=status,
+        again=status in _WORTH_A_RETRY,
+        after=None if after is None else max(0.0, after),
     )
 
 
@@ -235,8 +293,6 @@ def _told(asked: str, url: str) -> t.Iterator[None]:
     """Tell what kept a request from an answer as what it means."""
     try:
         yield
-    except urllib.error.HTTPError:
-        raise
     except (OSError, ValueError, http.client.HTTPException, netrc.NetrcParseError) as exc:
         reason = getattr(exc, "reason", None) or exc
         raise _no_answer(_named(asked, url), exc, reason if isinstance(reason, Exception) else exc) from exc
@@ -246,14 +302,16 @@ def _no_answer(name: str, exc: Exception, reason: Exception) -> TransferError:
     text = " ".join(str(getattr(exc, "reason", None) or exc).split()) or type(reason).__name__
     if isinstance(reason, ssl.SSLCertVerificationError):
         hint = "does this machine know the authority that signed its certificate (SSL_CERT_FILE)?"
-        return TransferError(ReleaseError(f"{name} can't be trusted: {text}: {hint}", key="release.untrusted"))
+        return TransferError(
+            ReleaseError(f"{name} can't be trusted: {text}: {hint}", key="release.untrusted"), why=text
+        )
     if isinstance(reason, TimeoutError):
         error = ReleaseError(
             f"{name} is silent: {text}. Try again, or set upgrade_release_mirror", key="release.stalled"
         )
-        return TransferError(error, again=True)
+        return TransferError(error, why=text, again=True)
     error = ReleaseError(
         f"{name} can't be fetched: {text}. Without internet, set upgrade_release_mirror",
         key="release.not_found" if isinstance(reason, FileNotFoundError) else "release.unavailable",
     )
-    return TransferError(error, again=not isinstance(reason, _NEVER_WORTH_A_RETRY))
+    return TransferError(error, why=text, again=not isinstance(reason, _NEVER_WORTH_A_RETRY))

@@ -28,8 +28,8 @@ import tarfile
 import typing as t
 
 from ..module_utils import _files
+from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from ..module_utils._web import shown
 from . import _download
 from ._single_flight import one_at_a_time
 

@@ -29,8 +29,8 @@ import typing as t
 import urllib.parse
 
 from ..module_utils import _files
+from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import ReleaseError
-from ..module_utils._web import shown
 from . import _checksums, _download
 from ._download import LIMITS, TOOLS, Limits, Tools
 from ._single_flight import one_at_a_time

@@ -19,8 +19,8 @@ import tempfile
 import typing as t
 import urllib.parse
 
+from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from ..module_utils._web import shown
 from . import _bundle, _checksums, _fetch, _manifest, _run, _signatures
 from ._download import TOOLS, Tools
 from ._release_settings import ManifestSource, Settings, Signature, read

@@ -32,10 +32,11 @@ from collections.abc import Mapping
 import yaml
 
 from ..module_utils import _files
+from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from . import _ask, _bundle, _sources, _versions
 from ._single_flight import one_at_a_time
-from ._sources import path_of, shown, source_of
+from ._sources import path_of, source_of
 
 if t.TYPE_CHECKING:
     from ._sources import Listing, Release

@@ -25,7 +25,7 @@ import reprlib
 import typing as t
 import urllib.parse
 
-from ..module_utils._argv import HIDDEN
+from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
 from . import _versions
 
@@ -60,11 +60,6 @@ class Listing(t.NamedTuple):
     read: t.Callable[[bytes], list[Release]]
     missing: str
     """What it means if there is no such page."""
-
-
-def shown(url: str) -> str:
-    """A URL for people: without who asks, and without its query, which may hold a token."""
-    return re.sub(r"(?<=://)[^/]*@", f"{HIDDEN}@", re.split(r"[?#]", url, maxsplit=1)[0])
 
 
 def path_of(url: str) -> str:

@@ -121,3 +121,18 @@ def test_listen_address_is_one_to_connect_to(text: str, address: tuple[str, int]
 def test_redact_hides_secrets_and_nothing_else(words: list[str], shown: list[str]) -> None:
     assert _argv.redact(words) == shown
     assert "geheim" not in " ".join(_argv.redact(words))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://me:secret@x.example/a?token=secret", "https://********@x.example/a"),
+        ("https://me:se@cret@x.example/a#secret", "https://********@x.example/a"),
+        ("https://ghp_secret@x.example/v{version}", "https://********@x.example/v{version}"),
+        ("me:secret@x.example/a", "********@x.example/a"),
+        ("https://x.example/\x1b[31ma@b\n", "https://x.example/[31ma@b"),
+        ("github:a/b", "github:a/b"),
+    ],
+)
+def test_of_a_url_nothing_secret_is_told(url: str, told: str) -> None:
+    assert _argv.redact_url(url) == told

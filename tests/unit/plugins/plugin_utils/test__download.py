@@ -357,7 +357,7 @@ def test_what_is_known_of_a_start_stands_beside_it(place: Place) -> None:
     place.refused(f"{place.url}?token=geheim".replace("//", "//ops:geheim@"), attempts=1)
     assert place.kept == [".part", ".part.json"]
     assert json.loads(place.target.with_suffix(".part.json").read_text()) == {
-        "url": place.url.replace("//", "//ops:********@"),
+        "url": place.url.replace("//", "//********@"),
         "size": SIZE,
         "sha256": SHA256,
         "etag": '"one"',
@@ -744,12 +744,25 @@ def test_a_login_does_not_go_on_to_another_host(place: Place, tmp_path: pathlib.
 
 
 @pytest.mark.parametrize(
-    ("to", "goes_on"), [("/x", True), ("{base}/x", True), ("http://localhost:{port}/x", False)], ids=str
+    ("to", "leads_to"),
+    [
+        ("/x", "http://ops:geheim@127.0.0.1:8080/x"),
+        ("b c", "http://ops:geheim@127.0.0.1:8080/a/b%20c"),
+        ("http://127.0.0.1:8080/x", "http://ops:geheim@127.0.0.1:8080/x"),
+        ("http://eve:other@127.0.0.1:8080/x", "http://ops:geheim@127.0.0.1:8080/x"),
+        ("http://eve:other@127.0.0.1:8081/x", "http://127.0.0.1:8081/x"),
+        ("http://localhost:8080/x", "http://localhost:8080/x"),
+        ("https://127.0.0.1:8080/x", "https://127.0.0.1:8080/x"),
+    ],
 )
-def test_a_login_in_the_address_stays_with_its_host(to: str, goes_on: bool) -> None:
-    location = to.format(base="http://127.0.0.1:8080", port=8080)
-    found = _web._next("http://ops:geheim@127.0.0.1:8080/start", location, asked="http://127.0.0.1:8080/start")
-    assert ("geheim" in found) == goes_on
+def test_a_login_in_the_address_stays_with_its_host(to: str, leads_to: str) -> None:
+    assert _web._next("http://ops:geheim@127.0.0.1:8080/a/", to, asked="http://127.0.0.1:8080/a/") == leads_to
+
+
+def test_https_is_never_left() -> None:
+    with pytest.raises(_web.TransferError, match=r"leads from https to http \(http://x\.example/b\), where") as failure:
+        _web._next("https://x.example/a", "http://x.example/b?token=1", asked="https://x.example/a")
+    assert failure.value.error.key == "release.redirect"
 
 
 @pytest.mark.parametrize(

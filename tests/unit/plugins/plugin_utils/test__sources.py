@@ -163,12 +163,6 @@ def test_a_base_url_of_something_else_is_refused(apis: t.Any) -> None:
         _sources.listing("github:a/b", apis)
 
 
-def test_what_is_shown_of_a_url() -> None:
-    assert _sources.shown("https://me:secret@x.example/a?token=secret") == "https://********@x.example/a"
-    assert _sources.shown("https://ghp_secret@x.example/v{version}") == "https://********@x.example/v{version}"
-    assert _sources.shown("github:a/b") == "github:a/b"
-
-
 # -- APIs -----------------------------------------------------------------------------------------------------------
 
 
