@@ -13,18 +13,19 @@ What each variable means is told in docs/policy.md.
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import reprlib
 import typing as t
-from collections.abc import Mapping
 
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..module_utils import _version
 from ..module_utils._errors import InputError
-from . import _versions
+from . import _checks, _versions
+from ._checks import Field
 
 if t.TYPE_CHECKING:
+    from collections.abc import Mapping
+
     Data = Mapping[str, t.Any]
 
 POLICY, PINS, BLACKLIST, DOWNGRADE = "upgrade_policy", "upgrade_pins", "upgrade_blacklist", "upgrade_allow_downgrade"
@@ -38,7 +39,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 """The changes of version that each step allows, as C(_versions.change) calls them."""
 
 _LONGEST = 36500
-_BLACKLISTED = ("component", "versions", "reason", "reference")
+_COMPONENT = "a component that the catalog knows"
 
 
 class Policy(t.NamedTuple):
@@ -98,131 +99,58 @@ def read(*, policy: t.Any, pins: t.Any, blacklist: t.Any, allow_downgrade: t.Any
     :param known: the components that there are.
     :raises InputError: naming the variable, the key, and what is allowed.
     """
-    policies = _dictionary(POLICY, policy)
-    default = _policy(f"{POLICY}.default", policies.pop("default", {}), Policy())
+    names = sorted(known)
+    policies = _variable(POLICY, _by_component([*names, "default"], _checks.anything), policy, {})
+    default = _variable(f"{POLICY}.default", _policy(Policy()), policies.pop("default", {}))
     return Rules(
-        policies={
-            _component(f"{POLICY}.{name}", name, known): _policy(f"{POLICY}.{name}", value, default)
-            for name, value in policies.items()
-        },
+        policies=_variable(POLICY, _by_component(names, _policy(default)), policies),
         default=default,
-        pins={
-            _component(f"{PINS}.{name}", name, known): _range(f"{PINS}.{name}", value)
-            for name, value in _dictionary(PINS, pins).items()
-        },
-        blacklist=[
-            _blacklisted(f"{BLACKLIST}[{position}]", item, known)
-            for position, item in enumerate(_list(BLACKLIST, blacklist))
-        ],
-        allow_downgrade=_boolean(DOWNGRADE, False if allow_downgrade is None else allow_downgrade),
+        pins=_variable(PINS, _by_component(names, _checks.range_text), pins, {}),
+        blacklist=_variable(BLACKLIST, _checks.list_of(_blacklisted(names)), blacklist, []),
+        allow_downgrade=_variable(DOWNGRADE, _boolean, allow_downgrade, False),
     )
 
 
-def _policy(where: str, value: t.Any, default: Policy) -> Policy:
-    """A policy; what it leaves out is the default's."""
-    if isinstance(value, str):
-        value = {"step": value}
-    if not isinstance(value, Mapping):
-        raise _wrong(where, value, f"one of {', '.join(STEPS)}, or a dictionary of {', '.join(_FIELDS)}")
-    for key in value:
-        if key not in _FIELDS:
-            raise _unknown(f"{where}.{key}", key, _FIELDS)
-    return default._replace(**{key: _FIELDS[key](f"{where}.{key}", value[key]) for key in value})
+def _variable(name: str, check: _checks.Check, value: t.Any, unset: t.Any = None) -> t.Any:
+    return _checks.variable(name, check, value, unset=unset, key="input.policy")
 
 
-def _one_of(*choices: str) -> t.Callable[[str, t.Any], str]:
-    def check(where: str, value: t.Any) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise _wrong(where, value, f"one of {', '.join(choices)}")
-        return str.__str__(value)
-
-    return check
+def _by_component(names: list[str], check: _checks.Check) -> _checks.Check:
+    return _checks.map_of(names, check, what="a dictionary with components as keys", key_is=_COMPONENT)
 
 
-def _days(where: str, value: t.Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LONGEST:
-        raise _wrong(where, value, f"a whole number of days, from 0 to {_LONGEST}")
-    return int(value)
+def _policy(default: Policy) -> _checks.Check:
+    """A policy, or its step alone; what it leaves out is the default's."""
+    what = f"one of {', '.join(STEPS)}, or a dictionary of {', '.join(Policy._fields)}"
+    fields = _checks.record({name: Field(_FIELDS[name], known) for name, known in default._asdict().items()}, what=what)
+    return lambda value: Policy(**fields({"step": value} if isinstance(value, str) else value))
 
 
-def _boolean(where: str, value: t.Any) -> bool:
+def _boolean(value: t.Any) -> bool:
     """Also as a text, as C(--extra-vars) has it."""
     try:
         return bool(boolean(value))
     except TypeError:
-        raise _wrong(where, value, "true or false") from None
+        raise _checks.must_be("true or false", value) from None
 
 
-def _text(where: str, value: t.Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _wrong(where, value, "a text that isn't empty")
-    return str.__str__(value)
-
-
-def _range(where: str, value: t.Any) -> str:
-    if not _versions.is_range(value):
-        raise _wrong(where, value, "a version or a range of them in quotes, like '2.53.5', '>=2.55,<3' or '2.x'")
-    return str.__str__(value)
-
-
-_FIELDS: dict[str, t.Callable[[str, t.Any], t.Any]] = {
-    "step": _one_of(*STEPS),
-    "min_age": _days,
-    "max_age": _days,
+_FIELDS: dict[str, _checks.Check] = {
+    "step": _checks.one_of(*STEPS),
+    "min_age": _checks.whole(0, _LONGEST, "days"),
+    "max_age": _checks.whole(0, _LONGEST, "days"),
     "prereleases": _boolean,
-    "zero_minor": _one_of("minor", "major"),
+    "zero_minor": _checks.one_of("minor", "major"),
 }
 
 
-def _blacklisted(where: str, value: t.Any, known: t.Collection[str]) -> dict[str, t.Any]:
-    if not isinstance(value, Mapping):
-        raise _wrong(where, value, "a dictionary, like {component: prometheus, versions: '3.7.x', reason: ...}")
-    for key in value:
-        if key not in _BLACKLISTED:
-            raise _unknown(f"{where}.{key}", key, _BLACKLISTED)
-    for key in ("component", "versions", "reason"):
-        if key not in value:
-            raise _error(f"{where}.{key} is missing; it has no default")
-    reference = value.get("reference")
-    return {
-        "component": _component(f"{where}.component {value['component']!r}", value["component"], known),
-        "versions": _range(f"{where}.versions", value["versions"]),
-        "reason": _text(f"{where}.reason", value["reason"]),
-        "reference": None if reference is None else _text(f"{where}.reference", reference),
+def _blacklisted(names: list[str]) -> _checks.Check:
+    fields = {
+        "component": Field(_checks.known(names, _COMPONENT)),
+        "versions": Field(_checks.range_text),
+        "reason": Field(_checks.any_text),
+        "reference": Field(_checks.or_none(_checks.any_text), None),
     }
-
-
-def _dictionary(where: str, value: t.Any) -> dict[str, t.Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise _wrong(where, value, "a dictionary with components as keys")
-    return dict(value)
-
-
-def _list(where: str, value: t.Any) -> t.Sequence[t.Any]:
-    if value is None:
-        return []
-    if not isinstance(value, (list, tuple)):
-        raise _wrong(where, value, "a list")
-    return value
-
-
-def _component(where: str, name: t.Any, known: t.Collection[str]) -> str:
-    if not isinstance(name, str) or name not in known:
-        raise _unknown(where, name, known, "a component that the catalog knows")
-    return str.__str__(name)
-
-
-def _unknown(where: str, name: t.Any, known: t.Iterable[str], what: str = "a key") -> InputError:
-    names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(names)}"
-    return _error(f"{where} is not {what}; {hint}")
-
-
-def _wrong(where: str, value: t.Any, allowed: str) -> InputError:
-    return _error(f"{where} is {reprlib.repr(value)}; it must be {allowed}")
+    return _checks.record(fields, what="a dictionary, like {component: prometheus, versions: '3.7.x', reason: ...}")
 
 
 def _error(message: str) -> InputError:

@@ -17,15 +17,11 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import re
-import reprlib
 import typing as t
 import zoneinfo
-from collections.abc import Mapping
 
-from ..module_utils._errors import InputError
+from ._checks import Field, FieldError, list_of, must_be, record, variable
 
-_VARIABLE = "upgrade_windows"
-_FIELDS = ("days", "start", "end", "timezone")
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _BY_NAME = {name: number for number, day in enumerate(_DAYS) for name in (day, day[:3])}
 _TIME = re.compile(r"(\d{1,2}):([0-5]\d)", re.ASCII)
@@ -67,59 +63,46 @@ def read(value: t.Any) -> list[Window]:
 
     :raises InputError: naming the window, its key, and what is allowed.
     """
-    if value is None:
-        return []
-    if not isinstance(value, (list, tuple)):
-        raise _wrong(_VARIABLE, value, "a list of windows, like [{days: sat, start: '22:00', end: '04:00'}]")
-    return [_window(f"{_VARIABLE}[{position}]", item) for position, item in enumerate(value)]
+    return t.cast("list[Window]", variable("upgrade_windows", _WINDOWS, value, unset=[], key="input.windows"))
 
 
-def _window(where: str, value: t.Any) -> Window:
-    if not isinstance(value, Mapping):
-        raise _wrong(where, value, "a window, like {days: sat, start: '22:00', end: '04:00'}")
-    for key in value:
-        if key not in _FIELDS:
-            raise _error(f"{where}.{key} is unknown; a window has {', '.join(_FIELDS)}")
-    for key in ("start", "end"):
-        if key not in value:
-            raise _error(f"{where}.{key} is missing; write a time, like {key}: '22:00'")
-    start = _minutes(f"{where}.start", value["start"], _MINUTES - 1)
-    end = _minutes(f"{where}.end", value["end"], _MINUTES)
-    return Window(
-        days=_days(f"{where}.days", value.get("days", _DAYS)),
-        start=start,
-        length=(end - start) % _MINUTES or _MINUTES,
-        zone=_zone(f"{where}.timezone", value.get("timezone", "UTC")),
-    )
+def _window(value: t.Any) -> Window:
+    given = _FIELDS(value)
+    start, end = given["start"], given["end"]
+    return Window(given["days"], start, (end - start) % _MINUTES or _MINUTES, given["timezone"])
 
 
-def _days(where: str, value: t.Any) -> frozenset[int]:
+def _days(value: t.Any) -> frozenset[int]:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not names:
-        raise _wrong(where, value, "a day or a list of days, like [sat, sun]; leave it out for all days")
+        raise must_be("a day or a list of days, like [sat, sun]; leave it out for all days", value)
     for name in names:
         if not isinstance(name, str) or name.lower() not in _BY_NAME:
-            raise _wrong(where, name, f"one of {', '.join(day[:3] for day in _DAYS)}, or the day's full name")
+            raise must_be(f"one of {', '.join(day[:3] for day in _DAYS)}, or the day's full name", name)
     return frozenset(_BY_NAME[name.lower()] for name in names)
 
 
-def _minutes(where: str, value: t.Any, latest: int) -> int:
+def _time_of_day(latest: int) -> t.Callable[[t.Any], int]:
     """Minutes since midnight. YAML reads 22:00 without quotes as that number: 1320."""
-    if isinstance(value, str):
-        found = _TIME.fullmatch(value.strip())
-        minutes = int(found[1]) * 60 + int(found[2]) if found else -1
-    else:
-        minutes = value if isinstance(value, int) and not isinstance(value, bool) else -1
-    if not 0 <= minutes <= latest:
-        last = f"{latest // 60:02}:{latest % 60:02}"
-        raise _wrong(where, value, f"a time from 00:00 to {last} in quotes, like '22:00'")
-    return minutes
+    last = f"{latest // 60:02}:{latest % 60:02}"
+
+    def check(value: t.Any) -> int:
+        if isinstance(value, str):
+            found = _TIME.fullmatch(value.strip())
+            minutes = int(found[1]) * 60 + int(found[2]) if found else -1
+        else:
+            minutes = value if isinstance(value, int) and not isinstance(value, bool) else -1
+        if not 0 <= minutes <= latest:
+            raise must_be(f"a time from 00:00 to {last} in quotes, like '22:00'", value)
+        return minutes
+
+    return check
 
 
-def _zone(where: str, value: t.Any) -> dt.tzinfo:
+def _zone(value: t.Any) -> dt.tzinfo:
     """A time zone. UTC needs no data of the machine's."""
     if not isinstance(value, str):
-        raise _wrong(where, value, "the name of a time zone, like Europe/Berlin")
+        raise must_be("the name of a time zone, like Europe/Berlin", value)
     name = str.__str__(value)
     if name == "UTC":
         return dt.timezone.utc
@@ -129,20 +112,22 @@ def _zone(where: str, value: t.Any) -> dt.tzinfo:
         pass
     known = zoneinfo.available_timezones()
     if not known:
-        raise _error(
-            f"{where} is {name!r}, but this machine has no time zones: install tzdata, or leave it out for UTC"
-        )
+        raise FieldError(f"is {name!r}, but this machine has no time zones: install tzdata, or leave it out for UTC")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise _wrong(where, name, f"the name of a time zone, like Europe/Berlin{hint}")
+    raise must_be(f"the name of a time zone, like Europe/Berlin{hint}", name)
 
 
-def _wrong(where: str, value: t.Any, allowed: str) -> InputError:
-    return _error(f"{where} is {reprlib.repr(value)}; it must be {allowed}")
-
-
-def _error(message: str) -> InputError:
-    return InputError(message, key="input.windows")
+_FIELDS = record(
+    {
+        "days": Field(_days, _DAYS),
+        "start": Field(_time_of_day(_MINUTES - 1), missing="write a time, like start: '22:00'"),
+        "end": Field(_time_of_day(_MINUTES), missing="write a time, like end: '22:00'"),
+        "timezone": Field(_zone, "UTC"),
+    },
+    what="a window, like {days: sat, start: '22:00', end: '04:00'}",
+)
+_WINDOWS = list_of(_window, what="a list of windows, like [{days: sat, start: '22:00', end: '04:00'}]")
 
 
 # -- what the clock says ------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import typing as t
 from collections.abc import Mapping
 
 from ..module_utils._errors import InputError
-from . import _catalog, _policy, _solver, _versions, _windows
+from . import _catalog, _checks, _policy, _solver, _versions, _windows
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -99,7 +99,7 @@ def _plain(data: t.Any) -> str:
 
 def _read(data: Data) -> Wish:
     given = {name: data.get(name) if data.get(name) is not None else default for name, default in FIELDS.items()}
-    versions, only = _typed("versions", given, Mapping), _names("only", given)
+    versions, only, accept, phases, stack = (_checked(name, given) for name in _CHECKS)
     catalog = _catalog.load(overrides=given["overrides"], components=given["components"])
     _check_names("upgrade_versions", versions, catalog)
     _check_names("upgrade_only", only, catalog)
@@ -110,7 +110,6 @@ def _read(data: Data) -> Wish:
                 f"('>=2.53,<3') nor {LATEST}; put it in quotes",
                 key="input.not_a_version",
             )
-    accept = _names("accept", given)
     _check_names("upgrade_accept", {key.partition(".")[0] for key in accept} - {"host"}, catalog)
     policy = _policy.read(
         policy=given["policy"],
@@ -120,22 +119,37 @@ def _read(data: Data) -> Wish:
         known=catalog,
     )
     return Wish(
-        versions=dict(versions),
-        phases=_names("phases", given),
+        versions=versions,
+        phases=phases,
         only=only,
         catalog=catalog,
         policy=policy,
         needs=_needs(catalog, given["rules"]),
         accept=frozenset(accept),
         windows=_windows.read(given["windows"]),
-        stack=_stack(given["stack"]),
+        stack=stack,
     )
 
 
 def _stack(value: t.Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise InputError(f"upgrade_stack is {reprlib.repr(value)}; it must be a name", key="input.upgrade_stack")
+        raise _checks.must_be("a name", value)
     return str(value)
+
+
+_NAMES = _checks.list_of(_checks.any_text, what="a list of names")
+_CHECKS: dict[str, _checks.Check] = {
+    "versions": _checks.map_of(None, _checks.anything, what="{component: version}"),
+    "only": _NAMES,
+    "accept": _NAMES,
+    "phases": _NAMES,
+    "stack": _stack,
+}
+
+
+def _checked(name: str, given: Data) -> t.Any:
+    variable = f"upgrade_{name}"
+    return _checks.variable(variable, _CHECKS[name], given[name], key=f"input.{variable}")
 
 
 def _needs(catalog: Data, rules: t.Any) -> list[_solver.Rule]:
@@ -160,34 +174,11 @@ def _needs(catalog: Data, rules: t.Any) -> list[_solver.Rule]:
     return found
 
 
-def _typed(name: str, given: Data, kind: type) -> t.Any:
-    if not isinstance(given[name], kind):
-        raise InputError(
-            f"upgrade_{name} is {reprlib.repr(given[name])}; it must be {{component: version}}",
-            key=f"input.upgrade_{name}",
-        )
-    return given[name]
-
-
-def _names(name: str, given: Data) -> list[str]:
-    names = given[name]
-    if isinstance(names, str) or not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
-        raise InputError(
-            f"upgrade_{name} is {reprlib.repr(names)}; it must be a list of names", key=f"input.upgrade_{name}"
-        )
-    return list(names)
-
-
-def _shown(name: str) -> str:
-    """A name as it is, unless that would spoil the line."""
-    return name if name.isprintable() and len(name) <= 60 else reprlib.repr(name)
-
-
 def _check_names(variable: str, names: t.Iterable[str], catalog: Data) -> None:
     unknown = sorted(set(names) - set(catalog))
     if unknown:
         raise InputError(
-            f"{variable} names {', '.join(map(_shown, unknown))}, which no catalog entry describes. Known are "
+            f"{variable} names {', '.join(map(_checks.shown, unknown))}, which no catalog entry describes. Known are "
             f"{', '.join(sorted(catalog))}. A component of your own goes into upgrade_components",
             key="input.unknown_component",
         )

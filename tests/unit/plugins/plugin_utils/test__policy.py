@@ -133,7 +133,7 @@ BAD = {"component": "prometheus", "versions": "3.7.x", "reason": "broken here"}
         ({"policy": {"default": 3}}, "upgrade_policy.default is 3; it must be one of none"),
         (
             {"policy": {"prometheus": {"stpe": "any"}}},
-            "upgrade_policy.prometheus.stpe is not a key; did you mean step?",
+            "upgrade_policy.prometheus.stpe is not a field; did you mean step?",
         ),
         ({"policy": {"default": {"step": None}}}, "upgrade_policy.default.step is None"),
         ({"policy": {"default": {"min_age": "7d"}}}, "upgrade_policy.default.min_age is '7d'; .* number of days"),
@@ -150,9 +150,12 @@ BAD = {"component": "prometheus", "versions": "3.7.x", "reason": "broken here"}
         ({"pins": {"prometheus": "latest"}}, "upgrade_pins.prometheus is 'latest'"),
         ({"blacklist": BAD}, "upgrade_blacklist is {.*; it must be a list"),
         ({"blacklist": ["3.7.0"]}, r"upgrade_blacklist\[0\] is '3.7.0'; it must be a dictionary, like"),
-        ({"blacklist": [BAD, {**BAD, "version": "1"}]}, r"upgrade_blacklist\[1\].version is not a key; .* versions?"),
+        ({"blacklist": [BAD, {**BAD, "version": "1"}]}, r"upgrade_blacklist\[1\].version is not a field; .* versions?"),
         ({"blacklist": [{"component": "prometheus"}]}, r"upgrade_blacklist\[0\].versions is missing"),
-        ({"blacklist": [{**BAD, "component": "prom"}]}, r"upgrade_blacklist\[0\].component 'prom' is not a component"),
+        (
+            {"blacklist": [{**BAD, "component": "prom"}]},
+            r"upgrade_blacklist\[0\].component is 'prom', which is not a comp",
+        ),
         ({"blacklist": [{**BAD, "versions": 3}]}, r"upgrade_blacklist\[0\].versions is 3; it must be a version"),
         ({"blacklist": [{**BAD, "reason": " "}]}, r"upgrade_blacklist\[0\].reason is ' '; it must be a text"),
         ({"blacklist": [{**BAD, "reference": 1}]}, r"upgrade_blacklist\[0\].reference is 1"),

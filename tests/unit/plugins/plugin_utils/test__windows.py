@@ -169,8 +169,9 @@ def test_defaults() -> None:
         (["sat"], r"upgrade_windows\[0\] is 'sat'; it must be a window, like {days: sat"),
         (
             [NIGHT, {**NIGHT, "day": "sat"}],
-            r"upgrade_windows\[1\]\.day is unknown; a window has days, start, end, time",
+            r"upgrade_windows\[1\]\.day is not a field; did you mean days\?",
         ),
+        ([{**NIGHT, "from": 1}], r"upgrade_windows\[0\]\.from is not a field; allowed are days, start, end, timezone"),
         ([{"start": "22:00"}], r"upgrade_windows\[0\]\.end is missing; write a time, like end: '22:00'"),
         ([{"end": "22:00"}], r"upgrade_windows\[0\]\.start is missing"),
         ([{**NIGHT, "days": []}], r"upgrade_windows\[0\]\.days is \[\]; .* leave it out for all days"),

@@ -51,7 +51,7 @@ WRONG: list[tuple[Data, str]] = [
     ({"overrides": {"node_exporter": {"prot": 1}}}, "upgrade_overrides: node_exporter.prot is not a field"),
     ({"components": {"mine": {}}}, "upgrade_components: mine.phase is missing"),
     ({"phases": "metrics"}, "upgrade_phases is 'metrics'; it must be a list of names"),
-    ({"phases": [1]}, "upgrade_phases is [1]; it must be a list of names"),
+    ({"phases": [1]}, "upgrade_phases[0] is 1; it must be a text that isn't empty"),
     ({"only": {"loki": True}}, "upgrade_only is {'loki': True}; it must be a list of names"),
     ({"only": ["promehteus"]}, "upgrade_only names promehteus, which no catalog entry describes"),
     ({"policy": "patch"}, "upgrade_policy is 'patch'; it must be a dictionary"),
@@ -95,7 +95,7 @@ def test_what_json_has_no_form_for_is_told() -> None:
     for _level in range(5000):
         deep = [deep]
     # How deep is too deep for JSON, differs between Pythons.
-    with pytest.raises(InputError, match=r"^web1: (what is wished isn't data that JSON knows|upgrade_only is \[\[)"):
+    with pytest.raises(InputError, match=r"^web1: (what is wished isn't data that JSON knows|upgrade_only\[0\] is \[)"):
         _wish.Wishes().read("web1", {"only": deep})
 
 
