@@ -11,7 +11,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Standard attributes, and those of modules that only read."""
+    """Standard attributes, those of modules that only read, and of those that run on the controller only."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -39,6 +39,15 @@ attributes:
     support: N/A
     details:
       - This action does not modify state.
+"""
+
+    CONTROLLER = r"""
+options: {}
+attributes:
+  diff_mode:
+    support: none
+  platform:
+    platforms: posix
 """
 
     ACTIONGROUP_UPGRADE = r"""

@@ -39,14 +39,8 @@ options:
     type: path
     required: true
 extends_documentation_fragment:
+  - observability.stack._attributes.controller
   - observability.stack._attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  platform:
-    platforms: posix
 seealso:
   - module: observability.stack.release_stage
 """

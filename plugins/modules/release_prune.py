@@ -31,14 +31,11 @@ options:
     type: int
     default: 0
 extends_documentation_fragment:
+  - observability.stack._attributes.controller
   - observability.stack._attributes
 attributes:
   check_mode:
     support: none
-  diff_mode:
-    support: none
-  platform:
-    platforms: posix
 seealso:
   - module: observability.stack.release_stage
 """

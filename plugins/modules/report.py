@@ -31,14 +31,8 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
+  - observability.stack._attributes.controller
   - observability.stack._attributes
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  platform:
-    platforms: posix
 """
 
 EXAMPLES = r"""
