@@ -12,8 +12,13 @@ from __future__ import annotations
 import typing as t
 
 
+def _shown(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
 class UpgradeError(Exception):
-    """Something refused or failed. The message says what, where, and what to do next.
+    """Something refused or failed. The message says what, where, and what to do next, in one line: what isn't
+    printable in it, as a user's data or a server may have brought along, is escaped.
 
     ``key`` names the kind of failure and is never reused; ``details`` goes into the module's result as it is.
     """
@@ -21,7 +26,7 @@ class UpgradeError(Exception):
     default_key = "upgrade.error"
 
     def __init__(self, message: str, *, key: str | None = None, details: dict[str, t.Any] | None = None) -> None:
-        super().__init__(message)
+        super().__init__("".join(_shown(character) for character in message))
         self.key = key or self.default_key
         self.details = details or {}
 
