@@ -70,6 +70,26 @@ def _expression(value: t.Any) -> str:
     return str.__str__(value)
 
 
+def _pattern(value: t.Any) -> str:
+    try:
+        re.compile(any_text(value))
+    except (re.error, OverflowError, RecursionError) as exc:
+        raise FieldError(f"is no regular expression: {exc}") from None
+    return str.__str__(value)
+
+
+def _scalar(value: t.Any) -> t.Any:
+    if value is not None and not isinstance(value, (str, bool, int, float)):
+        raise must_be("a text, a number, true, false or null", value)
+    return str.__str__(value) if isinstance(value, str) else value
+
+
+def _number(value: t.Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise must_be("a number", value)
+    return value
+
+
 def _template(value: t.Any) -> str:
     """A text with C({version}) and C({arch}) in it, and nothing else to fill in."""
     text = any_text(value)
@@ -145,11 +165,108 @@ _ERA = {
     "architectures": Field(or_none(map_of(ARCHITECTURES, _TOKEN)), None),
 }
 
-_PROBE = {
-    "kind": Field(one_of("http"), "http"),
-    "path": Field(_WEB_PATH),
-    "status": Field(list_of(whole(100, 599), least=1), [200]),
+_PERCENT = whole(0, 100_000)
+_LABELS = map_of(None, any_text)
+_KEPT = Field(whole(0, 100), 100)
+_PATTERNS = list_of(_pattern)
+
+_PROBES: dict[str, dict[str, Field]] = {
+    "http": {
+        "path": Field(_WEB_PATH),
+        "status": Field(list_of(whole(100, 599), least=1), [200]),
+        "text": Field(or_none(any_text), None),
+        "json": Field(map_of(None, _scalar), {}),
+    },
+    "tcp": {"address": Field(or_none(any_text), None)},
+    "unix": {"socket": Field(_PATH)},
+    "metric": {
+        "path": Field(_WEB_PATH),
+        "metric": Field(_METRIC),
+        "labels": Field(_LABELS, {}),
+        "min": Field(or_none(_number), None),
+        "max": Field(or_none(_number), None),
+    },
+    "metric_kept": {"path": Field(_WEB_PATH), "metric": Field(_METRIC), "labels": Field(_LABELS, {}), "least": _KEPT},
+    "samples": {"path": Field(_WEB_PATH), "least": Field(whole(0, 100), 80)},
+    "json_kept": {
+        "path": Field(_WEB_PATH),
+        "items": Field(any_text),
+        "where": Field(map_of(None, _scalar), {}),
+        "least": _KEPT,
+    },
+    "promql": {
+        "query": Field(any_text),
+        "path": Field(_WEB_PATH, "/api/v1/query"),
+        "min": Field(or_none(_number), None),
+        "max": Field(or_none(_number), None),
+        "kept": Field(switch, False),
+    },
+    "rule_metrics": {},
+    "log": {"patterns": Field(_PATTERNS), "allow": Field(_PATTERNS, []), "most": Field(whole(0, 100_000), 0)},
+    "resources": {
+        "rss_most": Field(or_none(_PERCENT), None),
+        "fds_most": Field(or_none(_PERCENT), None),
+        "cpu_most": Field(or_none(_PERCENT), None),
+    },
+    "command": {
+        "argv": Field(list_of(any_text, least=1)),
+        "status": Field(list_of(whole(0, 255), least=1), [0]),
+        "text": Field(or_none(any_text), None),
+    },
+    "database": {
+        "engine": Field(one_of("postgresql", "mysql", "sqlite")),
+        "address": Field(or_none(any_text), None),
+        "socket": Field(or_none(_PATH), None),
+        "path": Field(or_none(_PATH), None),
+        "defaults_file": Field(or_none(_PATH), None),
+        "user": Field(or_none(any_text), None),
+    },
+    "container": {"engine": Field(one_of("docker", "podman"), "docker"), "container": Field(any_text)},
+    "round_trip": {
+        "send": Field(
+            record({"path": Field(_WEB_PATH), "body": Field(any_text), "type": Field(any_text, "application/json")})
+        ),
+        "read": Field(record({"path": Field(_WEB_PATH)})),
+        "text": Field(any_text),
+    },
 }
+"""What each kind of probe is made of. Those that hold of any service, and C(build_info), needn't be named."""
+
+
+def _probe(value: t.Any) -> dict[str, t.Any]:
+    kind = value.get("kind", "http") if isinstance(value, Mapping) else "http"
+    if not isinstance(kind, str) or kind not in _PROBES:
+        raise unknown(kind, _PROBES, "a kind of probe").below("kind")
+    name = Field(or_none(any_text), None)
+    return t.cast("dict[str, t.Any]", record({"kind": Field(any_text, "http"), "name": name, **_PROBES[kind]})(value))
+
+
+_TRIAL = {
+    "about": Field(one_of("config", "web_config", "flags", "start")),
+    "program": Field(or_none(_FILE), None),
+    "args": Field(list_of(any_text, least=1)),
+    "when": Field(range_text, "*"),
+    "status": Field(list_of(whole(0, 255), least=1), [0]),
+    "fix": Field(or_none(any_text), None),
+}
+
+_REHEARSAL = {
+    "flags": Field(map_of(None, lambda value: value if value == "" else any_text(value))),
+    "network": Field(one_of("private", "host"), "private"),
+    "data": Field(one_of("none", "empty", "state"), "none"),
+    "timeout": Field(whole(1, 3600), 30),
+    "least": Field(whole(0, 100), 80),
+}
+
+_AUTH = {
+    "user": Field(or_none(any_text), None),
+    "password_file": Field(or_none(_PATH), None),
+    "token_file": Field(or_none(_PATH), None),
+}
+
+_LINK = {"to": Field(_NAME), "proofs": Field(list_of(_probe, least=1))}
+
+_GROWTH = {"path": Field(_path_below), "seconds_per_gb": Field(whole(1, 86400))}
 
 _LAST_RELEASE = {
     "version": Field(version_text),
@@ -216,9 +333,17 @@ ENTRY: dict[str, Field] = {
     "default_config": Field(or_none(_PATH), None),
     "default_data": Field(or_none(_PATH), None),
     "build_info": Field(list_of(_build_info), []),
-    "probes": Field(or_none(list_of(record(_PROBE))), None),
+    "probes": Field(or_none(list_of(_probe)), None),
+    "proofs": Field(list_of(_probe), []),
+    "links": Field(list_of(record(_LINK)), []),
+    "auth": Field(or_none(record(_AUTH)), None),
     "probe_timeout": Field(whole(1, 86400), 60),
     "probe_window": Field(whole(0, 3600), 10),
+    "deadline_grows": Field(or_none(record(_GROWTH)), None),
+    "trials": Field(list_of(record(_TRIAL)), []),
+    "help_args": Field(or_none(list_of(any_text, least=1)), None),
+    "rehearse": Field(or_none(record(_REHEARSAL)), None),
+    "reload": Field(or_none(one_of("signal")), None),
     "stages": Field(list_of(range_text), []),
     "known_releases": Field(list_of(version_text), []),
     "last_release": Field(or_none(record(_LAST_RELEASE)), None),
@@ -244,10 +369,19 @@ def _checked(name: str, data: t.Any) -> Entry:
         raise FieldError(f"is {entry['name']}; it must be {name}, as the component is called", "name")
     entry["title"] = entry["title"] or name
     if entry["probes"] is None:
-        entry["probes"] = [{"kind": "http", "path": entry["metrics_path"], "status": [200]}]
+        entry["probes"] = [_probe({"path": entry["metrics_path"]})]
+    _check_files(entry)
+    return entry
+
+
+def _check_files(entry: Entry) -> None:
+    """Whatever speaks of files means those of the component, and the eras speak of each."""
     files = [file["name"] for file in entry["files"]]
     if len(set(files)) < len(files):
         raise FieldError(f"names one file twice: {', '.join(files)}", "files")
+    for position, trial in enumerate(entry["trials"]):
+        if trial["program"] not in (None, *files):
+            raise unknown(trial["program"], files, "a file of this component").below(f"trials[{position}].program")
     for position, era in enumerate(entry["releases"]):
         path = f"releases[{position}].members"
         if era["architectures"] is None:
@@ -258,7 +392,6 @@ def _checked(name: str, data: t.Any) -> Entry:
         missing = [file for file in files if file not in era["members"]]
         if missing and entry["install"] == "files":
             raise FieldError(f"says nothing of {', '.join(missing)}; it must name the member for each of files", path)
-    return entry
 
 
 def needs(value: t.Any) -> dict[str, list[Entry]]:

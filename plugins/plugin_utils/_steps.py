@@ -62,6 +62,7 @@ def step(subject: Subject, here: str, version: str, *, target: str, stage: Data)
         "rollback_floor": _floor(subject, here, version),
         "stopped_backup": _stopped_backup(subject, here, version),
         "target": probe_target(subject.name, facts, entry, version=version),
+        "rehearse": entry["rehearse"],
         "probe_timeout": entry["probe_timeout"],
         "probe_window": entry["probe_window"],
     }
@@ -92,6 +93,17 @@ def _release(subject: Subject, version: str) -> Data | None:
         "members": {name: path.format(**values) for name, path in era["members"].items() if name in wanted},
         "version_args": entry["version_args"],
         "architecture": subject.facts["architecture"],
+        "trials": [
+            {**trial, "program": trial["program"] or entry["files"][0]["name"]}
+            for trial in entry["trials"]
+            if _versions.matches(version, trial["when"]) and trial["program"] in (None, *wanted)
+        ],
+        "help_args": entry["help_args"],
+        "removed_flags": [
+            {"flag": removal["flag"], "use": removal["use"], "reference": removal["reference"]}
+            for removal in entry["removed_flags"]
+        ],
+        "facts": {name: subject.facts[name] for name in ("config", "web_config", "data")},
     }
 
 
@@ -214,23 +226,64 @@ def below_floor(subject: Subject, version: str) -> list[Data]:
 # -- what proves it -----------------------------------------------------------------------------------------------
 
 
+_READS = ("http", "metric", "metric_kept", "samples", "json_kept", "promql", "rule_metrics", "round_trip", "build_info")
+"""Kinds of probes that read what a service answers, which one that asks for a login keeps to itself."""
+
+
 def probe_target(name: str, facts: Data, entry: Data, *, version: str | None) -> Data:
     """What must hold of a component that is healthy, for health_probe."""
-    probes: list[Data] = [{"kind": "systemd"}, {"kind": "process"}]
-    for probe in entry["probes"]:
-        path = facts["metrics_path"] if probe["path"] == entry["metrics_path"] else probe["path"]
-        status = [*probe["status"], 401] if facts["protected"] else probe["status"]
-        probes.append({"kind": "http", "path": path, "status": status})
-    if entry["build_info"] and not facts["protected"]:
-        probes.append({"kind": "build_info", "path": facts["metrics_path"], "metrics": entry["build_info"]})
+    build_info = [{"kind": "build_info", "path": facts["metrics_path"], "metrics": entry["build_info"]}]
+    probes = [*entry["probes"], *(build_info if entry["build_info"] else [])]
+    growth, data = entry["deadline_grows"], facts["data"]
     return {
         "component": name,
         "unit": facts["unit"],
         "binary": facts["binary"],
         "url": facts["url"],
         "version": version,
-        "probes": probes,
+        "probes": [{"kind": "systemd"}, {"kind": "process"}, *_asked(probes, facts, entry)],
+        "proofs": _asked(entry["proofs"], facts, entry),
+        "auth": entry["auth"],
+        "deadline_grows": {**growth, "path": posixpath.join(data, growth["path"])} if growth and data else None,
     }
+
+
+def link_targets(surveys: t.Mapping[str, Data], host: str, catalog: Data, *, touched: t.Container[str]) -> list[Data]:
+    """What must hold between the components of a host and others of its stack, for health_probe.
+
+    :param surveys: what component_version told of the hosts of the stack.
+    :param touched: the components that matter: a link counts if one of its ends is among them.
+    """
+    there = {name for each in surveys.values() for name, facts in each["components"].items() if facts["installed"]}
+    targets = []
+    for name, facts in surveys[host]["components"].items():
+        entry = catalog[name]
+        ends = [link for link in entry["links"] if link["to"] in there and (name in touched or link["to"] in touched)]
+        proofs = (
+            _asked([proof for link in ends for proof in link["proofs"]], facts, entry) if facts["installed"] else []
+        )
+        if proofs and facts["unit"]:
+            target = probe_target(name, facts, entry, version=None)
+            targets.append({**target, "probes": [{"kind": "systemd"}], "proofs": proofs})
+    return targets
+
+
+def _asked(probes: list[Data], facts: Data, entry: Data) -> list[Data]:
+    """Probes as they are asked on a host: of the paths that it has, and of a service that wants a login which nobody
+    gave only whether it answers."""
+    locked = facts["protected"] and not entry["auth"]
+    found = []
+    for probe in probes:
+        asked = {field: value for field, value in probe.items() if value is not None}
+        if asked.get("path") == entry["metrics_path"]:
+            asked["path"] = facts["metrics_path"]
+        if not locked:
+            found.append(asked)
+        elif asked["kind"] == "http":
+            found.append({"kind": "http", "path": asked["path"], "status": [*asked["status"], 401]})
+        elif asked["kind"] not in _READS:
+            found.append(asked)
+    return found
 
 
 def swap_files(step: Data, staged: Data) -> list[Data]:

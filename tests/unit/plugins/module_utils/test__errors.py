@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError, InputError, UpgradeError
 
 

@@ -287,7 +287,22 @@ REFUSED: list[tuple[t.Any, str]] = [
         "prometheus.build_info[0].lable is not a field; did you mean label?",
     ),
     ({"build_info": ["1x"]}, "prometheus.build_info[0].metric is '1x'; it must be the name of a metric or label"),
-    ({"probes": [{"kind": "tcp", "path": "/"}]}, "prometheus.probes[0].kind is 'tcp'; it must be one of http"),
+    (
+        {"probes": [{"kind": "htpp", "path": "/"}]},
+        "prometheus.probes[0].kind is not a kind of probe; did you mean http?",
+    ),
+    (
+        {"proofs": [{"kind": "tcp", "path": "/"}]},
+        "prometheus.proofs[0].path is not a field; allowed are kind, name, addr",
+    ),
+    ({"proofs": [{"kind": "log"}]}, "prometheus.proofs[0].patterns is missing"),
+    ({"proofs": [{"kind": "log", "patterns": ["("]}]}, "prometheus.proofs[0].patterns[0] is no regular expression"),
+    ({"proofs": [{"path": "/", "json": {"a": []}}]}, "prometheus.proofs[0].json.a is []; it must be a text, a number"),
+    (
+        {"trials": [{"about": "config", "program": "prom", "args": ["x"]}]},
+        "prometheus.trials[0].program is not a file of",
+    ),
+    ({"links": [{"to": "loki", "proofs": []}]}, "prometheus.links[0].proofs is []; it must be a list of at least 1"),
     (
         {"probes": [{"path": "/x", "status": [20]}]},
         "prometheus.probes[0].status[0] is 20; it must be a whole number from 100",
@@ -516,7 +531,9 @@ def test_an_override_of_a_dictionary_keeps_the_keys_of_its_default() -> None:
 
 def test_defaults_follow_from_overridden_fields() -> None:
     changed = _catalog.load(overrides={"node_exporter": {"metrics_path": "/node"}})["node_exporter"]
-    assert changed["probes"] == [{"kind": "http", "path": "/node", "status": [200]}]
+    assert changed["probes"] == [
+        {"kind": "http", "name": None, "path": "/node", "status": [200], "text": None, "json": {}}
+    ]
 
 
 def test_nothing_shipped_is_changed() -> None:
@@ -538,7 +555,9 @@ def test_a_component_of_ones_own() -> None:
     assert list(mine) == list(_catalog.ENTRY)
     assert mine["title"] == mine["name"] == "mine"
     assert mine["version_args"] == [["--version"]]
-    assert mine["probes"] == [{"kind": "http", "path": "/metrics", "status": [200]}]
+    assert mine["probes"] == [
+        {"kind": "http", "name": None, "path": "/metrics", "status": [200], "text": None, "json": {}}
+    ]
     assert mine["releases"][0]["when"] == "*"
     assert mine["releases"][0]["architectures"]["amd64"] == "amd64"
 
@@ -703,7 +722,8 @@ def test_loading_again_is_fast() -> None:
 
 def test_every_field_and_component_is_documented() -> None:
     text = pathlib.Path(__file__).parents[4].joinpath("docs", "catalog.md").read_text(encoding="utf-8")
-    records = [_catalog.ENTRY, _catalog._FILE_OF_SET, _catalog._ERA, _catalog._PROBE, _catalog._LAST_RELEASE]
+    records = [_catalog.ENTRY, _catalog._FILE_OF_SET, _catalog._ERA, _catalog._LAST_RELEASE, _catalog._TRIAL]
+    records += [_catalog._REHEARSAL, _catalog._LINK]
     records += [_catalog._ROLLBACK_FLOOR, _catalog._ADVISORY, _catalog._REMOVAL, _catalog._NOTE]
     for field in ("flag", "variable", *(field for record in records for field in record)):
         assert f"| `{field}` |" in text, f"docs/catalog.md doesn't tell of {field}"
