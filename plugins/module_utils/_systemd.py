@@ -93,13 +93,14 @@ def _full(name: str) -> str:
     return name if name.endswith(".service") else f"{name}.service"
 
 
-def show(run: Run, names: t.Sequence[str]) -> list[Unit]:
+def show(run: Run, names: t.Sequence[str], *, more: t.Sequence[str] = ()) -> list[Unit]:
     """Look at units, all in one call. A unit that doesn't exist comes back as not loaded.
 
+    :param more: further properties to ask for.
     :raises HostError: where there is no systemd.
     """
     units = [_full(name) for name in names]
-    done = run(["systemctl", "show", "--all", f"--property={_PROPERTIES}", "--", *units], timeout=30)
+    done = run(["systemctl", "show", "--all", f"--property={','.join([_PROPERTIES, *more])}", "--", *units], timeout=30)
     if done.rc != 0:
         raise HostError(
             f"systemd doesn't answer on this host ({done.err.strip() or 'systemctl failed'}): "

@@ -50,6 +50,7 @@ class Systemd:
         self.asked: list[list[str]] = []
         self.broken = ""
         self.on_restart: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
+        self.on_run: t.Callable[[list[str]], Completed] = lambda argv: Completed(0, "", "")
 
     def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
         """A unit with a file. It runs if it has a process."""
@@ -78,7 +79,7 @@ class Systemd:
     def __call__(self, argv: t.Sequence[str], **options: t.Any) -> Completed:
         answer = {
             "systemctl": self._systemctl,
-            "systemd-run": lambda words: Completed(0, "", ""),
+            "systemd-run": self.on_run,
             "journalctl": self._journalctl,
             "dpkg-query": self._dpkg,
             "rpm": lambda words: Completed(1, "", "not owned"),
