@@ -16,6 +16,7 @@ from ..plugin_utils import (
     _catalog,
     _check,
     _estimate,
+    _fetch,
     _market,
     _planner,
     _release_settings,
@@ -104,6 +105,21 @@ def probe_targets(
     ]
 
 
+def link_targets(
+    surveys: Data,
+    host: str,
+    overrides: Data | None = None,
+    components: Data | None = None,
+    only: list[str] | None = None,
+) -> list[Data]:
+    catalog = _catalog.load(overrides=overrides, components=components)
+    return _steps.link_targets(surveys, host, catalog, touched=only or catalog)
+
+
+def fetch_urls(steps: list[Data], mirror: str | t.Sequence[str] | None = None) -> list[list[str]]:
+    return [_fetch.sources(step["stage"]["url"], mirror) for step in steps if step["stage"]]
+
+
 _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "release_sources": release_sources,
     "release_index": release_index,
@@ -114,6 +130,8 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "plan_rollback": plan_rollback,
     "plan_urls": _estimate.urls,
     "plan_sizes": _estimate.with_sizes,
+    "host_links": _planner.host_links,
+    "plan_findings": _planner.with_findings,
     "plan_problems": _planner.problems,
     "plan_table": _report_plan.plan,
     "release_problems": _release_settings.problems,
@@ -123,6 +141,9 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "window_status": window_status,
     "swap_files": _steps.swap_files,
     "probe_targets": probe_targets,
+    "link_targets": link_targets,
+    "held_targets": _steps.held,
+    "fetch_urls": fetch_urls,
     "restore_points": _rollback.restore_points,
     "restore_point_table": _report.restore_points,
     "status_table": _report.status,
@@ -133,6 +154,7 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "outcome_table": _report.outcome,
     "version_bumps": version_bumps,
     "failure": _report.failure,
+    "unready": _report.unready,
     "failure_text": _report.failures,
 }
 

@@ -222,6 +222,8 @@ def plan_fleet(
             key="input.too_many_phases",
         )
     hosts = {draft.host: draft.steps for draft in drafts if draft.steps}
+    for phase in phases:
+        phase["links"] = _links(drafts, phase)
     plan = {
         "kind": kind,
         "phases": phases,
@@ -237,6 +239,41 @@ def plan_fleet(
         "seconds": _estimate.seconds(phases, surveys, waves or [1, "25%", "100%"]),
         "backups": _estimate.backups(hosts, surveys),
     }
+
+
+def _links(drafts: list[Draft], phase: Data) -> Data:
+    """What a phase may have cut: for each host, with steps or without, the links of its components with those that the
+    phase touches in its stack."""
+    stacks: dict[str, dict[str, Draft]] = {}
+    for draft in drafts:
+        stacks.setdefault(draft.wish.stack, {})[draft.host] = draft
+    found = {}
+    for stack in stacks.values():
+        touched = {key.partition("@")[0] for host, keys in phase["hosts"].items() if host in stack for key in keys}
+        surveys = {host: draft.survey for host, draft in stack.items()}
+        for host, draft in stack.items() if touched else ():
+            targets = _steps.link_targets(surveys, host, draft.wish.catalog, touched=touched)
+            if targets:
+                found[host] = targets
+    return found
+
+
+def host_links(plan: Data, host: str, phase: str | None = None) -> list[Data]:
+    """The links of a host that a phase may cut, or any phase of the plan; each once."""
+    found: list[Data] = []
+    for each in plan["phases"]:
+        if phase in (None, each["name"]):
+            found.extend(target for target in each["links"].get(host, []) if target not in found)
+    return found
+
+
+def with_findings(plan: Data, findings: Mapping[str, list[Data]]) -> Data:
+    """The plan, with what was found on hosts beside it.
+
+    :param findings: by host.
+    """
+    more = [{"component": None, **each, "host": host} for host, found in findings.items() for each in found]
+    return {**plan, "findings": [*plan["findings"], *more]}
 
 
 def digest(plan: Data) -> str:

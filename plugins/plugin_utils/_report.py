@@ -195,6 +195,19 @@ def failure(step: Data, task: str, result: Data) -> Data:
     }
 
 
+def unready(steps: list[Data], task: str, result: Data) -> list[Data]:
+    """Why a host, or some of its components, can't begin. A failure without a component is one of the whole host."""
+    blockers = [finding for finding in result.get("findings") or [] if finding["severity"] == "blocker"]
+    told = {finding["component"]: f"{finding['message']}. {finding['fix']}" for finding in reversed(blockers)}
+    if not blockers or None in told:
+        return [failure({}, task, result)]
+    return [
+        {**failure(step, task, {"msg": told[step["component"]]}), "outcome": "aborted"}
+        for step in steps
+        if step["component"] in told
+    ]
+
+
 _ENDINGS = {
     "aborted": "This step touched nothing.",
     "rolled_back": "{from} is back in place, and proven healthy.",

@@ -249,7 +249,7 @@ def probe_target(name: str, facts: Data, entry: Data, *, version: str | None) ->
 
 
 def link_targets(surveys: t.Mapping[str, Data], host: str, catalog: Data, *, touched: t.Container[str]) -> list[Data]:
-    """What must hold between the components of a host and others of its stack, for health_probe.
+    """What must hold between the components of a host and others of its stack, for health_probe: a target for each.
 
     :param surveys: what component_version told of the hosts of the stack.
     :param touched: the components that matter: a link counts if one of its ends is among them.
@@ -258,14 +258,24 @@ def link_targets(surveys: t.Mapping[str, Data], host: str, catalog: Data, *, tou
     targets = []
     for name, facts in surveys[host]["components"].items():
         entry = catalog[name]
-        ends = [link for link in entry["links"] if link["to"] in there and (name in touched or link["to"] in touched)]
-        proofs = (
-            _asked([proof for link in ends for proof in link["proofs"]], facts, entry) if facts["installed"] else []
-        )
-        if proofs and facts["unit"]:
-            target = probe_target(name, facts, entry, version=None)
-            targets.append({**target, "probes": [{"kind": "systemd"}], "proofs": proofs})
+        if not (facts["installed"] and facts["unit"]):
+            continue
+        target = {**probe_target(name, facts, entry, version=None), "probes": [{"kind": "systemd"}]}
+        for link in entry["links"]:
+            if link["to"] in there and (name in touched or link["to"] in touched):
+                told = {**target, "component": f"{name} -> {link['to']}"}
+                targets.extend({**told, "proofs": [proof]} for proof in _asked(link["proofs"], facts, entry))
     return targets
+
+
+def held(targets: list[Data], asked: list[Data], services: list[Data]) -> list[Data]:
+    """The targets that were healthy when they were asked before. What wasn't then can't have been broken since.
+
+    :param asked: the targets of before.
+    :param services: what health_probe found of them.
+    """
+    healthy = [target for target, service in zip(asked, services) if service["healthy"]]
+    return [target for target in targets if target in healthy]
 
 
 def _asked(probes: list[Data], facts: Data, entry: Data) -> list[Data]:

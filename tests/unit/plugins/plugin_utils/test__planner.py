@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
-from ansible_collections.observability.stack.plugins.plugin_utils import _planner
+from ansible_collections.observability.stack.plugins.plugin_utils import _planner, _steps
 from ansible_collections.observability.stack.tests.unit.surveys import (
     CATALOG,
     NOW,
@@ -253,3 +253,42 @@ def test_what_was_cut_off_is_finished_outside_of_windows_too() -> None:
     plan = planned(found, {"node_exporter": "1.9.0", "prometheus": "2.53.5"}, windows=SUNDAY, hold=True)
     assert {host: list(steps) for host, steps in plan["hosts"].items()} == {"host1": ["node_exporter@1.9.0"]}
     assert [each["host"] for each in plan["findings"]] == ["host1", "host2"]
+
+
+# -- what is between components -----------------------------------------------------------------------------------
+
+ALERTING = {"alertmanager": facts("alertmanager", "0.25.0")}
+METRICS = {"prometheus": facts("prometheus", "2.42.0"), "node_exporter": facts("node_exporter", "1.5.0")}
+
+
+def test_a_link_is_proven_where_one_of_its_ends_is_touched_also_on_a_host_without_steps() -> None:
+    surveys = {"alerts": survey(ALERTING), "metrics": survey(METRICS)}
+    plan = planned(surveys, {"alertmanager": "0.27.0"})
+    assert list(plan["hosts"]) == ["alerts"]
+    (link,) = _planner.host_links(plan, "metrics")
+    assert (link["component"], link["unit"]) == ("prometheus -> alertmanager", "prometheus.service")
+    assert [probe["kind"] for probe in (*link["probes"], *link["proofs"])] == ["systemd", "metric"]
+    assert _planner.host_links(plan, "metrics", "exporters") == _planner.host_links(plan, "alerts") == []
+    assert _planner.host_links(planned(surveys, {"node_exporter": "1.9.0"}), "metrics") == []
+
+
+def test_a_link_without_its_other_end_or_into_another_stack_is_left_out() -> None:
+    assert _planner.host_links(planned({"metrics": survey(METRICS)}, {"prometheus": "2.53.3"}), "metrics") == []
+    wishes = {"alerts": {"versions": {"alertmanager": "0.27.0"}, "stack": "a"}, "metrics": {"stack": "b"}}
+    plan = _planner.plan_upgrade({"alerts": survey(ALERTING), "metrics": survey(METRICS)}, wishes, now=NOW)
+    assert _planner.host_links(plan, "metrics") == []
+
+
+def test_only_links_that_held_before_must_hold_after() -> None:
+    links: list[Data] = [{"component": name} for name in ("a", "b", "c")]
+    services = [{"component": name, "healthy": name != "b"} for name in ("a", "b", "c")]
+    assert _steps.held(links[1:], links, services) == [links[2]]
+
+
+def test_what_was_found_on_hosts_stands_beside_the_plan_and_in_its_way() -> None:
+    plan = planned({"one": survey(STACK)}, {"node_exporter": "1.9.0"})
+    space = {"key": "host.space", "severity": "blocker", "message": "/var has 1 MB", "fix": "make room"}
+    full = _planner.with_findings(plan, {"one": [space]})
+    assert full["digest"] == plan["digest"] == _planner.digest(full)
+    assert full["findings"][-1] == {**space, "component": None, "host": "one"}
+    assert _planner.problems(full) == ["one: /var has 1 MB. make room"]

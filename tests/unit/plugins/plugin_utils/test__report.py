@@ -214,3 +214,23 @@ def test_what_is_no_steps_failure_is_told_without_more() -> None:
     """An upgrade that can't be begun or closed: what became of its steps isn't known here."""
     noted = _report.failure({}, "Begin", {"msg": "ops has the host"})
     assert _report.failures([noted], "h1").splitlines() == ["h1: the upgrade failed at 'Begin'.", "ops has the host"]
+
+
+# -- what can't begin ---------------------------------------------------------------------------------------------
+
+STEPS = [{"component": name, "from": "1", "to": "2"} for name in ("loki", "promtail")]
+BLOCKED = {"component": "loki", "severity": "blocker", "message": "loki isn't healthy", "fix": "see its journal"}
+
+
+def test_a_component_that_can_not_begin_leaves_the_others_alone() -> None:
+    findings = [{**BLOCKED, "severity": "warning", "component": "promtail"}, BLOCKED, {**BLOCKED, "message": "other"}]
+    (failure,) = _report.unready(STEPS, "Look", {"msg": "x", "findings": findings})
+    assert (failure["component"], failure["to"], failure["outcome"]) == ("loki", "2", "aborted")
+    assert failure["error"] == "loki isn't healthy. see its journal"
+    assert "This step touched nothing." in _report.failures([failure], "h1")
+
+
+@pytest.mark.parametrize("findings", [None, [], [BLOCKED, {**BLOCKED, "component": None}]])
+def test_a_host_that_can_not_begin_has_one_failure(findings: t.Any) -> None:
+    (failure,) = _report.unready(STEPS, "Look", {"msg": "no room", "findings": findings})
+    assert (failure["component"], failure["error"]) == (None, "no room")
