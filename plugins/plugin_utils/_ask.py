@@ -70,8 +70,8 @@ def ask(
             redirects=_REDIRECTS,
         ) as response:
             host = _web.host_of(response.url)
-            body = _body(response) if method != "HEAD" and 200 <= response.status < 300 else b""
-            return Answer(response.status, response.headers, body, host, bool(secrets(host)))
+            read = body(response) if method != "HEAD" and 200 <= response.status < 300 else b""
+            return Answer(response.status, response.headers, read, host, bool(secrets(host)))
     except (_web.TransferError, OSError, ValueError) as exc:
         raise ReleaseError(
             f"{shown(url)} can't be asked: {getattr(exc, 'why', exc)}. Without internet, use upgrade_release_index or "
@@ -109,21 +109,21 @@ def _authorization(tokens: t.Mapping[str, str], host: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _body(response: _web.Response) -> bytes:
+def body(response: _web.Response) -> bytes:
     """The whole answer. A server that is slow, endless, or stops half-way is none that answers."""
-    body, until = bytearray(), time.monotonic() + DEADLINE
-    while response.length is None or len(body) < response.length:
+    received, until = bytearray(), time.monotonic() + DEADLINE
+    while response.length is None or len(received) < response.length:
         piece = response.read(_CHUNK)
-        body += piece
-        if len(body) > LIMIT:
+        received += piece
+        if len(received) > LIMIT:
             raise ValueError(f"its answer is larger than {LIMIT >> 20} MiB")
         if time.monotonic() > until:
             raise TimeoutError(f"its answer takes longer than {DEADLINE} seconds")
         if not piece:
             break
-    if response.length is not None and len(body) < response.length:
-        raise OSError(f"its answer ended after {len(body)} of {response.length} bytes")
-    return bytes(body)
+    if response.length is not None and len(received) < response.length:
+        raise OSError(f"its answer ended after {len(received)} of {response.length} bytes")
+    return bytes(received)
 
 
 def _is_rate_limit(answer: Answer) -> bool:
