@@ -25,6 +25,7 @@ _READ_BY_THE_HOST = (
     "port",
     "metrics_path",
     "build_info",
+    "removed_settings",
     "state_paths",
 )
 

@@ -178,6 +178,7 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         "unit_files": unit.files(),
         "command_line": _argv.redact(argv),
         "flags": _argv.flag_names(argv),
+        "settings": _settings(spec, config_text),
         "environment": sorted(_systemd.environment_of(unit, _read)),
         "config": config,
         "web_config": web_config,
@@ -213,6 +214,16 @@ def _config_values(spec: Spec, text: str) -> dict[str, str]:
         if found:
             values[name] = found.group(1).strip("\"'")
     return values
+
+
+def _settings(spec: Spec, text: str) -> list[str]:
+    """Those settings of the configuration that some version doesn't take any more."""
+    return [
+        removal["setting"]
+        for removal in spec.get("removed_settings", [])
+        if re.search(removal["pattern"], text, re.MULTILINE)
+        and not (removal["unless"] and re.search(removal["unless"], text, re.MULTILINE))
+    ]
 
 
 def _prefix(route_prefix: str | None, external_url: str | None) -> str:

@@ -131,6 +131,10 @@ components:
       description: Names of the variables that the unit sets.
       type: list
       elements: str
+    settings:
+      description: Those settings of the configuration that some version doesn't take any more.
+      type: list
+      elements: str
     config:
       description: Path of the configuration file.
       type: str

@@ -300,6 +300,8 @@ _REMOVAL = {
     "reference": _REFERENCE,
 }
 
+_SETTING = {"setting": Field(any_text), "pattern": Field(_pattern), "unless": Field(or_none(_pattern), None)}
+
 _NEED = {
     "when": Field(range_text, "*"),
     "component": Field(_NAME),
@@ -353,6 +355,7 @@ ENTRY: dict[str, Field] = {
     "advisories": Field(list_of(record(_ADVISORY)), []),
     "removed_flags": Field(list_of(record({"flag": Field(_FLAG), **_REMOVAL})), []),
     "removed_environment": Field(list_of(record({"variable": Field(_METRIC), **_REMOVAL})), []),
+    "removed_settings": Field(list_of(record({**_SETTING, **_REMOVAL})), []),
     "state_paths": Field(list_of(_path_below), []),
     "stopped_state": Field(switch, False),
     "notes": Field(list_of(record(_NOTE)), []),

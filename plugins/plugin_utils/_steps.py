@@ -138,6 +138,7 @@ def _warnings(subject: Subject, here: str, version: str) -> list[Data]:
         *vulnerable(subject, version),
         *_removed(subject, version, "removed_flags", "flag", subject.facts["flags"]),
         *_removed(subject, version, "removed_environment", "variable", subject.facts["environment"]),
+        *_removed(subject, version, "removed_settings", "setting", subject.facts["settings"]),
         *_crossed(subject, here, version),
         *_noted(subject, here, version),
     ]
@@ -156,7 +157,7 @@ def vulnerable(subject: Subject, version: str) -> list[Data]:
 
 
 def _removed(subject: Subject, version: str, field: str, what: str, present: t.Collection[str]) -> list[Data]:
-    """Flags or variables of the unit that the version doesn't know any more."""
+    """Flags or variables of the unit, or settings of the configuration, that the version doesn't take any more."""
     findings = []
     for removal in subject.entry[field]:
         name = removal[what]
@@ -166,7 +167,8 @@ def _removed(subject: Subject, version: str, field: str, what: str, present: t.C
         if any(flag in subject.facts["flags"] for flag in removal.get("unless_flags", [])):
             continue
         shown = f"--{name}" if what == "flag" else name
-        message = f"{subject.facts['unit']} sets {shown}, which was removed in {removal['since']}"
+        where = subject.facts["config"] if what == "setting" else subject.facts["unit"]
+        message = f"{where} sets {shown}, which was removed in {removal['since']}"
         findings.append(subject.finding(f"removed.{name}", removal["level"], message, removal["use"]))
     return findings
 

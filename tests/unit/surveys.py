@@ -48,6 +48,7 @@ def facts(name: str, version: str | None, /, **changes: t.Any) -> Data:
         "unit_files": [f"/etc/systemd/system/{name}.service"],
         "flags": ["config.file", "web.listen-address"],
         "environment": [],
+        "settings": [],
         "config": f"/etc/{name}/{name}.yml",
         "web_config": None,
         "data": f"/var/lib/{name}",

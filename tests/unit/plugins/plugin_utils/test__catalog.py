@@ -723,7 +723,7 @@ def test_loading_again_is_fast() -> None:
 def test_every_field_and_component_is_documented() -> None:
     text = pathlib.Path(__file__).parents[4].joinpath("docs", "catalog.md").read_text(encoding="utf-8")
     records = [_catalog.ENTRY, _catalog._FILE_OF_SET, _catalog._ERA, _catalog._LAST_RELEASE, _catalog._TRIAL]
-    records += [_catalog._REHEARSAL, _catalog._LINK]
+    records += [_catalog._REHEARSAL, _catalog._LINK, _catalog._SETTING]
     records += [_catalog._ROLLBACK_FLOOR, _catalog._ADVISORY, _catalog._REMOVAL, _catalog._NOTE]
     for field in ("flag", "variable", *(field for record in records for field in record)):
         assert f"| `{field}` |" in text, f"docs/catalog.md doesn't tell of {field}"

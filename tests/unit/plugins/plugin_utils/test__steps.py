@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _survey
 from ansible_collections.observability.stack.plugins.plugin_utils import _steps
 from ansible_collections.observability.stack.tests.unit.surveys import (
+    CATALOG,
     STACK,
     drafted,
     facts,
@@ -49,6 +51,35 @@ def test_flags_that_the_new_version_removed_block_with_their_replacement() -> No
     assert blocker["fix"] == "--storage.tsdb.retention.time"
     assert keys(planned) == []
     assert keys(drafted(survey({"prometheus": old}), {"prometheus": "2.55.2"})) == ["prometheus@2.55.2"]
+
+
+LOKI_2 = """schema_config:
+  configs:
+    - from: 2023-01-01
+      store: boltdb-shipper
+      schema: v12
+"""
+SETTINGS = [
+    ("loki", LOKI_2, ["a schema older than tsdb with v13"]),
+    ("loki", LOKI_2.replace("v12", "v13"), []),
+    ("loki", f"{LOKI_2}limits_config:\n  allow_structured_metadata: false\n", []),
+    ("loki", "compactor:\n  shared_store: s3\n", ["shared_store"]),
+    ("prometheus", "alerting:\n  alertmanagers:\n    - api_version: v1  # old\n", ["api_version: v1"]),
+    ("prometheus", "alerting:\n  alertmanagers:\n    - api_version: v2\n", []),
+    ("prometheus", "scrape_configs:\n  - scrape_classic_histograms: true\n", ["scrape_classic_histograms"]),
+    ("prometheus", "  always_scrape_classic_histograms: true\n", []),
+    ("grafana", "[alerting]\n;x = 1\nenabled = true\n[y]\n", ["[alerting] enabled = true"]),
+    ("grafana", "[alerting]\nenabled = false\n[unified_alerting]\nenabled = true\n", []),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "found"), SETTINGS)
+def test_settings_that_the_new_version_removed_block(name: str, config: str, found: list[str]) -> None:
+    assert _survey._settings(CATALOG[name], config) == found
+    old = facts(name, "2.9.17", settings=found)
+    planned = drafted(survey({name: old}), {name: "3.0.2"})
+    removed = [f"{name}.removed.{setting}" for setting in found]
+    assert finding_keys(planned, "blocker") == (["grafana.not_files"] if name == "grafana" else removed)
 
 
 @pytest.mark.parametrize(("flags", "blocked"), [([], True), (["config.my-cnf"], False)])
