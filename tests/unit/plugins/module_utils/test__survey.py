@@ -143,6 +143,7 @@ def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Syste
         "unit_files": [str(systemd.directory / "prometheus.service")],
         "command_line": [str(program)],
         "flags": [],
+        "settings": [],
         "environment": [],
         "config": None,
         "web_config": None,
