@@ -50,10 +50,10 @@ def problems(layout: Layout) -> list[str]:
 
 def _permissions(layout: Layout) -> list[str]:
     """The directories and files that others can get at, or that aren't ours."""
-    names = ("backups", "history", "pending", "staging")
+    names = ("backups", "staging", "baseline", "history", "pending")
     directories = [layout.root, *(os.path.join(layout.root, name) for name in names)]
     files = [layout.document, layout.lock]
-    for directory in directories[2:4]:
+    for directory in directories[3:]:
         files += [os.path.join(directory, name) for name in _listed(directory) if name.endswith(".json")]
     for backup_id in _listed(layout.backup()):
         directories.append(layout.backup(backup_id))

@@ -38,8 +38,8 @@ from ._state import TOUCHED, Step
 
 if t.TYPE_CHECKING:
     from ._command import Run
-    from ._probes import Target
     from ._store import Layout, Session
+    from ._verdicts import Target
 
     Marker = dict[str, t.Any]
 
@@ -244,7 +244,7 @@ def _prove_old(run: Run, marker: Marker) -> None:
         _systemd.restart(
             run, unit, timeout=_systemd.stop_timeout(unit) + _systemd.START_TIMEOUT, reload="unit" in marker["kinds"]
         )
-    targets = [marker["target"]]
+    targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
     health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]
     if not health.healthy:
         raise HostError(f"{marker['target']['version']} is back in place, but isn't healthy: {health.reason}")

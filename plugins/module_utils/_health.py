@@ -9,17 +9,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
-from . import _http, _process, _systemd
-from ._probes import Look, Watch, judge, paths
+from . import _systemd
+from ._observe import Scene, observe
+from ._probes import Look, Watch, judge, key_of
+from ._verdicts import Verdict
 
 if t.TYPE_CHECKING:
     from ._command import Run
-    from ._probes import Target
+    from ._systemd import Unit
+    from ._verdicts import Observation, Target
+
+    Before = t.Optional[dict[str, Observation]]
 
 _INTERVAL = 0.5
+_GB = 1e9
 
 
 class Health(t.NamedTuple):
@@ -33,6 +40,33 @@ class Health(t.NamedTuple):
     journal: list[str]
 
 
+class _Service:
+    """One service that is watched: what is asked of it, what was seen before, and what was seen so far."""
+
+    def __init__(self, target: Target, before: Before, *, timeout: float, window: float) -> None:
+        self.target = target
+        self.proofs = target.get("proofs") or []
+        self.watch = Watch(timeout=timeout, window=window, proofs=len(self.proofs))
+        self._before = before or {}
+        self._memory: dict[str, t.Any] = {}
+
+    def look(self, run: Run, unit: Unit, *, elapsed: float, since: float, sleep: t.Callable[[float], None]) -> bool:
+        """Look once. Whether the service has proven all by now."""
+        scene = Scene(run, self.target, unit, since=since, memory=self._memory, sleep=sleep)
+        probes = self.target.get("probes") or []
+        verdicts = [self._verdict(scene, probe) for probe in probes]
+        verdicts = verdicts or [Verdict("probes", False, "there are none", "one at least")]
+        look = Look(unit.active, unit.main_pid, unit.n_restarts)
+        if not self.watch.add(look, verdicts, elapsed=elapsed):
+            return False
+        for number in self.watch.unproven():
+            self.watch.proofs[number] = self._verdict(scene, self.proofs[number])
+        return not self.watch.unproven()
+
+    def _verdict(self, scene: Scene, probe: dict[str, t.Any]) -> Verdict:
+        return judge(probe, self.target, observe(scene, probe), self._before.get(key_of(probe)))
+
+
 def wait(
     run: Run,
     targets: list[Target],
@@ -40,74 +74,78 @@ def wait(
     timeout: float,
     window: float,
     since: float | None = None,
+    before: t.Sequence[Before] = (),
+    growth: t.Sequence[float] | None = None,
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> list[Health]:
-    """Look at all services, together, until each has been healthy for the whole window or the time is over.
+    """Look at all services, together, until each has been healthy for the whole window, and has then proven each of its
+    proofs once; or until the time is over.
 
-    :param timeout: seconds within which a service must become healthy; the window comes on top.
+    :param timeout: seconds within which a service must become healthy; the window comes on top, and after it as many
+        seconds again for the proofs.
     :param window: seconds for which it must stay healthy, as one process. 0: one good look is enough.
-    :param since: seconds since the epoch; the journal of an unhealthy service is shown from there.
+    :param since: seconds since the epoch; the journal is looked at, and that of an unhealthy service shown, from there.
+    :param before: what the probes of each target saw before, by their keys; see C(_baseline.py).
+    :param growth: seconds to add to the time of each target, if C(grown_by) was asked already.
     """
-    start = clock()
-    watches = [Watch(window=window) for _target in targets]
-    open_ones, proven = list(range(len(targets))), set()
+    start, logged_since = clock(), time.time() if since is None else since
+    more = [grown_by(target) for target in targets] if growth is None else growth
+    earlier = [*before, *([None] * (len(targets) - len(before)))]
+    services = [
+        _Service(target, its, timeout=timeout + plus, window=window)
+        for target, its, plus in zip(targets, earlier, more)
+    ]
+    open_ones, proven = list(range(len(services))), set()
     while open_ones:
-        for number, look in zip(open_ones, _look(run, [targets[number] for number in open_ones])):
-            if watches[number].add(look, judge(look, targets[number]), elapsed=clock() - start):
+        units = _systemd.show(run, [services[number].target["unit"] for number in open_ones])
+        for number, unit in zip(open_ones, units):
+            if services[number].look(run, unit, elapsed=clock() - start, since=logged_since, sleep=sleep):
                 proven.add(number)
-        over = clock() - start - timeout
+        elapsed = clock() - start
         open_ones = [
-            number for number in open_ones if number not in proven and _may_wait(watches[number], over, window)
+            number for number in open_ones if number not in proven and services[number].watch.may_wait(elapsed)
         ]
         if open_ones:
             sleep(_INTERVAL)
-    return [
-        _health(run, target, watch, healthy=number in proven, timeout=timeout, since=since)
-        for number, (target, watch) in enumerate(zip(targets, watches))
-    ]
+    return [_health(run, each, healthy=number in proven, since=since) for number, each in enumerate(services)]
 
 
-def _may_wait(watch: Watch, over: float, window: float) -> bool:
-    """Whether another look may help: until the time is over, or the window of a service that is healthy by then.
-
-    :param over: seconds that are over the time.
-    """
-    return not watch.hopeless and over <= (0 if watch.failures() else window)
+def grown_by(target: Target) -> float:
+    """Seconds by which a service gets more time: it reads what is below a path before it is ready."""
+    grows = target.get("deadline_grows")
+    return float(round(_size(grows["path"]) / _GB * grows["seconds_per_gb"])) if grows else 0.0
 
 
-def _look(run: Run, targets: list[Target]) -> list[Look]:
-    looks = []
-    for target, unit in zip(targets, _systemd.show(run, [target["unit"] for target in targets])):
-        answers = {}
-        if unit.main_pid:
-            answers = {path: tuple(_http.get(target["url"] + path)) for path in paths(target)}
-        looks.append(
-            Look(
-                active=unit.active,
-                sub=unit.sub,
-                result=unit.result,
-                main_pid=unit.main_pid,
-                n_restarts=unit.n_restarts,
-                runs_binary=bool(unit.main_pid) and _process.runs_file(unit.main_pid, target["binary"]),
-                answers=t.cast("dict[str, tuple[int | None, str, str]]", answers)
-                or dict.fromkeys(paths(target), (None, "", "no process")),
-            )
-        )
-    return looks
+def longest(targets: list[Target], growth: t.Sequence[float], *, timeout: float, window: float) -> float:
+    """Seconds that C(wait) may take."""
+    times = [(timeout + more) * (2 if target.get("proofs") else 1) for target, more in zip(targets, growth)]
+    return max(times, default=timeout) + window
 
 
-def _health(run: Run, target: Target, watch: Watch, *, healthy: bool, timeout: float, since: float | None) -> Health:
-    reason = ""
-    if not healthy:
-        # The probes stand in causal order: what follows the first that failed is only its consequence.
-        first = next(iter(watch.failures()), "its process kept changing")
-        reason = watch.hopeless or f"not steady within {timeout:g} s: {first}"
+def _size(path: str) -> int:
+    """How many bytes there are below a path, as far as they can be seen."""
+    total, directories = 0, [path]
+    while directories:
+        try:
+            with os.scandir(directories.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        directories.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        total += entry.stat(follow_symlinks=False).st_size
+        except OSError:
+            continue
+    return total
+
+
+def _health(run: Run, service: _Service, *, healthy: bool, since: float | None) -> Health:
+    watch = service.watch
     return Health(
-        component=target["component"],
+        component=service.target["component"],
         healthy=healthy,
         ready_after=round(watch.ready_after, 2) if watch.ready_after is not None else None,
-        reason=reason,
-        verdicts=[verdict._asdict() for verdict in watch.verdicts],
-        journal=[] if healthy else _systemd.journal_tail(run, target["unit"], since=since),
+        reason="" if healthy else watch.why(),
+        verdicts=[verdict._asdict() for verdict in watch.told()],
+        journal=[] if healthy else _systemd.journal_tail(run, service.target["unit"], since=since),
     )

@@ -9,10 +9,13 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
 import typing as t
 import urllib.parse
+
+from ._errors import HostError
 
 _BODY_LIMIT = 32 << 20
 
@@ -26,27 +29,66 @@ class Answer(t.NamedTuple):
 
 
 def get(url: str, *, timeout: float = 5, headers: dict[str, str] | None = None) -> Answer:
-    """GET a URL of this host.
+    """GET a URL of this host; see C(ask)."""
+    return ask("GET", url, timeout=timeout, headers=headers)
+
+
+def ask(
+    method: str, url: str, *, body: str | None = None, timeout: float = 5, headers: dict[str, str] | None = None
+) -> Answer:
+    """Send one request to a URL of this host.
 
     The certificate isn't checked: it names the service's public name, and one asks for it at the loopback address.
 
     :param timeout: seconds for each of connecting, sending, and every read.
     """
-    parts = urllib.parse.urlsplit(url)
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
-    else:
-        connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection = None
     try:
-        connection.request("GET", target, headers={"Accept": "*/*", **(headers or {})})
+        parts = urllib.parse.urlsplit(url)
+        connection = _connection(parts, timeout)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        content = None if body is None else body.encode()
+        connection.request(method, target, body=content, headers={"Accept": "*/*", **(headers or {})})
         response = connection.getresponse()
         return Answer(response.status, response.read(_BODY_LIMIT).decode("utf-8", "replace"))
-    except (OSError, http.client.HTTPException) as exc:
+    except (OSError, ValueError, http.client.HTTPException) as exc:
         return Answer(None, "", getattr(exc, "strerror", None) or str(exc) or type(exc).__name__)
     finally:
-        connection.close()
+        if connection:
+            connection.close()
+
+
+def _connection(parts: urllib.parse.SplitResult, timeout: float) -> http.client.HTTPConnection:
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(parts.netloc, timeout=timeout)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
+
+
+def login(auth: dict[str, t.Any] | None) -> dict[str, str]:
+    """The header of a login whose secret is in a file of this host: HTTP's basic one, or a bearer token.
+
+    :param auth: C(user) with C(password_file), or C(token_file). None, or nothing in it: no login.
+    :raises HostError: if the file can't be read.
+    """
+    given = auth or {}
+    if given.get("token_file"):
+        return {"Authorization": f"Bearer {_secret(given['token_file'])}"}
+    if given.get("user") and given.get("password_file"):
+        pair = f"{given['user']}:{_secret(given['password_file'])}"
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {}
+
+
+def _secret(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as source:
+            secret = source.read().rstrip("\r\n")
+    except (OSError, ValueError) as exc:
+        why = getattr(exc, "strerror", None) or "it is no text"
+        raise HostError(f"the login can't be read from {path}: {why}", key="health.login") from None
+    if not secret.isprintable():
+        raise HostError(f"the login can't be read from {path}: it must be one line of text", key="health.login")
+    return secret

@@ -9,20 +9,69 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 
+_SAMPLE = re.compile(
+    r'^([A-Za-z_:][\w:]*)(?:[ \t]*\{([^"}]*(?:"(?:[^"\\]|\\.)*"[^"}]*)*)\})?[ \t]+([^ \t\r\n]+)', re.MULTILINE
+)
+_TYPE = re.compile(r"^# TYPE ([A-Za-z_:][\w:]*) ", re.MULTILINE)
 _LABEL = re.compile(r'([A-Za-z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPE = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
+_SUFFIX = re.compile(r"_(?:bucket|count|sum|total|created|info)$")
+
+
+class Page:
+    """A page of metrics, taken apart once."""
+
+    def __init__(self, text: str) -> None:
+        self.count = 0
+        """How many samples it has."""
+        self._values: dict[str, list[tuple[str, str]]] = {}
+        self._typed = set(_TYPE.findall(text))
+        for name, labels, value in _SAMPLE.findall(text):
+            self.count += 1
+            self._values.setdefault(name, []).append((labels, value))
+
+    def families(self) -> list[str]:
+        """The names of what is measured, sorted. The parts of a histogram or summary are one."""
+        return sorted({self._family(name) for name in self._values})
+
+    def total(self, metric: str, labels: dict[str, str]) -> float | None:
+        """The sum of the samples of a metric that carry the labels; None if there are none, or none with a value."""
+        wanted = {(name, str(value)) for name, value in labels.items()}
+        values = [
+            _number(value) for text, value in self._values.get(metric, []) if wanted <= set(_labels(text).items())
+        ]
+        numbers = [value for value in values if value is not None]
+        return sum(numbers) if numbers else None
+
+    def _family(self, name: str) -> str:
+        base = _SUFFIX.sub("", name)
+        return base if name not in self._typed and base in self._typed else name
+
+
+def _number(text: str) -> float | None:
+    """A sample's value; None for one that is none, and for NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(value) else value
+
+
+def _labels(text: str) -> dict[str, str]:
+    return {
+        label: re.sub(r'\\[\\"n]', lambda match: _ESCAPE[match.group(0)], value)
+        for label, value in _LABEL.findall(text)
+    }
 
 
 def labels_of(text: str, metric: str) -> t.Iterator[dict[str, str]]:
     """The labels of each sample of a metric, in the page's order."""
     for found in re.finditer(rf"^{re.escape(metric)}(?:\{{(.*)\}})?[ \t]+\S", text, re.MULTILINE):
-        yield {
-            label: re.sub(r'\\[\\"n]', lambda match: _ESCAPE[match.group(0)], value)
-            for label, value in _LABEL.findall(found.group(1) or "")
-        }
+        yield _labels(found.group(1) or "")
 
 
 def version_in(text: str, build_info: t.Iterable[dict[str, str]]) -> str | None:

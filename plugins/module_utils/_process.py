@@ -96,3 +96,15 @@ def since_boot(pid: int) -> float:
     """Field 22 of /proc/PID/stat (proc(5)): when the process started, in ticks after the kernel."""
     with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
         return int(source.read().rpartition(")")[2].split()[19]) * _TICK
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process has used, fields 14 and 15 of /proc/PID/stat (proc(5)), in seconds."""
+    with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
+        user, system = source.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) * _TICK
+
+
+def uptime() -> float:
+    """Seconds since the kernel started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

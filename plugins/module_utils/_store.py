@@ -11,6 +11,7 @@ state.json    the document
 upgrade.lock  the lease; the kernel's lock on this file is held by a module for its whole action
 backups/      restore points
 staging/      proven candidates that are not in use yet
+baseline/     what probes saw of a component before it was touched; see C(_baseline.py)
 pending/      a marker for each component whose swap nobody has confirmed yet; see C(_rebuilt)
 history/      an archive for each upgrade that has ended; see C(_history.py)
 
@@ -68,6 +69,9 @@ class Layout(t.NamedTuple):
 
     def pending(self, component: str = "") -> str:
         return self._under("pending", f"{component}.json" if component else "")
+
+    def baseline(self, component: str = "") -> str:
+        return self._under("baseline", f"{component}.json" if component else "")
 
     def history(self, upgrade_id: str = "") -> str:
         return self._under("history", f"{upgrade_id}.json" if upgrade_id else "")

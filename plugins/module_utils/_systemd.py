@@ -227,7 +227,12 @@ def _message(line: str) -> str:
         entry = json.loads(line)
     except ValueError:
         return ""
-    message = entry.get("MESSAGE", "")
+    return f"{entry.get('SYSLOG_IDENTIFIER', '?')}: {message_of(entry)}"
+
+
+def message_of(entry: dict[str, t.Any]) -> str:
+    """The text of an entry of the journal, as journalctl's JSON has it."""
+    message = entry.get("MESSAGE") or ""
     if isinstance(message, list):  # journald gives text that isn't UTF-8 as a list of byte values
         message = bytes(message).decode("utf-8", "replace")
-    return f"{entry.get('SYSLOG_IDENTIFIER', '?')}: {message}"
+    return str(message)

@@ -14,8 +14,12 @@ author:
 description:
   - Looks at one service or several, together, until each has satisfied all its probes for a whole O(window), as one
     process. A service that crash-loops behind an C(active) unit, or answers and dies a moment later, doesn't.
+  - Then each of its O(targets[].proofs) must be satisfied once. They are tried again until they are, or the time is
+    over; the service must go on satisfying its probes meanwhile.
   - Gives up early where no time will help, that is when the unit has stopped for good or is in a crash loop.
   - A failure says which probe isn't satisfied, what was seen and what was wanted, and shows the journal's last lines.
+  - Some kinds compare with what they saw before the service was touched, as M(observability.stack.upgrade_preflight)
+    has recorded it for the same upgrade. Where nothing is recorded, they ask nothing.
 options:
   targets:
     description: The services.
@@ -43,37 +47,208 @@ options:
       version:
         description: Version that it must call itself. Without it any version will do.
         type: str
+      auth:
+        description: The login for all that is asked over HTTP, from files on the host.
+        type: dict
+        suboptions:
+          user:
+            description: Name of the user, with O(targets[].auth.password_file).
+            type: str
+          password_file:
+            description: File with the password.
+            type: path
+          token_file:
+            description: File with a bearer token.
+            type: path
+      deadline_grows:
+        description: Gives the service more time, by what it must read before it is ready.
+        type: dict
+        suboptions:
+          path:
+            description: Directory of what it reads.
+            type: path
+            required: true
+          seconds_per_gb:
+            description: Seconds for each 10^9 bytes below it.
+            type: float
+            required: true
       probes:
         description:
-          - What it must satisfy.
-          - V(systemd), active, with a main process.
-          - V(process), its process runs the file that is at O(targets[].binary) now.
-          - V(http), C(path) answers with one of C(status), by default 200.
+          - What it must satisfy for the whole O(window), in causal order.
+          - Each has a C(kind) and, if it is to be told by another word than that, a C(name). What else it has depends
+            on its kind. A field that is none of its kind is refused.
+          - V(systemd), active, with a main process. V(process), that runs the file that is at O(targets[].binary) now.
+          - V(http), C(path) answers with one of C(status), by default 200, and if they are set with C(text) somewhere
+            in it, and with the values of C(json), by their dotted paths.
           - V(build_info), one of C(metrics) at C(path) carries O(targets[].version) in its label. Each has C(metric)
             and C(label).
+          - V(tcp), C(address), by default the target's own, takes connections. V(unix), the socket at C(socket) does.
+          - V(metric), the sum of the samples of C(metric) with all C(labels) at C(path) is from C(min) to C(max).
+          - V(metric_kept), it is at least C(least) percent of what it was, by default 100.
+          - V(samples), C(path) has at least C(least) percent of the samples it had, by default 80.
+          - V(json_kept), the list at C(items) of the JSON at C(path) has at least C(least) percent of the items it had
+            in which each path of C(where) has its value.
+          - V(promql), the sum of what C(query) gives is from C(min) to C(max), and with C(kept) no less than it was.
+          - V(rule_metrics), no metric that Prometheus' loaded rules use, and that was there, is gone.
+          - V(log), at most C(most), by default 0, lines of the unit's journal match one of C(patterns) and none of
+            C(allow).
+          - V(resources), the process has at most C(rss_most) percent of the memory it had, C(fds_most) percent of its
+            limit of open files, and uses at most C(cpu_most) percent of one CPU.
+          - V(command), C(argv) ends with one of C(status), by default 0, and prints C(text) if that is set.
+          - V(database), the database of C(engine) V(postgresql), V(mysql) or V(sqlite) answers. No login is tried.
+          - V(container), C(container) of C(engine) V(docker) or V(podman) runs, and is healthy if it has a check.
+          - V(round_trip), what C(send) posts comes back from C(read), with C(text) in it.
         type: list
         elements: dict
         default: [{kind: systemd}, {kind: process}]
-        suboptions:
+        suboptions: &probe
           kind:
             description: Kind of the probe.
             type: str
             required: true
-            choices: [systemd, process, http, build_info]
+            choices:
+              - systemd
+              - process
+              - http
+              - build_info
+              - tcp
+              - unix
+              - metric
+              - metric_kept
+              - samples
+              - json_kept
+              - promql
+              - rule_metrics
+              - log
+              - resources
+              - command
+              - database
+              - container
+              - round_trip
+          name:
+            description: What the probe is called in results.
+            type: str
           path:
-            description: Path of the request, for V(http) and V(build_info).
+            description: Path of the request; the file of an SQLite database for V(database).
             type: str
           status:
-            description: Status codes that satisfy V(http).
+            description: Status codes of V(http), by default 200; exit codes of V(command), by default 0.
             type: list
             elements: int
-            default: [200]
+          text:
+            description: Text that must be in the answer, for V(http), V(command) and V(round_trip).
+            type: str
+          json:
+            description: Wanted values by dotted paths like V(data.list[0].name), for V(http).
+            type: dict
           metrics:
             description: Metrics that tell the version, for V(build_info).
             type: list
             elements: dict
+          address:
+            description: Address with port, for V(tcp) and V(database).
+            type: str
+          socket:
+            description: Path of a socket, for V(unix) and V(database).
+            type: path
+          metric:
+            description: Name of a metric, for V(metric) and V(metric_kept).
+            type: str
+          labels:
+            description: Labels that a sample must carry, for V(metric) and V(metric_kept).
+            type: dict
+          min:
+            description: The least value, for V(metric) and V(promql).
+            type: float
+          max:
+            description: The greatest value, for V(metric) and V(promql).
+            type: float
+          least:
+            description: Percent of before, for V(metric_kept), V(samples) and V(json_kept).
+            type: float
+          items:
+            description: Dotted path of a list, for V(json_kept).
+            type: str
+          where:
+            description: Values that an item must have, by their dotted paths, for V(json_kept).
+            type: dict
+          query:
+            description: Expression of V(promql).
+            type: str
+          kept:
+            description: Whether the result of V(promql) must be no less than before, by default not.
+            type: bool
+          patterns:
+            description: Regular expressions of lines that V(log) counts.
+            type: list
+            elements: str
+          allow:
+            description: Regular expressions of lines that V(log) leaves out.
+            type: list
+            elements: str
+          most:
+            description: How many lines V(log) lets pass, by default none.
+            type: int
+          rss_most:
+            description: Percent of its memory before, for V(resources).
+            type: float
+          fds_most:
+            description: Percent of its limit of open files, for V(resources).
+            type: float
+          cpu_most:
+            description: Percent of one CPU, for V(resources).
+            type: float
+          argv:
+            description: The command line of V(command). No shell is involved.
+            type: list
+            elements: str
+          engine:
+            description: What V(database) speaks, or V(container) is run by.
+            type: str
+          defaults_file:
+            description: File of client options in which V(database) with V(mysql) finds the address.
+            type: path
+          user:
+            description: Name that V(database) with V(postgresql) begins a session with, by default V(postgres).
+            type: str
+          container:
+            description: Name of a container.
+            type: str
+          send:
+            description:
+              - What V(round_trip) posts. In its texts, in O(targets[].probes[].read) and in
+                O(targets[].probes[].text) V({id}) is a unique text, V({now}) and V({soon}) are now and a minute later
+                (RFC 3339), and V({now_ns}) is now in nanoseconds.
+            type: dict
+            suboptions:
+              path:
+                description: Path of the request.
+                type: str
+                required: true
+              body:
+                description: What is sent.
+                type: str
+                required: true
+              type:
+                description: Its content type.
+                type: str
+                default: application/json
+          read:
+            description: Where V(round_trip) looks for it.
+            type: dict
+            suboptions:
+              path:
+                description: Path of the request.
+                type: str
+                required: true
+      proofs:
+        description: What it must satisfy once, after the window. Each is made as one of O(targets[].probes).
+        type: list
+        elements: dict
+        default: []
+        suboptions: *probe
   timeout:
-    description: Seconds within which a service must satisfy all its probes.
+    description: Seconds within which a service must satisfy all its probes, and after the window all its proofs.
     type: int
     default: 60
   window:
@@ -81,7 +256,8 @@ options:
     type: int
     default: 10
   since:
-    description: The journal is shown from here, in seconds since the epoch.
+    description: The journal is looked at, and shown, from here, in seconds since the epoch. Without it, V(log) looks
+      from now on.
     type: float
   required:
     description: Whether a service that isn't healthy fails the task. Otherwise RV(services) tells it.
@@ -120,6 +296,30 @@ EXAMPLES = r"""
             metrics:
               - metric: node_exporter_build_info
                 label: version
+        proofs:
+          - kind: samples
+            path: /metrics
+  become: true
+
+- name: Prove that Prometheus scrapes what it scraped before, with a login
+  observability.stack.health_probe:
+    targets:
+      - component: prometheus
+        unit: prometheus.service
+        binary: /usr/local/bin/prometheus
+        url: https://127.0.0.1:9090
+        auth:
+          user: probe
+          password_file: /etc/prometheus/probe.password
+        deadline_grows:
+          path: /var/lib/prometheus/wal
+          seconds_per_gb: 60
+        proofs:
+          - kind: json_kept
+            path: /api/v1/targets?state=active
+            items: data.activeTargets
+            where:
+              health: up
   become: true
 """
 
@@ -156,20 +356,22 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _health, _lease, _store
+from ..module_utils import _baseline, _health, _lease, _store
 from ..module_utils._command import run
-from ..module_utils._errors import HostError
+from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, run_module
-from ..module_utils._probes import PREDICATES
+from ..module_utils._probes import FIELDS, complete
 from ..module_utils._state import TOUCHED
 
 
 def probe(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
-    _record(module, seconds=params["timeout"] + params["window"])
-    found = _health.wait(
-        run, params["targets"], timeout=params["timeout"], window=params["window"], since=params["since"]
-    )
+    targets, times = params["targets"], {"timeout": params["timeout"], "window": params["window"]}
+    for target in targets:
+        _check(target)
+    growth = [_health.grown_by(target) for target in targets]
+    _record(module, seconds=_health.longest(targets, growth, **times))
+    found = _health.wait(run, targets, since=params["since"], before=_before(module), growth=growth, **times)
     _record(module, seconds=0)
     services = [health._asdict() for health in found]
     sick = [health for health in found if not health.healthy]
@@ -180,6 +382,23 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
             details={"services": services},
         )
     return {"changed": False, "services": services}
+
+
+def _check(target: dict[str, t.Any]) -> None:
+    """Refuse probes that can't be meant, before anything is asked."""
+    for one in [*target["probes"], *target["proofs"]]:
+        try:
+            complete(one)
+        except InputError as exc:
+            raise InputError(f"{target['component']}: {exc}", key=exc.key) from None
+
+
+def _before(module: AnsibleModule) -> list[dict[str, t.Any] | None]:
+    """What the probes of each target saw before this upgrade touched it, if that is known."""
+    layout = _store.Layout(module.params["state_dir"])
+    upgrade_id = (module.params["run"] or {}).get("upgrade_id", "")
+    kept = [_baseline.read(layout, target["component"], upgrade_id=upgrade_id) for target in module.params["targets"]]
+    return [each["seen"] if each else None for each in kept]
 
 
 def _record(module: AnsibleModule, *, seconds: float) -> None:
@@ -201,33 +420,84 @@ def _record(module: AnsibleModule, *, seconds: float) -> None:
         session.save()
 
 
+_REQUEST = {"path": {"type": "str", "required": True}}
+_PROBE: dict[str, t.Any] = {
+    "kind": {"type": "str", "required": True, "choices": list(FIELDS)},
+    "name": {"type": "str"},
+    "path": {"type": "str"},
+    "status": {"type": "list", "elements": "int"},
+    "text": {"type": "str"},
+    "json": {"type": "dict"},
+    "metrics": {"type": "list", "elements": "dict"},
+    "address": {"type": "str"},
+    "socket": {"type": "path"},
+    "metric": {"type": "str"},
+    "labels": {"type": "dict"},
+    "min": {"type": "float"},
+    "max": {"type": "float"},
+    "least": {"type": "float"},
+    "items": {"type": "str"},
+    "where": {"type": "dict"},
+    "query": {"type": "str"},
+    "kept": {"type": "bool"},
+    "patterns": {"type": "list", "elements": "str"},
+    "allow": {"type": "list", "elements": "str"},
+    "most": {"type": "int"},
+    "rss_most": {"type": "float"},
+    "fds_most": {"type": "float"},
+    "cpu_most": {"type": "float"},
+    "argv": {"type": "list", "elements": "str"},
+    "engine": {"type": "str"},
+    "defaults_file": {"type": "path"},
+    "user": {"type": "str"},
+    "container": {"type": "str"},
+    "send": {
+        "type": "dict",
+        "options": {
+            **_REQUEST,
+            "body": {"type": "str", "required": True},
+            "type": {"type": "str", "default": "application/json"},
+        },
+    },
+    "read": {"type": "dict", "options": _REQUEST},
+}
+"""What a probe may have. Which of it a kind needs, C(complete) knows."""
+
+_TARGET: dict[str, t.Any] = {
+    "component": {"type": "str", "required": True},
+    "unit": {"type": "str", "required": True},
+    "binary": {"type": "path", "required": True},
+    "url": {"type": "str", "required": True},
+    "version": {"type": "str"},
+    "auth": {
+        "type": "dict",
+        "options": {
+            "user": {"type": "str"},
+            "password_file": {"type": "path", "no_log": False},
+            "token_file": {"type": "path", "no_log": False},
+        },
+    },
+    "deadline_grows": {
+        "type": "dict",
+        "options": {
+            "path": {"type": "path", "required": True},
+            "seconds_per_gb": {"type": "float", "required": True},
+        },
+    },
+    "probes": {
+        "type": "list",
+        "elements": "dict",
+        "default": [{"kind": "systemd"}, {"kind": "process"}],
+        "options": _PROBE,
+    },
+    "proofs": {"type": "list", "elements": "dict", "default": [], "options": _PROBE},
+}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec=arguments(
-            targets={
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "component": {"type": "str", "required": True},
-                    "unit": {"type": "str", "required": True},
-                    "binary": {"type": "path", "required": True},
-                    "url": {"type": "str", "required": True},
-                    "version": {"type": "str"},
-                    "probes": {
-                        "type": "list",
-                        "elements": "dict",
-                        "default": [{"kind": "systemd"}, {"kind": "process"}],
-                        "options": {
-                            "kind": {"type": "str", "required": True, "choices": list(PREDICATES)},
-                            "path": {"type": "str"},
-                            "status": {"type": "list", "elements": "int", "default": [200]},
-                            "metrics": {"type": "list", "elements": "dict"},
-                        },
-                        "required_if": [("kind", "http", ("path",)), ("kind", "build_info", ("path", "metrics"))],
-                    },
-                },
-            },
+            targets={"type": "list", "elements": "dict", "required": True, "options": _TARGET},
             timeout={"type": "int", "default": 60},
             window={"type": "int", "default": 10},
             since={"type": "float"},

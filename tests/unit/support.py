@@ -123,16 +123,20 @@ class Answer(t.NamedTuple):
 
 
 class Web:
-    """A real HTTP server on this machine. ``answers`` by path, also as a function; ``asked`` is what came in."""
+    """A real HTTP server on this machine. ``answers`` by path, also as a function; ``asked`` is what came in,
+    ``posted`` what came with it, and ``logins`` who asked."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer | t.Callable[[], Answer]] = {}
         self.asked: list[str] = []
+        self.posted: list[str] = []
+        self.logins: list[str | None] = []
         web = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 web.asked.append(self.path)
+                web.logins.append(self.headers.get("Authorization"))
                 answer = web.answers.get(self.path, Answer(b"no such page", 404))
                 answer = answer() if callable(answer) else answer
                 self.send_response(answer.status)
@@ -143,6 +147,10 @@ class Web:
                 self.end_headers()
                 with contextlib.suppress(OSError):
                     self.wfile.write(answer.body)
+
+            def do_POST(self) -> None:
+                web.posted.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.do_GET()
 
             def log_message(self, *args: t.Any) -> None:
                 pass

@@ -7,111 +7,109 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
+from ansible_collections.observability.stack.plugins.module_utils._observe import OBSERVERS
 from ansible_collections.observability.stack.plugins.module_utils._probes import (
-    PREDICATES,
+    COMPARING,
+    FIELDS,
     Look,
     Watch,
+    complete,
     judge,
-    paths,
+    key_of,
 )
+from ansible_collections.observability.stack.plugins.module_utils._verdicts import PREDICATES, Verdict
 
-METRICS = [{"metric": "node_exporter_build_info", "label": "version"}]
-TARGET = {
-    "component": "node_exporter",
-    "unit": "node_exporter.service",
-    "binary": "/usr/local/bin/node_exporter",
-    "url": "http://127.0.0.1:9100",
-    "version": "1.9.0",
-    "probes": [
-        {"kind": "systemd"},
-        {"kind": "process"},
-        {"kind": "http", "path": "/metrics", "status": [200]},
-        {"kind": "build_info", "path": "/metrics", "metrics": METRICS},
-    ],
-}
-PAGE = 'node_exporter_build_info{version="1.9.0"} 1\n'
+GOOD, BAD = Verdict("systemd", True, "", ""), Verdict("systemd", False, "sick", "well")
 
 
-def look(**changes: t.Any) -> Look:
-    good = Look("active", "running", "success", 10, 0, True, {"/metrics": (200, PAGE, "")})
-    return good._replace(**changes)
+def test_every_kind_has_fields_an_observer_and_a_predicate() -> None:
+    assert set(FIELDS) == set(PREDICATES) == set(OBSERVERS)
+    assert set(FIELDS) >= COMPARING
 
 
-def answers(status: int | None, body: str = "", error: str = "") -> dict[str, t.Any]:
-    return {"answers": {"/metrics": (status, body, error)}}
+def test_a_probe_is_completed_with_what_holds_where_nothing_is_set() -> None:
+    assert complete({"kind": "samples", "path": "/metrics", "name": None, "least": None, "status": None}) == {
+        "kind": "samples",
+        "name": None,
+        "path": "/metrics",
+        "least": 80,
+    }
 
 
 @pytest.mark.parametrize(
-    ("changes", "failing", "says"),
+    ("probe", "says"),
     [
-        ({}, [], ""),
+        ({"kind": "telepathy"}, "no kind of probe is called telepathy; there are systemd, process, http"),
+        ({}, "no kind of probe is called None"),
+        ({"kind": "metric", "path": "/metrics"}, "a probe of kind metric needs metric"),
+        ({"kind": "systemd", "path": "/"}, "a probe of kind systemd has no path; it has no fields"),
+        ({"kind": "database", "engine": "oracle"}, "must be one of postgresql, mysql, sqlite"),
+        ({"kind": "container", "container": "a", "engine": "mysql"}, "must be one of docker, podman"),
+        ({"kind": "log", "patterns": ["ok", "("]}, "'(' of a probe of kind log is no pattern: missing )"),
         (
-            {"active": "activating", "sub": "auto-restart", "result": "exit-code", "n_restarts": 2, "main_pid": 0},
-            ["systemd"],
-            "node_exporter.service is activating/auto-restart (exit-code), restarted 2 times by systemd",
+            {"kind": "round_trip", "send": {"path": "/"}, "read": {"path": "/"}, "text": "a"},
+            "send of a probe of kind round_trip needs body",
         ),
-        ({"main_pid": 0}, ["systemd"], "active/running"),
-        ({"runs_binary": False}, ["process"], "process 10 runs another file"),
-        (answers(503, "starting"), ["http", "build_info"], "http://127.0.0.1:9100/metrics answered 503"),
-        (answers(None, "", "refused"), ["http", "build_info"], "didn't answer (refused)"),
-        (answers(200, PAGE.replace("1.9.0", "1.8.9")), ["build_info"], "the service calls itself 1.8.9"),
-        (answers(200, "up 1\n"), ["build_info"], "/metrics has none of node_exporter_build_info"),
-        (answers(200, PAGE.replace("1.9.0", "1.9.0+ds")), [], ""),
     ],
 )
-def test_judge_says_which_probe_failed_and_what_it_saw(
-    changes: dict[str, t.Any], failing: list[str], says: str
-) -> None:
-    verdicts = judge(look(**changes), TARGET)
-    failed = [verdict for verdict in verdicts if not verdict.ok]
-    assert [verdict.probe for verdict in failed] == failing
-    assert says in "".join(map(str, failed))
+def test_a_probe_that_cannot_be_meant_is_refused(probe: dict[str, t.Any], says: str) -> None:
+    with pytest.raises(InputError) as raised:
+        complete(probe)
+    assert says in str(raised.value)
 
 
-@pytest.mark.parametrize(("version", "ok"), [("1.9.0", True), ("1.5.0", False), (None, True)])
-def test_build_info_without_a_wanted_version_takes_any(version: str | None, ok: bool) -> None:
-    assert judge(look(), {**TARGET, "version": version})[3].ok is ok
-    assert judge(look(**answers(200, "")), {**TARGET, "version": version})[3].ok is False
+def test_an_observation_is_known_by_what_decides_what_is_seen() -> None:
+    metric = {"kind": "metric_kept", "path": "/metrics", "metric": "up"}
+    assert key_of(metric) == key_of({**metric, "labels": {}, "least": 50, "name": "ups", "max": None})
+    assert key_of(metric) != key_of({**metric, "labels": {"a": "b"}})
+    assert key_of(metric) != key_of({**metric, "kind": "metric"})
+    assert key_of(metric) == key_of(complete(metric))
 
 
-def test_a_protected_service_that_asks_for_a_password_serves() -> None:
-    probe = {"kind": "http", "path": "/metrics", "status": [200, 401]}
-    assert judge(look(**answers(401)), {**TARGET, "probes": [probe]})[0].ok
-    assert not judge(look(**answers(401)), TARGET)[2].ok
+def test_a_name_is_what_a_verdict_goes_by() -> None:
+    seen = {"status": 500, "error": "", "text": True, "json": {}}
+    probe = {"kind": "http", "path": "/ready", "name": "readiness"}
+    told = str(judge(probe, {"url": "http://h"}, seen))
+    assert told == "readiness: http://h/ready answered 500; wanted: status 200"
 
 
-def test_each_path_is_asked_for_once() -> None:
-    assert paths(TARGET) == ["/metrics"]
-    assert paths({"probes": [{"kind": "systemd", "path": None}]}) == []
+def test_what_was_refused_is_never_satisfied() -> None:
+    verdict = judge({"kind": "telepathy"}, {}, {"refused": "no kind of probe is called telepathy"})
+    assert (verdict.ok, verdict.probe, verdict.seen) == (False, "telepathy", "no kind of probe is called telepathy")
 
 
-def test_every_kind_has_a_predicate() -> None:
-    assert set(PREDICATES) == {"systemd", "process", "http", "build_info"}
+# -- the watch ----------------------------------------------------------------------------------------------------
 
 
-def watch(looks: list[tuple[float, Look]], *, window: float = 10) -> tuple[Watch, list[bool]]:
-    watched = Watch(window=window)
-    return watched, [watched.add(one, judge(one, TARGET), elapsed=at) for at, one in looks]
+def look(**changes: t.Any) -> Look:
+    return Look("active", 10, 0)._replace(**changes)
 
 
-def test_a_service_is_proven_when_it_was_good_for_the_whole_window() -> None:
-    watched, proven = watch([(0, look(active="activating")), (2, look()), (11, look()), (12, look())])
-    assert proven == [False, False, False, True]
+def watch(looks: list[tuple[float, Look, Verdict]], *, window: float = 10) -> tuple[Watch, list[bool]]:
+    watched = Watch(timeout=60, window=window)
+    return watched, [watched.add(one, [verdict], elapsed=at) for at, one, verdict in looks]
+
+
+def test_a_service_is_steady_when_it_was_good_for_the_whole_window() -> None:
+    watched, steady = watch([(0, look(), BAD), (2, look(), GOOD), (11, look(), GOOD), (12, look(), GOOD)])
+    assert steady == [False, False, False, True]
     assert watched.ready_after == 2
 
 
 @pytest.mark.parametrize(
-    "other",
-    [look(main_pid=11), look(n_restarts=1), look(active="deactivating"), look(**answers(None))],
-    ids=["another process", "a restart", "a moment down", "a moment deaf"],
+    ("other", "verdict"),
+    [(look(main_pid=11), GOOD), (look(n_restarts=1), GOOD), (look(), BAD)],
+    ids=["another process", "a restart", "a moment sick"],
 )
-def test_the_window_begins_anew_with(other: Look) -> None:
-    _watched, proven = watch([(0, look()), (8, other), (10, look()), (19, look()), (20, look())])
-    assert proven == [False, False, False, False, True]
+def test_the_window_begins_anew_with(other: Look, verdict: Verdict) -> None:
+    rest = [(10, look(), GOOD), (19, look(), GOOD), (20, look(), GOOD)]
+    _watched, steady = watch([(0, look(), GOOD), (8, other, verdict), *rest])
+    assert steady == [False, False, False, False, True]
 
 
 def test_without_a_window_one_good_look_is_enough() -> None:
-    assert watch([(0, look())], window=0)[1] == [True]
+    assert watch([(0, look(), GOOD)], window=0)[1] == [True]
 
 
 @pytest.mark.parametrize(
@@ -128,4 +126,18 @@ def test_without_a_window_one_good_look_is_enough() -> None:
     ],
 )
 def test_a_watch_gives_up_where_no_time_will_help(looks: list[Look], reason: str) -> None:
-    assert watch(list(enumerate(looks)))[0].hopeless == reason
+    watched, _steady = watch([(at, one, BAD) for at, one in enumerate(looks)])
+    assert watched.hopeless == reason
+    assert watched.may_wait(5) is (not reason)
+
+
+def test_proofs_have_their_own_time_and_begin_anew_with_the_window() -> None:
+    watched = Watch(timeout=60, window=10, proofs=2)
+    assert not watched.add(look(), [GOOD], elapsed=55)
+    assert watched.add(look(), [GOOD], elapsed=65)
+    assert watched.unproven() == [0, 1]
+    watched.proofs = {0: GOOD, 1: BAD}
+    assert (watched.unproven(), watched.may_wait(125), watched.may_wait(126)) == ([1], True, False)
+    assert watched.why() == "not proven within 60 s: systemd: sick; wanted: well"
+    assert not watched.add(look(main_pid=11), [GOOD], elapsed=66)
+    assert (watched.unproven(), watched.told()) == ([0, 1], [GOOD])

@@ -267,12 +267,27 @@ def test_another_run_is_refused(probe: Call, state_dir: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"probes": [{"kind": "telepathy"}]}, "systemd, process, http, build_info, got: telepathy"),
+        ({"probes": [{"kind": "telepathy"}]}, "value of kind must be one of: systemd, process, http"),
         ({"binary": ...}, "missing required arguments: binary found in targets"),
-        ({"probes": [{"kind": "http"}]}, "kind is http but all of the following are missing: path"),
-        ({"probes": [{"kind": "build_info", "path": "/metrics"}]}, "are missing: metrics"),
+        ({"probes": [{"kind": "http"}]}, "prometheus: a probe of kind http needs path"),
+        (
+            {"probes": [{"kind": "build_info", "path": "/metrics"}]},
+            "prometheus: a probe of kind build_info needs metrics",
+        ),
+        (
+            {"proofs": [{"kind": "http", "path": "/", "argv": ["a"]}]},
+            "prometheus: a probe of kind http has no argv; it has path, status, text, json",
+        ),
+        ({"proofs": [{"kind": "log", "patterns": ["("]}]}, "'(' of a probe of kind log is no pattern"),
     ],
-    ids=["unknown kind", "no program", "http without a path", "build_info without metrics"],
+    ids=[
+        "unknown kind",
+        "no program",
+        "http without a path",
+        "build_info without metrics",
+        "a field of another kind",
+        "no pattern",
+    ],
 )
 def test_targets_that_cannot_be_meant_are_refused(probe: Call, service: Service, changes: Data, says: str) -> None:
     target = {key: value for key, value in service.target(**changes).items() if value is not ...}

@@ -1,0 +1,68 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. What probes saw before a service was touched, for those that compare: baseline/<component>.json."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import typing as t
+
+from . import _files, _observe, _private, _systemd
+from ._errors import HostError
+from ._probes import COMPARING, key_of
+
+if t.TYPE_CHECKING:
+    from ._command import Run
+    from ._store import Layout
+    from ._verdicts import Target
+
+    Baseline = dict[str, t.Any]
+
+
+def capture(run: Run, target: Target) -> dict[str, t.Any]:
+    """One look at a service by those of its probes and proofs that compare with before: what each saw, by its key.
+
+    A service that doesn't answer is no error: there is nothing to compare with then. Nothing is sent to the service
+    that it would keep.
+    """
+    unit = _systemd.show(run, [target["unit"]])[0]
+    scene = _observe.Scene(run, target, unit)
+    probes = [*(target.get("probes") or []), *(target.get("proofs") or [])]
+    asked = {key_of(probe): probe for probe in probes if probe.get("kind") in COMPARING}
+    return {key: _observe.observe(scene, probe) for key, probe in asked.items()}
+
+
+def write(layout: Layout, component: str, data: Baseline) -> None:
+    """Keep a baseline, durably, and for root only.
+
+    :param data: C(upgrade_id), C(taken_at), C(version), and C(seen), as C(capture) gives it.
+    """
+    directory = layout.baseline().rstrip("/")
+    _files.ensure_private_directory(directory)
+    text = json.dumps(data, indent=1, sort_keys=True) + "\n"
+    _files.write_durably(layout.baseline(component), text.encode())
+
+
+def read(layout: Layout, component: str, *, upgrade_id: str | None = None) -> Baseline | None:
+    """A component's baseline; None if there is none that can be used.
+
+    :param upgrade_id: the upgrade whose baseline it must be. Without it, any will do.
+    """
+    with contextlib.suppress(ValueError, OSError, HostError):
+        data = json.loads(_private.read(layout.baseline(component)) or b"null")
+        if isinstance(data, dict) and isinstance(data.get("seen"), dict):
+            return data if upgrade_id in (None, data.get("upgrade_id")) else None
+    return None
+
+
+def clear(layout: Layout, component: str) -> None:
+    """Forget a component's baseline, if there is one."""
+    if os.path.lexists(layout.baseline(component)):
+        os.unlink(layout.baseline(component))

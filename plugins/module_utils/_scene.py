@@ -1,0 +1,94 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. What one look at a service can ask for: each page once, however many probes want it."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+
+from . import _http
+from ._errors import HostError
+from ._http import Answer
+from ._metrics import Page
+
+if t.TYPE_CHECKING:
+    from ._command import Run
+    from ._systemd import Unit
+    from ._verdicts import Observation, Probe, Target
+
+    Observer = t.Callable[["Scene", Probe], Observation]
+
+
+class Scene:
+    """A service at one moment."""
+
+    def __init__(
+        self,
+        run: Run,
+        target: Target,
+        unit: Unit,
+        *,
+        since: float | None = None,
+        memory: dict[str, t.Any] | None = None,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        """
+        :param since: seconds since the epoch: what was logged earlier isn't of interest. None: from now on.
+        :param memory: what probes of this service keep from look to look.
+        """
+        self.run = run
+        self.target = target
+        self.unit = unit
+        self.since = time.time() if since is None else since
+        self.memory = {} if memory is None else memory
+        self.sleep = sleep
+        self._answers: dict[str, Answer] = {}
+        self._pages: dict[str, Page] = {}
+        self._documents: dict[str, tuple[t.Any, str]] = {}
+
+    def get(self, path: str) -> Answer:
+        """What a GET of a path of the service brings; the first one, if it is asked for again."""
+        if path not in self._answers:
+            self._answers[path] = self.ask("GET", path)
+        return self._answers[path]
+
+    def ask(self, method: str, path: str, *, body: str | None = None, content_type: str | None = None) -> Answer:
+        """One request to the service, with the target's login. Where there is no process, nobody is asked."""
+        if not self.unit.main_pid:
+            return Answer(None, "", "no process")
+        try:
+            headers = _http.login(self.target.get("auth"))
+        except HostError as exc:
+            return Answer(None, "", str(exc))
+        if content_type:
+            headers["Content-Type"] = content_type
+        return _http.ask(method, self.target["url"] + path, body=body, headers=headers)
+
+    def page(self, path: str) -> Page:
+        """The metrics at a path."""
+        if path not in self._pages:
+            self._pages[path] = Page(self.get(path).body)
+        return self._pages[path]
+
+    def document(self, path: str) -> tuple[t.Any, str]:
+        """The JSON at a path, and why there is none."""
+        if path not in self._documents:
+            self._documents[path] = parsed(self.get(path))
+        return self._documents[path]
+
+
+def parsed(answer: Answer) -> tuple[t.Any, str]:
+    """The JSON of an answer, and why there is none."""
+    if answer.status is None:
+        return None, f"no answer ({answer.error})"
+    try:
+        return json.loads(answer.body), ""
+    except (ValueError, RecursionError):
+        return None, f"status {answer.status}, and no JSON"
