@@ -25,6 +25,7 @@ from ..plugin_utils import (
     _rollback,
     _steps,
     _windows,
+    _wish,
 )
 
 if t.TYPE_CHECKING:
@@ -95,13 +96,21 @@ def version_bumps(documents: Data, overrides: Data | None = None, components: Da
 
 
 def probe_targets(
-    survey: Data, overrides: Data | None = None, components: Data | None = None, only: list[str] | None = None
+    survey: Data,
+    overrides: Data | None = None,
+    components: Data | None = None,
+    only: list[str] | None = None,
+    phases: list[str] | None = None,
 ) -> list[Data]:
     catalog = _catalog.load(overrides=overrides, components=components)
-    return [
-        _steps.probe_target(name, facts, catalog[name], version=facts["version"])
+    found = {
+        name: facts
         for name, facts in survey["components"].items()
         if facts["installed"] and facts["unit"] and (not only or name in only)
+    }
+    return [
+        _steps.probe_target(name, found[name], catalog[name], version=found[name]["version"])
+        for name in sorted(found, key=lambda name: _wish.rank(catalog[name], phases or _wish.PHASES))
     ]
 
 

@@ -60,10 +60,13 @@ class Wish(t.NamedTuple):
         return self.catalog[name]["phase"] in self.phases and (not self.only or name in self.only)
 
     def rank(self, name: str) -> tuple[int, int, str]:
-        """A component's usual place: that of its phase, then its own in it."""
-        entry, phases = self.catalog[name], self.phases
-        place = phases.index(entry["phase"]) if entry["phase"] in phases else len(phases)
-        return place, entry["order"], name
+        return rank(self.catalog[name], self.phases)
+
+
+def rank(entry: Data, phases: t.Sequence[str]) -> tuple[int, int, str]:
+    """A component's usual place: that of its phase, then its own in it."""
+    place = phases.index(entry["phase"]) if entry["phase"] in phases else len(phases)
+    return place, entry["order"], entry["name"]
 
 
 class Wishes:
