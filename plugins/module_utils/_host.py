@@ -1,0 +1,375 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. Reads what a host and its services are before anything is done to them, for the checks of C(_preflight)."""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import ipaddress
+import os
+import re
+import socket
+import sys
+import tempfile
+import time
+import typing as t
+import urllib.parse
+
+from . import _argv, _elf, _files, _health, _lease, _packages, _preflight, _process, _state, _store, _systemd, _web
+from ._preflight import Facts, Listener, Place, Service
+
+if t.TYPE_CHECKING:
+    from ._command import Run
+    from ._systemd import Unit
+
+    Data = dict[str, t.Any]
+
+HEALTH_TIMEOUT = 3.0
+URL_TIMEOUT = 10.0
+_MORE = ("StartLimitBurst", "StartLimitIntervalUSec")
+_LISTENS = "0A"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+class Request(t.NamedTuple):
+    """What is to be done to a host.
+
+    :ivar sizes: bytes of archives, by the key of their step.
+    :ivar urls: what the host must be able to fetch.
+    :ivar temporary: the directory in which Ansible's own files arrive.
+    :ivar passing: nothing is written, not even for a moment: check mode.
+    """
+
+    steps: list[Data]
+    state_dir: str
+    temporary: str
+    sizes: t.Mapping[str, int]
+    urls: t.Sequence[str] = ()
+    run: Data | None = None
+    passing: bool = False
+
+
+def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock: t.Callable[[], float]) -> Facts:
+    """All that is checked of a host.
+
+    :param open_url: that of C(ansible.module_utils.urls).
+    :param clock: seconds since the epoch.
+    :raises UpgradeError: where there is no systemd, or the record can't be read.
+    """
+    steps, state_dir = request.steps, request.state_dir
+    document = _store.read_document(state_dir)
+    measured = {path: bytes_below(path) for step in steps for path in _preflight.kept(step)}
+    needs = _preflight.needs(
+        steps, request.sizes, measured, state_dir=state_dir, temporary=request.temporary, fetches=bool(request.urls)
+    )
+    executed_in = request.temporary if request.passing else state_dir
+    directories = sorted({os.path.dirname(path) for step in steps for path in _preflight.places_of(step)})
+    written = [state_dir, os.path.join(state_dir, "backups"), *directories]
+    now = clock()
+    return Facts(
+        services=tuple(services(run, steps, document.data["components"])),
+        needs=tuple(needs),
+        places=places([*(need.path for need in needs), executed_in]),
+        unwritable=unwritable(written, passing=request.passing),
+        executed_in=executed_in,
+        memory=_kilobytes(f"{_process.PROC}/meminfo", "MemAvailable"),
+        kernel=os.uname().machine,
+        now=(time.gmtime(now).tm_year, now),
+        newest=newest(document.data),
+        synchronised=synchronised(run),
+        holder=holder(state_dir, request.run or {}, now=now),
+        unreachable=unreachable(request.urls, open_url=open_url, now=now),
+        selinux=_text("/sys/fs/selinux/enforce").strip() == "1",
+    )
+
+
+# -- the host -----------------------------------------------------------------------------------------------------
+
+
+def bytes_below(path: str) -> int:
+    """Bytes of a file, or of all files below a directory; nothing of what isn't there."""
+    if os.path.isdir(path):
+        return sum(bytes_below(os.path.join(top, name)) for top, _names, files in os.walk(path) for name in files)
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def places(paths: t.Iterable[str]) -> dict[str, Place]:
+    """The file system of each path or, where it isn't there yet, of what it will be made in."""
+    found = {}
+    for path in set(filter(None, paths)):
+        with contextlib.suppress(OSError):
+            found[path] = _place(existing(path))
+    return found
+
+
+def existing(path: str) -> str:
+    """The path, or the nearest directory above it that is there."""
+    while not os.path.exists(path) and path not in ("", "/"):
+        path = os.path.dirname(path)
+    return path or "/"
+
+
+def _place(path: str) -> Place:
+    status, device = os.statvfs(path), os.stat(path).st_dev
+    mount = os.path.realpath(path)
+    while mount != "/" and os.stat(os.path.dirname(mount)).st_dev == device:
+        mount = os.path.dirname(mount)
+    return Place(
+        device=device,
+        mount=mount,
+        free=status.f_bavail * status.f_frsize,
+        inodes=status.f_favail if status.f_files else None,
+        noexec=bool(status.f_flag & os.ST_NOEXEC),
+    )
+
+
+def unwritable(directories: t.Iterable[str], *, passing: bool) -> dict[str, str]:
+    """Why directories can't be written to, of those that can't. It is really tried, unless it is only passing by. For one
+    that isn't there yet, that which it will be made in is asked."""
+    found: dict[str, str] = {}
+    for directory in directories:
+        there = existing(directory)
+        try:
+            if passing or there != directory or not os.path.isdir(there):
+                if not os.access(there, os.W_OK):
+                    found.setdefault(there, "read-only, or not allowed")
+            else:
+                _write(directory)
+        except OSError as exc:
+            found[directory] = exc.strerror or str(exc)
+    return found
+
+
+def _write(directory: str) -> None:
+    descriptor, path = tempfile.mkstemp(prefix=".upgrade-preflight-", dir=directory)
+    try:
+        os.write(descriptor, bytes(4096))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+        _files.remove_if_there(path)
+
+
+def newest(data: t.Any) -> tuple[str, float] | None:
+    """The newest time in a record, as it is told there and in seconds since the epoch."""
+    found = max(_times(data), default=None)
+    return (found, _seconds(found)) if found else None
+
+
+def _times(data: t.Any) -> t.Iterator[str]:
+    if isinstance(data, dict):
+        data = list(data.values())
+    if isinstance(data, list):
+        for one in data:
+            yield from _times(one)
+    elif isinstance(data, str) and _TIME.fullmatch(data):
+        with contextlib.suppress(ValueError):
+            _seconds(data)
+            yield data
+
+
+def _seconds(told: str) -> float:
+    return float(calendar.timegm(time.strptime(told, "%Y-%m-%dT%H:%M:%SZ")))
+
+
+def synchronised(run: Run) -> bool | None:
+    """Whether systemd says that the clock follows a time server; None if it doesn't say."""
+    done = run(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout=10)
+    return {"yes": True, "no": False}.get(done.out.strip()) if done.rc == 0 else None
+
+
+def holder(state_dir: str, run: Data, *, now: float) -> str:
+    """The other run that has this host, as a text; empty if none has."""
+    lease = _store.read_lease(state_dir)
+    who = _lease.holder(lease, now=now, dead=run.get("dead") or ())
+    return _lease.told(lease, now=now, held=True) if who not in (None, run.get("upgrade_id")) else ""
+
+
+def unreachable(urls: t.Iterable[str], *, open_url: t.Callable[..., t.Any], now: float) -> dict[str, str]:
+    """Why URLs can't be had, of those that can't; without passwords. A server that doesn't answer is asked once."""
+    found: dict[str, str] = {}
+    silent: dict[str, str] = {}
+    for url in dict.fromkeys(urls):
+        server = urllib.parse.urlsplit(url).netloc
+        why = silent.get(server, "")
+        if not why:
+            try:
+                with _web.opened(url, open_url=open_url, now=now, connect=URL_TIMEOUT, read=URL_TIMEOUT):
+                    continue
+            except _web.TransferError as exc:
+                why = exc.why or (f"it answers with status {exc.status}" if exc.status else str(exc))
+                if exc.status is None:
+                    silent[server] = why
+        found[_argv.redact_url(url)] = _argv.redact_text(why)
+    return found
+
+
+# -- services -----------------------------------------------------------------------------------------------------
+
+
+def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
+    """What each component of the steps is now. The first of its steps tells what it is."""
+    first: dict[str, Data] = {}
+    for step in steps:
+        first.setdefault(step["component"], step)
+    chosen = list(first.values())
+    if not chosen:
+        return
+    units = _systemd.show(run, [step["unit"] for step in chosen], more=_MORE)
+    states = _health.wait(run, [now_target(step) for step in chosen], timeout=HEALTH_TIMEOUT, window=0)
+    owned = _packages.owners(run, [step["binary"] for step in chosen])
+    listening = _listening()
+    for step, unit, health in zip(chosen, units, states):
+        record = records.get(step["component"]) or {"state": "idle"}
+        yield Service(
+            component=step["component"],
+            unit=unit.name,
+            binary=step["binary"],
+            url=step["target"]["url"],
+            unsettled=_state.is_unsettled(record),
+            unhealthy="" if health.healthy else health.reason if unit.is_loaded else "systemd doesn't know its unit",
+            stopped=unit.is_loaded and unit.active == "inactive" and unit.result in ("", "success"),
+            journal=tuple(health.journal),
+            package=owned.get(step["binary"]),
+            restart_only=not step.get("stage"),
+            architectures=((step.get("stage") or {}).get("architecture") or "", _architecture(step["binary"])),
+            listeners=_listeners(listening, step["target"]["url"], unit),
+            **_of_unit(unit, step["binary"]),
+        )
+
+
+def now_target(step: Data) -> Data:
+    """What must hold of a component before its step: all but which version it is, and which file its process runs."""
+    probes = [probe for probe in step["target"].get("probes") or [] if probe.get("kind") != "process"]
+    return {**step["target"], "version": None, "probes": probes or [{"kind": "systemd"}], "proofs": []}
+
+
+def _of_unit(unit: Unit, binary: str) -> Data:
+    pid, burst = unit.main_pid, unit.properties.get("StartLimitBurst", "")
+    return {
+        "restarts": unit.n_restarts,
+        "result": unit.result,
+        "start_limit": (int(burst), unit.properties.get("StartLimitIntervalUSec", "")) if burst.isdigit() else None,
+        "stop_timeout": _systemd.stop_timeout(unit) if unit.properties.get("TimeoutStopUSec") else None,
+        "rss": _kilobytes(f"{_process.PROC}/{pid}/status", "VmRSS") if pid else None,
+        "restart_pending": bool(pid) and os.path.exists(binary) and not _process.runs_file(pid, binary),
+    }
+
+
+def _architecture(binary: str) -> str:
+    """What a program is made for; empty for a script, or where there is none."""
+    try:
+        with open(binary, "rb") as source:
+            elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
+    except OSError:
+        return ""
+    return _elf.architecture(elf, os.uname().machine) if elf else ""
+
+
+# -- who listens --------------------------------------------------------------------------------------------------
+
+
+class Socket(t.NamedTuple):
+    """A TCP socket that listens, in the network namespace of this process."""
+
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    port: int
+    inode: str
+
+
+def _listening() -> list[Socket] | None:
+    """All that listens; None if it can't be seen."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in _text(f"{_process.PROC}/net/{name}").splitlines()]
+    if not lines:
+        return None
+    found = []
+    for words in lines:
+        if len(words) > 9 and words[3] == _LISTENS:
+            address, _colon, port = words[1].partition(":")
+            with contextlib.suppress(ValueError):
+                found.append(Socket(_address(address), int(port, 16), words[9]))
+    return found
+
+
+def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as /proc/net/tcp has it: words of the machine's own byte order."""
+    words = [int(digits[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(digits), 8)]
+    return ipaddress.ip_address(b"".join(words))
+
+
+def _listeners(listening: list[Socket] | None, url: str, unit: Unit) -> tuple[Listener, ...] | None:
+    """Who listens where a URL leads to; None if that can't be seen. What systemd holds for a unit is the unit's."""
+    parts = urllib.parse.urlsplit(url)
+    port = parts.port or {"https": 443}.get(parts.scheme, 80)
+    wanted = _resolved(parts.hostname or "")
+    if listening is None:
+        return None
+    inodes = {one.inode for one in listening if one.port == port and _is_at(one, wanted)}
+    pids = _holders(inodes)
+    if inodes and not pids:  # in a container, root may not look into processes of others
+        return None
+    return tuple(Listener(pid, _process.program_name(pid), _is_own(pid, unit)) for pid in pids)
+
+
+def _resolved(name: str) -> set[str]:
+    """The addresses of a name; none if they can't be known."""
+    try:
+        return {str(info[4][0]) for info in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return set()
+
+
+def _is_at(one: Socket, wanted: set[str]) -> bool:
+    mapped = getattr(one.address, "ipv4_mapped", None) or one.address
+    return not wanted or mapped.is_unspecified or str(mapped) in wanted
+
+
+def _holders(inodes: set[str]) -> list[int]:
+    """The processes that have one of the sockets."""
+    links, found = {f"socket:[{inode}]" for inode in inodes}, []
+    for name in os.listdir(_process.PROC) if links else []:
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                directory = f"{_process.PROC}/{name}/fd"
+                if any(_link(f"{directory}/{number}") in links for number in os.listdir(directory)):
+                    found.append(int(name))
+    return sorted(found)
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _is_own(pid: int, unit: Unit) -> bool:
+    """Whether a process is of the unit's control group, or systemd itself, that holds a socket for it."""
+    groups = [line.rpartition(":")[2].split("/") for line in _text(f"{_process.PROC}/{pid}/cgroup").splitlines()]
+    return pid in (1, unit.main_pid) or any(unit.name in group for group in groups)
+
+
+# -- small files --------------------------------------------------------------------------------------------------
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as source:
+            return source.read()
+    except OSError:
+        return ""
+
+
+def _kilobytes(path: str, name: str) -> int | None:
+    """Bytes of a line such as C(MemAvailable: 1234 kB)."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", _text(path), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None

@@ -1,0 +1,239 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _preflight
+from ansible_collections.observability.stack.plugins.module_utils._preflight import (
+    Facts,
+    Listener,
+    Need,
+    Place,
+    Service,
+)
+
+if t.TYPE_CHECKING:
+    from ansible_collections.observability.stack.tests.unit.support import Data
+
+MIB = 1 << 20
+STATE = "/var/lib/upgrades"
+PLACE = Place(device=1, mount="/var", free=1000 * MIB, inodes=100_000, noexec=False)
+GOOD = Service(
+    component="prometheus",
+    unit="prometheus.service",
+    binary="/usr/local/bin/prometheus",
+    url="http://127.0.0.1:9090",
+    start_limit=(5, "10s"),
+    stop_timeout=90.0,
+    rss=100 * MIB,
+    architectures=("amd64", "amd64"),
+    listeners=(Listener(42, "prometheus", own=True),),
+)
+HOST = Facts(
+    services=(GOOD,),
+    needs=(Need(STATE, 100 * MIB, "restore points"),),
+    places={STATE: PLACE},
+    executed_in=STATE,
+    memory=500 * MIB,
+    kernel="x86_64",
+    now=(2026, 1_790_000_000.0),
+    newest=("2026-09-21T14:13:20Z", 1_790_000_000.0),
+    synchronised=True,
+)
+
+
+def of_host(**changes: t.Any) -> Facts:
+    return HOST._replace(**changes)
+
+
+def of_service(**changes: t.Any) -> Facts:
+    return HOST._replace(services=(GOOD._replace(**changes),))
+
+
+def place(**changes: t.Any) -> Facts:
+    return of_host(places={STATE: PLACE._replace(**changes)})
+
+
+def test_a_good_host_has_no_findings() -> None:
+    assert _preflight.findings(HOST) == []
+
+
+def test_nothing_known_is_nothing_found() -> None:
+    unknown = Service("loki", "loki.service", "/usr/bin/loki", "http://127.0.0.1:3100")
+    assert _preflight.findings(Facts()) == []
+    assert _preflight.findings(Facts(services=(unknown,), needs=HOST.needs)) == []
+
+
+OTHER = (Listener(7, "nc", own=False),)
+CASES: dict[str, tuple[Facts, str, str, str]] = {
+    "space": (place(free=119 * MIB), "host.space", "blocker", "/var has 119 MiB free, but 120 MiB are needed"),
+    "inodes": (place(inodes=20), "host.inodes", "blocker", "room for 20 more files"),
+    "noexec": (place(noexec=True), "host.noexec", "blocker", "/var is mounted noexec"),
+    "read-only": (of_host(unwritable={STATE: "Read-only file system"}), "host.not_writable", "blocker", "Read-only"),
+    "year": (of_host(now=(1970, 100.0)), "host.clock", "blocker", "in the year 1970"),
+    "before": (of_host(now=(2026, 1_789_999_000.0)), "host.clock", "blocker", "before the newest entry"),
+    "ntp": (of_host(synchronised=False), "host.clock_not_synchronised", "warning", "isn't synchronised"),
+    "locked": (of_host(holder="upgrade u2 of eve"), "host.locked", "blocker", "held by upgrade u2 of eve"),
+    "mirror": (of_host(unreachable={"http://m/a": "refused"}), "host.unreachable", "blocker", "can't be had"),
+    "selinux": (of_host(selinux=True), "host.selinux", "info", "SELinux is enforcing"),
+    "memory": (of_host(memory=99 * MIB), "prometheus.memory", "warning", "100 MiB of memory, and 99 MiB are available"),
+    "foreign": (
+        of_service(architectures=("arm64", "amd64")),
+        "prometheus.architecture",
+        "blocker",
+        "made for arm64, which this kernel (x86_64) doesn't run",
+    ),
+    "other": (of_service(architectures=("386", "amd64")), "prometheus.architecture", "warning", "made for amd64"),
+    "sick": (of_service(unhealthy="http: 503"), "prometheus.unhealthy", "blocker", "before anything was done to it"),
+    "stopped": (of_service(unhealthy="x", stopped=True), "prometheus.not_running", "blocker", "is stopped"),
+    "cut off": (of_service(unhealthy="x", unsettled=True), "prometheus.unhealthy", "info", "isn't healthy"),
+    "restarts": (of_service(restarts=4), "prometheus.restarted", "warning", "4 times"),
+    "limit hit": (of_service(result="start-limit-hit"), "prometheus.start_limit_hit", "warning", "too often"),
+    "limit": (of_service(start_limit=(1, "10s")), "prometheus.start_limit", "info", "only once within 10s"),
+    "slow stop": (of_service(stop_timeout=600.0), "prometheus.slow_stop", "info", "up to 600 s"),
+    "package": (
+        of_service(package={"manager": "apt", "name": "prometheus"}),
+        "prometheus.package_owned",
+        "blocker",
+        "belongs to the package prometheus",
+    ),
+    "pending": (of_service(restart_pending=True), "prometheus.restart_pending", "warning", "a restart was lost"),
+    "catch up": (
+        of_service(restart_pending=True, restart_only=True),
+        "prometheus.restart_pending",
+        "info",
+        "a restart was lost",
+    ),
+    "port": (of_service(listeners=OTHER), "prometheus.port_taken", "blocker", "process 7 (nc) listens at http://127"),
+    "nobody": (of_service(listeners=()), "prometheus.port", "info", "nothing is seen to listen"),
+}
+
+
+@pytest.mark.parametrize(("facts", "key", "severity", "says"), CASES.values(), ids=CASES)
+def test_a_check_finds(facts: Facts, key: str, severity: str, says: str) -> None:
+    (found,) = _preflight.findings(facts)
+    assert (found["key"], found["severity"]) == (key, severity)
+    assert says in found["message"]
+    assert found["fix"]
+    assert found["component"] == (None if key.startswith("host.") else "prometheus")
+    assert set(found) == {"key", "severity", "component", "message", "evidence", "fix"}
+
+
+def test_every_check_is_tried_above() -> None:
+    tried = {one["key"].partition(".")[2] for facts, *_rest in CASES.values() for one in _preflight.findings(facts)}
+    assert len(tried) >= len(_preflight.HOST_CHECKS) + len(_preflight.SERVICE_CHECKS)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        of_service(listeners=(*OTHER, Listener(42, "prometheus", own=True))),
+        of_service(start_limit=(1, "0")),
+        of_service(start_limit=(0, "10s")),
+        of_host(now=(2026, 1_789_999_950.0)),
+        of_host(newest=None),
+        of_host(kernel="novel"),
+        place(inodes=None),
+        of_host(memory=100 * MIB),
+        place(free=120 * MIB),
+    ],
+)
+def test_what_is_good_enough(facts: Facts) -> None:
+    assert _preflight.findings(facts) == []
+
+
+def test_an_accepted_blocker_is_a_warning() -> None:
+    facts = of_host(unreachable={"http://m/a": "refused"}, selinux=True)
+    found = _preflight.findings(facts, ["host.unreachable", "host.selinux"])
+    assert [one["severity"] for one in found] == ["warning", "info"]
+    assert _preflight.blockers(found) == []
+
+
+def test_one_line_names_each_blocker_with_its_fix() -> None:
+    found = _preflight.findings(of_service(unhealthy="http: 503", restarts=2)._replace(holder="upgrade u2"))
+    assert _preflight.refusal(found) == (
+        "host.locked: this host is held by upgrade u2 (to do: wait for it to end; if it is dead, run the playbook "
+        "unlock); prometheus.unhealthy: prometheus isn't healthy before anything was done to it: http: 503 (to do: see "
+        "journalctl -u prometheus.service)"
+    )
+
+
+# -- what the steps take ------------------------------------------------------------------------------------------
+
+
+def step(key: str = "prometheus@3.5.3", **changes: t.Any) -> Data:
+    return {
+        "key": key,
+        "component": key.partition("@")[0],
+        "stage": {"url": "http://m/x"},
+        "files": [
+            {"name": "prometheus", "dest": "/usr/local/bin/prometheus"},
+            {"name": "promtool", "dest": "/usr/local/bin/promtool"},
+        ],
+        "keep": {"unit": ["/etc/p.service"], "config": [], "state": ["/data/p.db"]},
+        **changes,
+    }
+
+
+MEASURED = {"/usr/local/bin/prometheus": 60, "/usr/local/bin/promtool": 40, "/etc/p.service": 1, "/data/p.db": 500}
+
+
+def needed(*steps: Data, sizes: t.Mapping[str, int] | None = None, fetches: bool = False) -> dict[tuple[str, str], int]:
+    found = _preflight.needs(steps, sizes or {}, MEASURED, state_dir=STATE, temporary="/remote", fetches=fetches)
+    return {(need.path, need.what.partition(" of ")[0]): need.size for need in found}
+
+
+def test_an_archive_of_known_size_tells_what_its_candidate_takes() -> None:
+    assert needed(step(), sizes={"prometheus@3.5.3": 70}) == {
+        ("/remote", "the archive"): 70,
+        (STATE, "the candidate"): 280,
+        ("/usr/local/bin", "the new files"): 280,
+        (STATE, "restore points"): 601,
+    }
+
+
+def test_otherwise_the_files_in_place_tell_it() -> None:
+    assert needed(step(), fetches=True) == {
+        (STATE, "the archive"): 50,
+        (STATE, "the candidate"): 200,
+        ("/usr/local/bin", "the new files"): 200,
+        (STATE, "restore points"): 601,
+    }
+
+
+def test_candidates_follow_each_other_and_restore_points_stay() -> None:
+    sizes = {"prometheus@2.53.3": 10, "prometheus@3.5.3": 20}
+    found = needed(step("prometheus@2.53.3"), step("prometheus@3.5.3"), sizes=sizes)
+    assert (found[STATE, "the candidate"], found[STATE, "restore points"]) == (80, 1202)
+
+
+def test_each_directory_gets_its_share() -> None:
+    files = [{"name": "prometheus", "dest": "/usr/local/bin/prometheus"}, {"name": "p.db", "dest": "/data/p.db"}]
+    found = needed(step(files=files, keep={}), sizes={"prometheus@3.5.3": 140})
+    assert (found["/usr/local/bin", "the new files"], found["/data", "the new files"]) == (60, 500)
+
+
+def test_a_restart_takes_a_restore_point_only() -> None:
+    assert needed(step(stage=None)) == {(STATE, "restore points"): 601}
+    assert needed() == {}
+
+
+def test_what_is_on_one_file_system_is_added_up() -> None:
+    needs = (Need(STATE, 50 * MIB, "a"), Need("/usr/local/bin", 40 * MIB, "b"), Need("/remote", 30 * MIB, "c"))
+    root = PLACE._replace(free=100 * MIB)
+    facts = of_host(needs=needs, places={STATE: root, "/usr/local/bin": root, "/remote": PLACE._replace(device=2)})
+    (found,) = _preflight.findings(facts)
+    assert found["evidence"]["needed"] == 108 * MIB
+    assert "50 MiB for a in /var/lib/upgrades, 40 MiB for b in /usr/local/bin, and a fifth more" in found["message"]
+    assert found["fix"].startswith("free 8 MiB at /var")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(5, "5 B"), (2048, "2 KiB"), (3 * MIB, "3 MiB"), (5 << 29, "2.5 GiB"), (5 << 40, "5120.0 GiB")]
+)
+def test_sizes_for_people(size: int, text: str) -> None:
+    assert _preflight.shown(size) == text
