@@ -180,6 +180,7 @@ def service(sandbox: Sandbox, argv: t.Sequence[str], *, timeout: int) -> list[st
 
 def _transient(sandbox: Sandbox, timeout: int) -> t.Iterator[str]:
     yield f"--unit={sandbox.name}"
+    yield f"--description={sandbox.name}"  # otherwise the journal gets the command line, and what is secret in it
     for setting in (*_fence(sandbox, timeout), *sandbox.settings):
         yield f"--property={setting}"
     for word in sandbox.environment:

@@ -8,7 +8,7 @@
 """Io ring. Bringing a release onto a host and proving it there, before anything of the host is touched.
 
 staging/<component>-<version>/candidate.json   which archive it came from, and the sha256 of each file
-staging/<component>-<version>/<file>           the files, executable by root only
+staging/<component>-<version>/<file>           the files; their directory is root's alone
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from ._errors import ReleaseError
 
 if t.TYPE_CHECKING:
     from ._command import Run
+
+
+# In a sandbox a file is run by the unit's user; its directory is root's alone.
+_MODE = 0o755
 
 
 class Release(t.NamedTuple):
@@ -66,8 +70,9 @@ def unpack(run: Run, release: Release, directory: str) -> dict[str, str]:
         )
     paths = _archive.extract(archive, name=release.archive_name, members=release.members, directory=directory)
     for path in paths.values():
-        os.chmod(path, 0o700)
+        os.chmod(path, _MODE)
         _prove_architecture(path, release)
+        _prove_glibc(path, release)
     _prove_version(run, next(iter(paths.values())), release)
     files = {name: _files.sha256_file(path) for name, path in paths.items()}
     text = json.dumps({"archive_sha256": release.archive_sha256, "files": files}, indent=2, sort_keys=True) + "\n"
@@ -83,6 +88,16 @@ def _prove_architecture(path: str, release: Release) -> None:
             f"{os.path.basename(path)} in {release.archive_name} is made for {elf.describe()}, "
             f"this host runs {release.architecture}: the release is mislabelled; don't use it",
             key="release.architecture",
+        )
+
+
+def _prove_glibc(path: str, release: Release) -> None:
+    needed, here = _elf.glibc_needed(path), _elf.glibc_here()
+    if needed and here and needed > here:
+        raise ReleaseError(
+            f"{os.path.basename(path)} in {release.archive_name} needs glibc {_elf.dotted(needed)}, this host has "
+            f"{_elf.dotted(here)}: wish for an older version, or upgrade the host's system first",
+            key="release.glibc",
         )
 
 

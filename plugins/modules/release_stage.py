@@ -18,6 +18,9 @@ description:
   - On the host, checks it again, takes only the wanted files out of it, and proves them. They must be made for the
     host's architecture, run there, and say that they are the wanted version.
   - An archive with names that lead out of it, links, devices, or a member twice is refused as a whole.
+  - Then it asks the candidate itself, by O(trials), whether it takes the configuration and the arguments of O(unit). It
+    runs in a sandbox, as the unit's user and with the unit's environment, and can write nowhere. What it refuses fails
+    the task with the key V(candidate.refused), unless it is accepted. C(docs/trials.md) of the collection tells more.
   - With O(fetch=host), the controller only finds out which sha256 the archive must have, and the host fetches it.
   - The proven files wait in C(staging) of O(state_dir). Nothing outside of it is touched.
   - In check mode the same is done in a temporary directory that is gone afterwards; on the controller the cache is
@@ -106,6 +109,36 @@ options:
     description: The host's architecture, named as releases do.
     type: str
     required: true
+  unit:
+    description: The unit whose program it is to become. Without it, nothing is asked.
+    type: str
+  trials:
+    description:
+      - What the candidate is asked. Each with C(about), C(program), C(args), C(status) and C(fix), as in
+        C(docs/catalog.md).
+      - All of them are carried out; what is meant for other versions must not be among them.
+    type: list
+    elements: dict
+    default: []
+  facts:
+    description: Paths that O(trials) speak of, C(config), C(web_config) and C(data), as they are on the host.
+    type: dict
+    default: {}
+  help_args:
+    description: Arguments that make the program print its flags. Those of O(unit) are looked up there.
+    type: list
+    elements: str
+    default: []
+  removed_flags:
+    description: What is known of flags that are gone. Each with C(flag), C(since) and C(use).
+    type: list
+    elements: dict
+    default: []
+  accept:
+    description: Keys of findings that don't keep the candidate from being used.
+    type: list
+    elements: str
+    default: []
   staged_sha256:
     description: sha256 of the archive that is known to be staged on the host already. It saves a transfer.
     type: str
@@ -175,6 +208,32 @@ archive_sha256:
   description: sha256 of the archive they came from.
   returned: success
   type: str
+findings:
+  description: What the candidate says against this host.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    key:
+      description: Its name, by which it can be accepted.
+      type: str
+      sample: prometheus.config_refused
+    severity:
+      description: V(blocker), or V(warning) for what is accepted, and for what could not be asked.
+      type: str
+    component:
+      description: Name of the component.
+      type: str
+    message:
+      description: What was found, with the program's own reason.
+      type: str
+    evidence:
+      description: The last lines that the program said, without secrets.
+      type: list
+      elements: str
+    fix:
+      description: What to do.
+      type: str
 verified:
   description: What vouches for the archive, a line each.
   returned: success
@@ -199,7 +258,7 @@ import urllib.parse
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
-from ..module_utils import _candidates, _files, _lease, _staging, _store, _transfer
+from ..module_utils import _candidates, _files, _lease, _staging, _store, _transfer, _trial
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, differences, run_module
@@ -240,10 +299,16 @@ def stage(module: AnsibleModule) -> dict[str, t.Any]:
         lease_seconds=_lease.LEASE_SECONDS + limits.total * len(params["urls"]),
     ) as session:
         try:
-            return _staged(module, session, release, limits)
+            result = _staged(module, session, release, limits)
         finally:
             if ahead and session.acquired:
                 session.release()
+    refused = _trial.refused(result["findings"])
+    if refused:
+        for warning in result.pop("warnings"):
+            module.warn(warning)
+        module.fail_json(msg=_trial.in_words(refused), key="candidate.refused", **result)
+    return result
 
 
 def _staged(
@@ -252,22 +317,66 @@ def _staged(
     params, step = module.params, Step(release.component, release.version)
     session.document.see_manifest(params["manifest_number"])
     directory = session.layout.staging(step.key)
-    there = _staging.read_candidate(directory, release)
-    files, fetched = there, False
-    if files is None:
-        if not (release.archive or params["urls"]):
-            return {"changed": False, "needs_archive": True, "files": []}
-        if session.writable:
-            _record(session, step, params, "downloading")
-        with _archive(module, session, release, limits) as archive:
-            fetched = release.archive is None
-            files = _prove(module, session, release._replace(archive=archive), directory)
-    _record(session, step, params, "staged", verified=params["verified"])
-    if params["ahead"] and session.writable:
-        _candidates.mark_ahead(directory)
-    result = differences(there or {}, files)
+    with _candidate(module, session, release, limits) as candidate:
+        if candidate is None:
+            return {"changed": False, "needs_archive": True, "files": [], "findings": []}
+        _record(session, step, params, "staged", verified=params["verified"])
+        if params["ahead"] and session.writable:
+            _candidates.mark_ahead(directory)
+        findings = _heard(params, candidate)
+    files = candidate.files
+    result = differences(files if candidate.was_there else {}, files)
     listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
-    return {**result, "needs_archive": False, "files": listed, "fetched": fetched, "warnings": session.warnings}
+    told = {"files": listed, "fetched": candidate.fetched, "findings": findings}
+    return {**result, **told, "needs_archive": False, "warnings": session.warnings}
+
+
+class _Candidate(t.NamedTuple):
+    """A proven candidate: the sha256 of its files by name, and the directory they are in."""
+
+    files: dict[str, str]
+    place: str
+    was_there: bool
+    fetched: bool
+
+
+@contextlib.contextmanager
+def _candidate(
+    module: AnsibleModule, session: _store.Session, release: _staging.Release, limits: _transfer.Limits
+) -> t.Iterator[_Candidate | None]:
+    """The candidate: as it is staged already, or out of the archive; None if that must be had first."""
+    step = Step(release.component, release.version)
+    directory = session.layout.staging(step.key)
+    there = _staging.read_candidate(directory, release)
+    if there is not None:
+        yield _Candidate(there, directory, was_there=True, fetched=False)
+        return
+    if not (release.archive or module.params["urls"]):
+        yield None
+        return
+    if session.writable:
+        _record(session, step, module.params, "downloading")
+    with _archive(module, session, release, limits) as archive:
+        proven = _proven(module, session, release._replace(archive=archive), directory)
+        with proven as (files, place):
+            yield _Candidate(files, place, was_there=False, fetched=release.archive is None)
+
+
+def _heard(params: dict[str, t.Any], candidate: _Candidate) -> list[dict[str, t.Any]]:
+    """What the candidate itself says of this host."""
+    if not params["unit"]:
+        return []
+    case = _trial.Case(
+        component=params["component"],
+        version=params["version"],
+        unit=params["unit"],
+        programs={name: os.path.join(candidate.place, name) for name in params["members"]},
+        trials=params["trials"],
+        facts=params["facts"],
+        help_args=params["help_args"],
+        removed_flags=params["removed_flags"],
+    )
+    return _trial.hold(run, case, accept=params["accept"])
 
 
 @contextlib.contextmanager
@@ -307,11 +416,16 @@ def _fetch(module: AnsibleModule, session: _store.Session, place: str, limits: _
     return target
 
 
-def _prove(module: AnsibleModule, session: _store.Session, release: _staging.Release, directory: str) -> dict[str, str]:
-    """Unpack and prove in a directory that gets its name only when all is proven."""
+@contextlib.contextmanager
+def _proven(
+    module: AnsibleModule, session: _store.Session, release: _staging.Release, directory: str
+) -> t.Iterator[tuple[dict[str, str], str]]:
+    """Unpack and prove in a directory that gets its name only when all is proven. In check mode it is a temporary one,
+    which is there within the context only."""
     if not session.writable:
         with tempfile.TemporaryDirectory(dir=module.tmpdir) as temporary:
-            return _staging.unpack(run, release, temporary)
+            yield _staging.unpack(run, release, temporary), temporary
+        return
     building = f"{directory}.new"
     session.remove_tree(building)
     os.mkdir(building, 0o700)
@@ -322,7 +436,7 @@ def _prove(module: AnsibleModule, session: _store.Session, release: _staging.Rel
         raise
     session.remove_tree(directory)
     os.rename(building, directory)
-    return files
+    yield files, directory
 
 
 def _record(session: _store.Session, step: Step, params: dict[str, t.Any], state: str, **fields: t.Any) -> None:
@@ -357,6 +471,12 @@ def main() -> None:
             members={"type": "dict", "required": True},
             version_args={"type": "list", "elements": "list", "default": [["--version"]]},
             architecture={"type": "str", "required": True},
+            unit={"type": "str"},
+            trials={"type": "list", "elements": "dict", "default": []},
+            facts={"type": "dict", "default": {}},
+            help_args={"type": "list", "elements": "str", "default": []},
+            removed_flags={"type": "list", "elements": "dict", "default": []},
+            accept={"type": "list", "elements": "str", "default": []},
             staged_sha256={"type": "str"},
             archive={"type": "path"},
             archive_sha256={"type": "str"},

@@ -100,6 +100,11 @@ def test_arguments_arrive_as_they_are() -> None:
     assert command == ["/usr/bin/env", "/run/trial-x/promtool", "^/(x|y)($$|/)", "--a=$${B}", "%n"]
 
 
+def test_the_command_line_is_not_what_the_journal_calls_it() -> None:
+    assert "--description=trial-x" in _sandbox.once(made(), ["promtool", "--token=geheim"], timeout=30)
+    assert "--description=trial-x" in _sandbox.service(made(), ["promtool", "--token=geheim"], timeout=30)
+
+
 def test_once_waits_and_a_service_does_not() -> None:
     once = _sandbox.once(made(), ["promtool"], timeout=30)
     service = _sandbox.service(made(), ["prometheus", "--x"], timeout=90)

@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _elf, _files, _staging
-from ansible_collections.observability.stack.plugins.module_utils._command import run
+from ansible_collections.observability.stack.plugins.module_utils._command import Completed, run
 from ansible_collections.observability.stack.plugins.module_utils._errors import ReleaseError
 
 SCRIPT = "#!/bin/sh\necho 'x, version {} (branch: HEAD)' >&2\n"
@@ -55,7 +55,7 @@ def test_a_release_proves_itself_and_is_known_again(tmp_path: pathlib.Path, room
     files = _staging.unpack(run, good, str(room))
     assert set(files) == {"x", "xtool"}
     assert _staging.read_candidate(str(room), good) == files
-    assert (room / "x").stat().st_mode & 0o777 == 0o700
+    assert (room / "x").stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("change", ["file", "missing", "archive", "members", "json"])
@@ -84,6 +84,29 @@ def test_a_program_that_cannot_run_is_refused_with_the_reason(tmp_path: pathlib.
         _staging.unpack(run, release(tmp_path, {"x": b"no program"}), str(room))
 
 
+def own_program(path: pathlib.Path) -> _staging.Release:
+    """A program of this machine as a release for its architecture."""
+    program = pathlib.Path("/bin/true").read_bytes()
+    elf = _elf.read_elf(program)
+    assert elf
+    return release(path, {"x": program}, architecture=_elf.architecture(elf, os.uname().machine))
+
+
+def test_a_program_that_needs_a_newer_glibc_is_refused_before_it_runs(
+    tmp_path: pathlib.Path, room: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_elf, "glibc_here", lambda: (2, 1))
+    ran: list[t.Sequence[str]] = []
+
+    def remember(argv: t.Sequence[str], **options: t.Any) -> Completed:
+        ran.append(argv)
+        return run(argv, **options)
+
+    with pytest.raises(ReleaseError, match=r"x in .* needs glibc 2\.\d+, this host has 2\.1: ") as failure:
+        _staging.unpack(remember, own_program(tmp_path), str(room))
+    assert (failure.value.key, ran) == ("release.glibc", [])
+
+
 def test_a_repackaged_version_is_the_version(tmp_path: pathlib.Path, room: pathlib.Path) -> None:
     assert _staging.unpack(run, release(tmp_path, {"x": SCRIPT.format("1.0.0+ds1").encode()}), str(room))
 
@@ -99,12 +122,8 @@ def test_a_program_for_another_machine_is_refused(
 
 
 def test_this_machines_own_programs_pass_for_its_architecture(tmp_path: pathlib.Path, room: pathlib.Path) -> None:
-    program = pathlib.Path("/bin/true").read_bytes()
-    elf = _elf.read_elf(program)
-    assert elf
-    mine = release(tmp_path, {"x": program}, architecture=_elf.architecture(elf, os.uname().machine))
     with pytest.raises(ReleaseError) as failure:  # it tells another version; the architecture was no reason
-        _staging.unpack(run, mine, str(room))
+        _staging.unpack(run, own_program(tmp_path), str(room))
     assert failure.value.key == "release.version"
 
 

@@ -18,14 +18,22 @@ from ansible_collections.observability.stack.tests.unit.support import (
     RUN,
     Call,
     Data,
+    Systemd,
     sha256,
     snapshot,
+    without_sandbox,
     write_archive,
 )
 
 PROMETHEUS = "#!/bin/sh\necho 'prometheus, version 2.53.3 (branch: HEAD)'\n"
 STEP = Step("prometheus", "2.53.3")
 NAME = "prometheus-2.53.3.linux-amd64"
+
+
+TOOL = """#!/bin/sh
+grep old "$3" && { echo "  FAILED: it is old" >&2; exit 1; }
+exit 0
+"""
 
 
 class Host:
@@ -249,3 +257,76 @@ def test_a_release_that_was_refused_can_be_tried_again(host: Host) -> None:
     host.release(prometheus=PROMETHEUS, promtool="tool")
     assert host.stage()["changed"] is True
     assert (host.record()["state"], host.record()["attempts"]) == ("staged", 1)
+
+
+# -- the candidate's own word -------------------------------------------------------------------------------------
+
+
+class Asking:
+    """A host whose prometheus.service has a configuration, which the release's promtool judges."""
+
+    def __init__(self, host: Host, systemd: Systemd, root: pathlib.Path) -> None:
+        self.host, self.systemd = host, systemd
+        self.config = root / "prometheus.yml"
+        systemd.on_run = without_sandbox
+        systemd.add("prometheus.service", str(root / "prometheus"), f"--config.file={self.config}", User="prometheus")
+        host.release(prometheus=PROMETHEUS, promtool=TOOL)
+
+    def stage(self, **changes: t.Any) -> Data:
+        check = {"about": "config", "program": "promtool", "args": ["check", "config", "{config}"], "status": [0]}
+        wanted = {"unit": "prometheus.service", "trials": [check], "facts": {"config": str(self.config)}}
+        return self.host.stage(**{**wanted, **changes})
+
+
+@pytest.fixture
+def asking(host: Host, systemd: Systemd, tmp_path: pathlib.Path) -> Asking:
+    return Asking(host, systemd, tmp_path)
+
+
+def test_a_candidate_that_refuses_the_configuration_is_refused(asking: Asking) -> None:
+    asking.config.write_text("old\n")
+    result = asking.stage()
+    assert (result["failed"], result["key"]) == (True, "candidate.refused")
+    assert result["msg"] == (
+        f"prometheus 2.53.3 refuses {asking.config}: it is old. What to do: change {asking.config} so that both "
+        "versions take it. To go on all the same: accept prometheus.config_refused"
+    )
+    (found,) = result["findings"]
+    assert (found["key"], found["severity"]) == ("prometheus.config_refused", "blocker")
+    assert found["evidence"] == ["old", "  FAILED: it is old", "exit status 1"]
+
+
+def test_it_is_asked_again_when_it_is_staged_already(asking: Asking) -> None:
+    asking.config.write_text("new\n")
+    assert asking.stage()["findings"] == []
+    asking.config.write_text("old\n")
+    for changes in ({}, {"archive": None}, {"check": True}):
+        assert asking.stage(**changes)["key"] == "candidate.refused"
+    asking.config.write_text("new\n")
+    assert asking.stage()["changed"] is False
+
+
+def test_a_refusal_that_is_accepted_is_told_and_no_more(asking: Asking) -> None:
+    asking.config.write_text("old\n")
+    result = asking.stage(accept=["prometheus.config_refused"])
+    assert "failed" not in result
+    assert [each["severity"] for each in result["findings"]] == ["warning"]
+    assert asking.host.record()["state"] == "staged"
+
+
+@pytest.mark.parametrize("text", ["old\n", "new\n"])
+def test_check_mode_asks_too_and_leaves_nothing(asking: Asking, text: str) -> None:
+    asking.config.write_text(text)
+    before = snapshot(asking.host.state)
+    result = asking.stage(check=True)
+    assert result.get("key") == ("candidate.refused" if text == "old\n" else None)
+    assert len(asking.systemd.commands("systemd-run")) == 1
+    assert snapshot(asking.host.state) == before
+    assert [path for path in asking.host.temporary.rglob("*") if path.is_file()] == []
+
+
+def test_nothing_is_asked_ahead_of_the_proof_or_without_a_unit(asking: Asking) -> None:
+    assert asking.stage(unit=None)["findings"] == []
+    asking.host.release(prometheus="#!/bin/sh\necho 'prometheus, version 2.42.0'\n", promtool=TOOL)
+    assert asking.stage()["key"] == "release.version"
+    assert asking.systemd.commands("systemd-run") == []

@@ -230,7 +230,10 @@ REFUSED: list[tuple[t.Any, str]] = [
     ({"files": [{"name": "/usr/bin/prom"}]}, "prometheus.files[0].name is '/usr/bin/prom'; it must be a file's name"),
     ({"files": [{}]}, "prometheus.files[0].name is missing; it has no default"),
     ({"files": ["prometheus"]}, "prometheus.files[0] is 'prometheus'; it must be a dictionary"),
-    ({"files": [{"name": "prometheus"}]}, "prometheus.releases[0].members.promtool is not a file of this component"),
+    (
+        {"files": [{"name": "prometheus"}], "trials": []},
+        "prometheus.releases[0].members.promtool is not a file of this component",
+    ),
     ({"files": [{"name": "promtool"}] * 2}, "prometheus.files names one file twice: promtool, promtool"),
     ({"releases": [{**ERA, "members": {}}]}, "prometheus.releases[0].members says nothing of prometheus, promtool"),
     ({"releases": [{**ERA, "when": ">=x"}]}, "prometheus.releases[0].when is '>=x'; it must be a version or a range"),
