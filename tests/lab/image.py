@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 import shutil
+import typing as t
 
 from mirror import debian_mirror, run
 
@@ -29,6 +30,18 @@ rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/
 touch /etc/machine-id
 """
 
+MORE = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d
+chmod +x /usr/sbin/policy-rc.d
+apt-get -qq update
+apt-get -qq install --no-install-recommends "$@" >/dev/null
+rm /usr/sbin/policy-rc.d
+apt-get clean
+rm -rf /var/lib/apt/lists/* /usr/share/doc/* /usr/share/man/* /usr/share/locale/*
+"""
+
 
 def name(data: pathlib.Path) -> str:
     """The image's name. It tells by its tag what it was made of."""
@@ -37,23 +50,49 @@ def name(data: pathlib.Path) -> str:
     return f"localhost/observability-stack-lab:{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
-def build(data: pathlib.Path, work: pathlib.Path) -> str:
+def build(data: pathlib.Path, work: pathlib.Path, packages: t.Sequence[str] = ()) -> str:
     """Make the image, unless it is there.
 
     :param data: what Debian's builds look for below /usr/share/prometheus: without it, Alertmanager crash-loops.
+    :param packages: what the hosts have besides, as Debian has it. That is an image of its own, made from the other.
     """
     image = name(data)
-    if run("podman", "images", "--quiet", image):
-        return image
-    print(f"Making the hosts' image of {SUITE}", flush=True)
+    if not run("podman", "images", "--quiet", image):
+        print(f"Making the hosts' image of {SUITE}", flush=True)
+        root = _empty(work)
+        run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, root, debian_mirror())
+        shutil.copytree(data, root / "usr/share/prometheus", symlinks=True)
+        run("chroot", root, "sh", "-c", SETUP)
+        _import(work, image)
+    return _with_more(image, sorted(packages), work) if packages else image
+
+
+def _with_more(image: str, packages: list[str], work: pathlib.Path) -> str:
+    recipe = repr((image, packages, MORE)).encode()
+    larger = f"localhost/observability-stack-lab:more-{hashlib.sha256(recipe).hexdigest()[:12]}"
+    if not run("podman", "images", "--quiet", larger):
+        print(f"Making a hosts' image with {', '.join(packages)}", flush=True)
+        root = _empty(work)
+        container = run("podman", "create", image).strip()
+        run("podman", "export", f"--output={work / 'root.tar'}", container)
+        run("podman", "rm", container)
+        run("tar", "-C", root, "-xf", work / "root.tar")
+        for file in ("etc/resolv.conf", "etc/hosts"):
+            shutil.copyfile(f"/{file}", root / file)
+        (root / "etc/apt/sources.list").write_text(f"deb {debian_mirror()} {SUITE} main\n")
+        run("chroot", root, "sh", "-c", MORE, "sh", *packages)
+        _import(work, larger)
+    return larger
+
+
+def _empty(work: pathlib.Path) -> pathlib.Path:
     shutil.rmtree(work, ignore_errors=True)
-    root = work / "root"
-    work.mkdir(parents=True)
-    run("debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, root, debian_mirror())
-    shutil.copytree(data, root / "usr/share/prometheus", symlinks=True)
-    run("chroot", root, "sh", "-c", SETUP)
-    run("tar", "-C", root, "-cf", work / "root.tar", ".")
+    (work / "root").mkdir(parents=True)
+    return work / "root"
+
+
+def _import(work: pathlib.Path, image: str) -> None:
+    run("tar", "-C", work / "root", "-cf", work / "root.tar", ".")
     changes = [f"--change={change}" for change in ('CMD ["/lib/systemd/systemd"]', "STOPSIGNAL SIGRTMIN+3")]
     run("podman", "import", *changes, work / "root.tar", image)
     shutil.rmtree(work)
-    return image

@@ -5,10 +5,10 @@
 
 """Real hosts to test on: Debian with booted systemd and sshd in podman's containers, and a release mirror over HTTP.
 
-    lab.py up [--hosts N]      make what isn't there, and write .lab/inventory
-    lab.py fresh [--hosts N]   the same, with new hosts: nothing is installed on them
-    lab.py restart HOST        stop a host as a power cut does, and boot it again
-    lab.py down                remove all hosts; what was downloaded and built stays in the cache
+    lab.py up [--hosts N] [--with PACKAGE]   make what isn't there, and write .lab/inventory
+    lab.py fresh [--hosts N] [--with ...]    the same, with new hosts: nothing is installed on them
+    lab.py restart HOST                      stop a host as a power cut does, and boot it again
+    lab.py down                              remove all hosts; what was downloaded and built stays in the cache
 
 Names are those of this checkout, so that two checkouts can have their labs on one machine.
 """
@@ -43,10 +43,11 @@ PREFIX = f"obslab-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "observability-stack-lab"
 LIMIT = 16384
 
-# SYS_ADMIN: systemd's hardening really applies. SYS_PTRACE: root may look into processes, as on any host.
+# SYS_ADMIN: systemd's hardening really applies. SYS_PTRACE: root may look into processes, and NET_RAW:
+# programs may be allowed to ping, as on any host.
 OPTIONS = (
     "--systemd=always",
-    "--cap-add=SYS_ADMIN,SYS_PTRACE,NET_ADMIN,AUDIT_WRITE",
+    "--cap-add=SYS_ADMIN,SYS_PTRACE,NET_ADMIN,NET_RAW,AUDIT_WRITE",
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
 )
@@ -56,7 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for command in ("up", "fresh"):
-        commands.add_parser(command).add_argument("--hosts", type=int, default=3, metavar="N")
+        making = commands.add_parser(command)
+        making.add_argument("--hosts", type=int, default=3, metavar="N")
+        making.add_argument("--with", action="append", default=[], metavar="PACKAGE", dest="packages")
     commands.add_parser("restart").add_argument("host")
     commands.add_parser("down")
     options = parser.parse_args()
@@ -65,17 +68,17 @@ def main() -> None:
     elif options.command == "restart":
         restart(options.host)
     else:
-        up(options.hosts, fresh=options.command == "fresh")
+        up(options.hosts, fresh=options.command == "fresh", packages=options.packages)
 
 
-def up(count: int, *, fresh: bool) -> None:
+def up(count: int, *, fresh: bool, packages: t.Sequence[str] = ()) -> None:
     if os.geteuid() != 0:
         raise SystemExit("The lab boots containers with systemd and bootstraps Debian: run it as root.")
     subprocess.run([HERE / "prepare.sh"], check=True)
     with _cache_lock():
         mirror = _mirror()
         mirror.build()
-        used = image.build(mirror.directory / "share", CACHE / "image.work")
+        used = image.build(mirror.directory / "share", CACHE / "image.work", packages)
     names = [f"host{number}" for number in range(1, count + 1)]
     wanted = {_container(name): used for name in [*names, "mirror"]}
     there = _containers()
@@ -230,7 +233,7 @@ def _write_inventory(addresses: dict[str, str]) -> None:
 
 def _mirror() -> Mirror:
     """The mirror, in a directory that tells by its name what it was made by."""
-    parts = (HERE / "mirror.py", HERE / "standins/exporter.c")
+    parts = (HERE / "mirror.py", *sorted((HERE / "standins").glob("*.c")))
     recipe = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
     return Mirror(CACHE / f"mirror-{recipe}")
 

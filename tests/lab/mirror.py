@@ -5,7 +5,8 @@
 """A release mirror with real programs, taken from Debian's packages and laid out as their GitHub releases are.
 
 Debian builds what upstream released, so the programs are real; of the releases only the wrapping is made here. Beside
-them lie releases that are bad in one way each (see STAND_INS): for these, and only for these, a stand-in is compiled.
+them lie releases that are bad in one way each (see STAND_INS), and releases of programs that Debian hasn't (see
+SERVICES): for these, and only for these, a stand-in is compiled.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 import shutil
+import socket
 import subprocess
 import tarfile
+import time
 import typing as t
+import urllib.request
+import zipfile
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = ("bookworm", "trixie", "forky")
@@ -84,9 +90,69 @@ STAND_INS: dict[str, dict[str, dict[str, t.Any]]] = {
         "1.99.11": {},  # one without the member
         "1.99.12": {},  # all is well with this one
         "1.99.13": {"SERVES": "1.5.0"},  # its metrics tell another version
+        "1.99.14": {"METRICS": 10},  # it exports a tenth of the metrics, and all else is well
+        "1.99.15": {"LIVES": 2},  # a crash loop that looks active whenever one looks
+        "1.99.16": {"TAKEN": 1},  # another process has just taken its port
+        "1.99.17": {"LACKS": "collector.textfile.directory"},  # it has no such flag any more
     },
     "prometheus": {"3.99.1": {"LIVES": 0}},
 }
+
+
+class Service(t.NamedTuple):
+    """A program that Debian hasn't: a stand-in is compiled, and laid out as upstream's releases are.
+
+    :ivar versions: what each version is compiled to do, besides what its name promises.
+    :ivar archives: the archive's path, where one version's isn't as all others' are; without a suffix, the program.
+    :ivar checksums: the name of the list of checksums, beside it.
+    :ivar member: the program's name in the archive.
+    """
+
+    name: str
+    versions: dict[str, dict[str, str]]
+    archives: dict[str, str]
+    checksums: str
+    member: str
+
+
+SERVICES = (
+    Service(
+        "loki",
+        {"2.8.11": {}, "2.9.17": {}, "3.6.3": {"REFUSES": "shared_store", "LACKS": "ingester.max-transfer-retries"}},
+        {"*": "grafana/loki/releases/download/v{version}/loki-linux-{arch}.zip"},
+        "SHA256SUMS",
+        "loki-linux-{arch}",
+    ),
+    Service(
+        "promtail",
+        {"2.9.17": {}, "3.6.3": {"REFUSES": "refused_by_3"}},
+        {"*": "grafana/loki/releases/download/v{version}/promtail-linux-{arch}.zip"},
+        "SHA256SUMS",
+        "promtail-linux-{arch}",
+    ),
+    Service(
+        "php-fpm_exporter",
+        {"2.1.0": {}, "2.2.0": {}},
+        {
+            "*": "hipages/php-fpm_exporter/releases/download/v{version}/php-fpm_exporter_{version}_linux_{arch}.tar.gz",
+            "2.1.0": "hipages/php-fpm_exporter/releases/download/v{version}/php-fpm_exporter_{version}_linux_{arch}",
+        },
+        "php-fpm_exporter_{version}_checksums.txt",
+        "php-fpm_exporter",
+    ),
+    Service(
+        "fail2ban_exporter",
+        {"0.9.0": {}, "0.10.3": {}},
+        {
+            "*": "hectorjsmith/fail2ban-prometheus-exporter/-/releases/v{version}/downloads/"
+            "fail2ban_exporter_{version}_linux_{arch}.tar.gz"
+        },
+        "fail2ban_exporter_{version}_checksums.txt",
+        "fail2ban_exporter",
+    ),
+    # Its releases are trees; those of this collection's modules that swap files don't take them.
+    Service("grafana", {"11.6.0": {}}, {}, "", ""),
+)
 
 
 class Mirror:
@@ -109,6 +175,9 @@ class Mirror:
                 versions[project.name].append(self._version(suite, project))
                 self._release(project, versions[project.name][-1], root)
         self._bad_releases()
+        for service in SERVICES:
+            versions[service.name] = list(service.versions)
+            self._service(service)
         shutil.copytree(root / "usr/share/prometheus", self.directory / "share", symlinks=True, dirs_exist_ok=True)
         (self.directory / "versions.json").write_text(json.dumps(versions))
         shutil.rmtree(self.work)
@@ -168,13 +237,15 @@ class Mirror:
         self._write_checksums(project, version)
 
     def _bad_releases(self) -> None:
+        exported = _exported(self.work / SUITES[-1] / "root/usr/bin/prometheus-node-exporter")
         for name, releases in STAND_INS.items():
             project = next(project for project in PROJECTS if project.name == name)
             for version, traits in releases.items():
                 archive = self._archive(project, version)
                 if not archive.exists():
                     member = f"{self._top(project, version)}{name}"
-                    program = _compile(self.work, name, version, traits)
+                    samples = _part(exported, traits.get("METRICS", 100)) if name == "node_exporter" else ""
+                    program = self._bad_program(name, version, {**traits, "METRICS": samples})
                     with _Archive(archive) as tar:
                         for other in project.files:
                             if other != name:
@@ -182,6 +253,30 @@ class Mirror:
                         _add_badly(tar, version, member, program)
                     self._write_checksums(project, version)
                     _spoil(archive, version)
+
+    def _bad_program(self, name: str, version: str, traits: dict[str, t.Any]) -> bytes:
+        usual = {"SERVES": version, "LIVES": -1, "LISTENS": 1, "TAKEN": 0, "LACKS": ""}
+        return _compile(
+            self.work, "exporter.c", {**usual, **traits, "NAME": name, "VERSION": traits.get("VERSION", version)}
+        )
+
+    def _service(self, service: Service) -> None:
+        """All releases of a program that Debian hasn't, and beside them each program as it is, for the first time."""
+        for version, traits in service.versions.items():
+            words = {"version": version, "arch": self.architecture}
+            settings = {"NAME": service.name, "VERSION": version, "REFUSES": "", "LACKS": "", **traits}
+            program = _compile(self.work, "service.c", settings)
+            bare = self.directory / f"standins/{service.name}-{version}"
+            bare.parent.mkdir(parents=True, exist_ok=True)
+            bare.write_bytes(program)
+            if service.archives:
+                path = service.archives.get(version, service.archives["*"]).format(**words)
+                archive = self.directory / path
+                archive.parent.mkdir(parents=True, exist_ok=True)
+                _wrap(archive, service.member.format(**words), program)
+                line = f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n"
+                with archive.with_name(service.checksums.format(**words)).open("a") as checksums:
+                    checksums.write(line)
 
     def _top(self, project: Project, version: str) -> str:
         return "" if project.flat else f"{project.name}-{version}.linux-{self.architecture}/"
@@ -260,13 +355,60 @@ def _spoil(archive: pathlib.Path, version: str) -> None:
         checksums.write_text(f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n")
 
 
-def _compile(work: pathlib.Path, name: str, version: str, traits: dict[str, t.Any]) -> bytes:
-    """A stand-in, made with the C compiler that starts fastest."""
-    settings = {"VERSION": version, "SERVES": version, "LIVES": -1, "LISTENS": 1, **traits, "NAME": name}
-    quoted = {key: f'"{value}"' if isinstance(value, str) else value for key, value in settings.items()}
-    defines = [f"-D{key}={value}" for key, value in quoted.items()]
-    program = work / f"standin-{name}-{version}"
-    run("tcc", *defines, "-o", program, HERE / "standins/exporter.c")
+def _wrap(archive: pathlib.Path, member: str, program: bytes) -> None:
+    """Lay a program out as its release does: in a zip, in a flat tar, or as it is."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(member, program)
+    elif archive.suffix == ".gz":
+        with _Archive(archive) as tar:
+            tar.file(member, program)
+            tar.file("LICENSE", b"A stand-in; see tests/lab/standins.\n", 0o644)
+    else:
+        archive.write_bytes(program)
+
+
+def _exported(program: pathlib.Path) -> str:
+    """What a real node_exporter exports on this machine, without its own version."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with subprocess.Popen([program, f"--web.listen-address={address}"], stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                body: str = urllib.request.urlopen(f"http://{address}/metrics", timeout=10).read().decode()
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"{program} doesn't answer here: {error}") from error
+                time.sleep(0.1)
+        running.terminate()
+    return re.sub(r"^(# (HELP|TYPE) )?node_exporter_build_info.*\n|^# HELP.*\n", "", body, flags=re.MULTILINE)
+
+
+def _part(metrics: str, percent: int) -> str:
+    """So many percent of the samples, with the types of those that stay."""
+    lines = metrics.splitlines(keepends=True)
+    samples = [number for number, line in enumerate(lines) if not line.startswith("#")]
+    kept = {
+        number
+        for position, number in enumerate(samples)
+        if position * percent // 100 != (position - 1) * percent // 100
+    }
+    families = {re.split(r"[{ ]", lines[number])[0] for number in kept}
+    return "".join(
+        line
+        for number, line in enumerate(lines)
+        if number in kept or (line.startswith("#") and line.split()[2] in families)
+    )
+
+
+def _compile(work: pathlib.Path, source: str, settings: dict[str, t.Any]) -> bytes:
+    """A stand-in, made with the C compiler that starts fastest. Texts are C's; JSON's quoting is C's, too."""
+    header, program = work / "standin.h", work / "standin"
+    header.write_text("".join(f"#define {key} {json.dumps(value)}\n" for key, value in settings.items()))
+    run("tcc", "-include", header, "-o", program, HERE / "standins" / source)
     return program.read_bytes()
 
 

@@ -8,9 +8,13 @@
  *   NAME     what it calls itself, e.g. "node_exporter"
  *   VERSION  what --version says
  *   SERVES   the version that its build_info metric tells
+ *   METRICS  what it exports besides: what the real one exports, all of it or a part
  *   LIVES    seconds until it dies; 0: it dies at start; -1: never
  *   LISTENS  0: it runs, and never opens its port
+ *   TAKEN    1: when it wants its port, another process has just taken it
+ *   LACKS    a flag that it doesn't know ("": it takes all)
  */
+#include <errno.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,16 +42,39 @@ static int listen_port(int argc, char **argv)
     return port;
 }
 
-static void serve(int port)
+/* What a kingpin program says of a flag that it doesn't know, before it says anything else. */
+static void check_flags(int argc, char **argv)
 {
-    static const char body[] = "# TYPE " NAME "_build_info gauge\n" NAME "_build_info{version=\"" SERVES "\"} 1\n";
+    for (int i = 1; i < argc; i++)
+        if (*LACKS && !strncmp(argv[i], "--" LACKS, sizeof LACKS + 1)) {
+            fprintf(stderr, NAME ": error: unknown long flag '--" LACKS "', try --help\n");
+            exit(1);
+        }
+}
+
+static int opened(int port)
+{
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     int yes = 1, server = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (bind(server, (struct sockaddr *)&address, sizeof address) || listen(server, 16)) {
-        perror("stand-in");
+        fprintf(stderr, "level=error err=\"listen tcp :%d: bind: %s\"\n", port, strerror(errno));
         exit(1);
     }
+    return server;
+}
+
+static void write_all(int client, const char *text, int length)
+{
+    for (int part; length > 0; text += part, length -= part)
+        if ((part = write(client, text, length)) <= 0)
+            return;
+}
+
+static void serve(int server)
+{
+    static const char body[] =
+        "# TYPE " NAME "_build_info gauge\n" NAME "_build_info{version=\"" SERVES "\"} 1\n" METRICS;
     for (;;) {
         char buffer[4096];
         int client = accept(server, NULL, NULL);
@@ -56,10 +83,10 @@ static void serve(int port)
         if (read(client, buffer, sizeof buffer) > 0) {
             int length = snprintf(buffer, sizeof buffer,
                                   "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
-                                  "Content-Length: %d\r\nConnection: close\r\n\r\n%s",
-                                  (int)strlen(body), body);
-            if (write(client, buffer, length) < 0) {
-            }
+                                  "Content-Length: %d\r\nConnection: close\r\n\r\n",
+                                  (int)strlen(body));
+            write_all(client, buffer, length);
+            write_all(client, body, (int)strlen(body));
         }
         close(client);
     }
@@ -67,10 +94,13 @@ static void serve(int port)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strstr(argv[1], "version")) {
-        printf(NAME ", version " VERSION " (branch: HEAD, revision: stand-in)\n");
-        return 0;
-    }
+    int server;
+    check_flags(argc, argv);
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--version") || !strcmp(argv[i], "-version")) {
+            printf(NAME ", version " VERSION " (branch: HEAD, revision: stand-in)\n");
+            return 0;
+        }
     signal(SIGPIPE, SIG_IGN);
     if (LIVES == 0) {
         fprintf(stderr, "level=error msg=\"stand-in: this release can't start\"\n");
@@ -83,5 +113,11 @@ int main(int argc, char **argv)
     if (!LISTENS)
         for (;;)
             pause();
-    serve(listen_port(argc, argv));
+    server = opened(listen_port(argc, argv));
+    if (TAKEN && fork())
+        opened(listen_port(argc, argv));
+    if (TAKEN)
+        for (;;)
+            pause();
+    serve(server);
 }
