@@ -231,8 +231,9 @@ static int metrics(void)
         say("loki_distributor_lines_received_total %ld\n", sent);
     if (is("promtail"))
         say("promtail_sent_entries_total %ld\npromtail_dropped_entries_total 0\npromtail_targets_active_total "
-            "1\npromtail_request_errors_total %ld\n",
-            sent, failed);
+            "1\npromtail_request_duration_seconds_count{status_code=\"204\"} %ld\n"
+            "promtail_request_duration_seconds_count{status_code=\"-1\"} %ld\n",
+            sent, sent, failed);
     say("process_start_time_seconds %ld\n", (long)started);
     for (int i = 0; i < 40; i++)
         say("%s_standin_samples{number=\"%d\"} %d\n", prefix, i, i);
