@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
-    "EnvironmentFiles,User,Group,TimeoutStopUSec"
+    "EnvironmentFiles,User,Group,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
 )
 
 _JOURNAL_LINES = 15
@@ -163,21 +163,50 @@ def command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
     return actual if " ".join(actual) == " ".join(expected) else expected
 
 
-def restart(run: Run, unit: Unit, *, timeout: float, reload: bool = False) -> None:
+def restart(run: Run, unit: Unit, *, timeout: float, reload: bool = False, patience: float | None = None) -> bool:
     """Restart a unit, whatever its start limit says, and wait until systemd calls it done.
+
+    It is one job of systemd's, and the only one: where the unit doesn't stop, its processes are killed, and the same
+    job goes on with the start.
 
     :param timeout: seconds; it must exceed the unit's own stop time-out, or a long, clean stop would be cut short.
     :param reload: read the unit files anew first.
+    :param patience: seconds until a unit that is still stopping is killed; C(stop_patience) unless given.
+    :returns: whether it was killed.
     :raises HostError: if systemd couldn't start it.
     """
     run(["systemctl", "reset-failed", "--", unit.name], timeout=30)
     if reload:
         run(["systemctl", "daemon-reload"], timeout=90)
-    done = run(["systemctl", "restart", "--", unit.name], timeout=timeout)
+    wait = min(timeout, stop_patience(unit) if patience is None else patience)
+    done, killed = run(["systemctl", "restart", "--", unit.name], timeout=wait), False
+    if done.rc is None:
+        killed = show(run, [unit.name])[0].active == "deactivating"
+        if killed:
+            run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", "--", unit.name], timeout=30)
+        # It joins the job that is under way, and is none of its own where that has ended well.
+        done = run(["systemctl", "start", "--", unit.name], timeout=max(timeout - wait, START_TIMEOUT))
     if done.rc != 0:
         raise HostError(
             f"systemd couldn't restart {unit.name}: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.restart_failed",
+            details={"journal": journal_tail(run, unit.name)},
+        )
+    return killed
+
+
+def read_anew(run: Run, unit: Unit, *, signal: bool) -> None:
+    """Let a service read its configuration anew, and wait until systemd calls it done.
+
+    :param signal: send SIGHUP to its main process, instead of what the unit says.
+    :raises HostError: if it couldn't; the service goes on with what it has read before.
+    """
+    hang_up = ["systemctl", "kill", "--kill-who=main", "--signal=SIGHUP", "--", unit.name]
+    done = run(hang_up if signal else ["systemctl", "reload", "--", unit.name], timeout=stop_timeout(unit) + 30)
+    if done.rc != 0:
+        raise HostError(
+            f"{unit.name} couldn't read its configuration anew: {done.err.strip() or f'exit code {done.rc}'}",
+            key="service.reload_failed",
             details={"journal": journal_tail(run, unit.name)},
         )
 
@@ -193,6 +222,21 @@ def stop_timeout(unit: Unit) -> float:
     return _seconds(unit.properties.get("TimeoutStopUSec", ""), default=90.0)
 
 
+def stop_patience(unit: Unit) -> float:
+    """How long to wait for a unit to stop before its processes are killed, in seconds.
+
+    Systemd does that itself after the unit's own time-out. It is waited for, and a little longer: systemd may have
+    begun late. With C(SendSIGKILL=no) systemd doesn't, and starts the new process beside the old one; so it has to be
+    done shortly before.
+    """
+    seconds = stop_timeout(unit)
+    if unit.properties.get("SendSIGKILL") == "no":
+        return seconds - min(_BEFOREHAND, seconds / 4)
+    return seconds + _AFTERWARDS
+
+
+_BEFOREHAND = 5.0
+_AFTERWARDS = 10.0
 _UNITS_OF_TIME = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 

@@ -12,10 +12,12 @@ version_added: 0.1.0
 author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
-  - Restarts a unit if its process doesn't run the file at O(binary); otherwise nothing is done.
-  - The unit's own stop time-out is honoured, however long it is. Its start limit doesn't stand in the way.
-  - Success means that systemd has started it, no more. Whether it works is for M(observability.stack.health_probe) to
-    prove.
+  - Restarts a unit if its process doesn't run the file at O(binary); otherwise nothing is done, unless O(strategy) is
+    V(reload).
+  - There is one restart, by one job of systemd's, so a service is down for no longer than by C(systemctl restart). Its
+    start limit doesn't stand in the way.
+  - Success means that systemd has started it, or told it to read its configuration, no more. Whether it works, and has
+    taken the configuration, is for M(observability.stack.health_probe) to prove.
 options:
   unit:
     description: The unit.
@@ -30,7 +32,27 @@ options:
     type: bool
     default: false
   reload_units:
-    description: Let systemd read the unit files anew first.
+    description: Let systemd read the unit files anew first. Where it says that they have changed, it always does.
+    type: bool
+    default: false
+  strategy:
+    description:
+      - V(graceful) gives the service the whole stop time-out of its unit (C(TimeoutStopSec=)), however long it is; then
+        it is killed. With C(SendSIGKILL=no) systemd would start the new process beside one that doesn't stop, so it is
+        killed shortly before the time is over.
+      - V(fast) gives it 10 seconds, or its own time-out if that is shorter; then it is killed. What it hadn't written
+        by then it reads again from its write-ahead log. That takes Prometheus and Loki minutes where it is large, and
+        they don't answer meanwhile. Alertmanager can lose silences and what it notified of in the last 15 minutes.
+      - V(reload) lets it read its configuration anew, each time, without a restart. That is enough where only the
+        configuration has changed. Where its process doesn't run the file at O(binary), its unit files have changed,
+        or it has no way to do it, it is restarted as with V(graceful), and RV(reason) says why.
+    type: str
+    choices: [graceful, fast, reload]
+    default: graceful
+  reload_signal:
+    description:
+      - Whether SIGHUP lets it read its configuration anew. It is sent to the main process where the unit has no
+        C(ExecReload=). A service that doesn't know it is ended by it.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -45,6 +67,14 @@ EXAMPLES = r"""
     unit: prometheus.service
     binary: /usr/local/bin/prometheus
   become: true
+
+- name: Let it read its configuration anew
+  observability.stack.service_restart:
+    unit: prometheus.service
+    binary: /usr/local/bin/prometheus
+    strategy: reload
+    reload_signal: true
+  become: true
 """
 
 RETURN = r"""
@@ -57,13 +87,29 @@ after:
   returned: success
   type: dict
 restarted_at:
-  description: When the restart was begun, in seconds since the epoch; none if there was no need of one.
+  description: When the restart or reload was begun, in seconds since the epoch; none if there was no need of one.
   returned: success
   type: float
 seconds:
   description: How long systemd took, in seconds.
   returned: success
   type: float
+strategy:
+  description: What was done, of those of O(strategy); none if there was no need. In check mode what would be.
+  returned: success
+  type: str
+reason:
+  description: Why that isn't O(strategy); none if it is.
+  returned: success
+  type: str
+killed:
+  description: Whether it had to be killed, for it didn't stop in its time.
+  returned: success
+  type: bool
+daemon_reload:
+  description: Whether systemd was told to read the unit files anew. In check mode whether it would be.
+  returned: success
+  type: bool
 """
 
 import time
@@ -71,7 +117,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _lease, _process, _store, _systemd
+from ..module_utils import _lease, _process, _restart, _store, _systemd
 from ..module_utils._command import run
 from ..module_utils._errors import HostError
 from ..module_utils._module import arguments, run_module
@@ -86,27 +132,50 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
             key="service.unknown_unit",
         )
     runs_it = unit.main_pid > 0 and _process.runs_file(unit.main_pid, params["binary"])
+    choice = _restart.choose(
+        params["strategy"],
+        unit,
+        runs_it=runs_it,
+        force=params["force"],
+        signal=params["reload_signal"],
+        reload_units=params["reload_units"],
+    )
     before = _facts(unit)
-    result = {"before": before, "after": before, "restarted_at": None, "seconds": 0.0}
-    if runs_it and not params["force"]:
+    result = {"before": before, "after": before, "restarted_at": None, "seconds": 0.0, **_told(None)}
+    if runs_it and not params["force"] and params["strategy"] != "reload":
         return {**result, "changed": False}
+    anew = choice.strategy != "reload" and (params["reload_units"] or _restart.needs_daemon_reload(unit))
+    result.update(_told(_restart.Done(choice, killed=False, daemon_reload=anew)))
     result.update(changed=True, diff={"before": before, "after": {**before, "runs": params["binary"]}})
-    timeout = _systemd.stop_timeout(unit) + _systemd.START_TIMEOUT
     with _store.session(
         params["state_dir"],
         run=params["run"],
         check_mode=module.check_mode,
-        lease_seconds=timeout + _lease.LEASE_SECONDS,
+        lease_seconds=_restart.time_limit(unit, "graceful") + _lease.LEASE_SECONDS,
     ) as session:
         if not session.writable:
             return result
         begun, start = time.time(), time.monotonic()
-        _systemd.restart(run, unit, timeout=timeout, reload=params["reload_units"])
+        done = _restart.act(run, unit, choice, reload_units=params["reload_units"])
         result["after"] = _facts(_systemd.show(run, [params["unit"]])[0])
         seconds = round(time.monotonic() - start, 2)
         if params["run"]:
             session.renew()
-        return {**result, "restarted_at": begun, "seconds": seconds, "warnings": session.warnings}
+        warnings = [*session.warnings, *_warnings(unit.name, done)]
+        return {**result, **_told(done), "restarted_at": begun, "seconds": seconds, "warnings": warnings}
+
+
+def _told(done: _restart.Done | None) -> dict[str, t.Any]:
+    if done is None:
+        return {"strategy": None, "reason": None, "killed": False, "daemon_reload": False}
+    return {**done.choice._asdict(), "killed": done.killed, "daemon_reload": done.daemon_reload}
+
+
+def _warnings(name: str, done: _restart.Done) -> list[str]:
+    killed = (
+        f"{name} didn't stop in its time and was killed: it may take longer to be ready, and have lost its last data"
+    )
+    return [killed] if done.killed else []
 
 
 def _facts(unit: _systemd.Unit) -> dict[str, t.Any]:
@@ -120,6 +189,8 @@ def main() -> None:
             binary={"type": "path", "required": True},
             force={"type": "bool", "default": False},
             reload_units={"type": "bool", "default": False},
+            strategy={"type": "str", "choices": list(_restart.STRATEGIES), "default": "graceful"},
+            reload_signal={"type": "bool", "default": False},
         ),
         supports_check_mode=True,
     )

@@ -51,6 +51,8 @@ class Systemd:
         self.asked: list[list[str]] = []
         self.broken = ""
         self.on_restart: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
+        self.on_reload: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
+        self.on_kill: t.Callable[[str], object] = lambda unit: None
         self.on_run: t.Callable[[list[str]], Completed] = lambda argv: Completed(0, "", "")
 
     def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
@@ -96,6 +98,10 @@ class Systemd:
         names = argv[argv.index("--") + 1 :] if "--" in argv else []
         if argv[1] == "restart":
             return self.on_restart(names[0])
+        if argv[1] == "reload":
+            return self.on_reload(names[0])
+        if argv[1] == "kill":
+            self.on_kill(names[0])
         if argv[1] != "show":
             return Completed(0, "", "")
         blocks = ("".join(f"{key}={value}\n" for key, value in self.look(name).items()) for name in names)

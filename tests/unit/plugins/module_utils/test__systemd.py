@@ -169,6 +169,28 @@ def test_the_stop_timeout_is_read_as_systemctl_shows_it(text: str, seconds: floa
     assert _systemd.stop_timeout(unit) == seconds
 
 
+@pytest.mark.parametrize(
+    ("timeout", "sends_sigkill", "seconds"),
+    [("1min 30s", "yes", 100), ("1min 30s", "no", 85), ("2s", "no", 1.5), ("infinity", "no", 3595), ("2s", None, 12)],
+)
+def test_what_does_not_stop_is_killed_before_systemd_starts_another_beside_it(
+    timeout: str, sends_sigkill: str | None, seconds: float
+) -> None:
+    unit = shown()[0]._replace(properties={"TimeoutStopUSec": timeout, "SendSIGKILL": sends_sigkill or ""})
+    assert _systemd.stop_patience(unit) == seconds
+
+
+def test_a_job_that_takes_long_is_joined_and_not_begun_anew() -> None:
+    stopping = Completed(0, SHOWN.replace("ActiveState=activating", "ActiveState=deactivating"), "")
+    systemctl = Systemctl(Completed(0, "", ""), Completed(None, "", "no answer"), stopping)
+    assert _systemd.restart(systemctl, shown()[0], timeout=10, patience=1) is True
+    assert systemctl.asked[1:2] + systemctl.asked[3:] == [
+        ["systemctl", "restart", "--", "prometheus-node-exporter.service"],
+        ["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", "--", "prometheus-node-exporter.service"],
+        ["systemctl", "start", "--", "prometheus-node-exporter.service"],
+    ]
+
+
 def test_restart_is_not_stopped_by_a_start_limit_and_reloads_only_when_told() -> None:
     systemctl = Systemctl()
     _systemd.restart(systemctl, shown()[0], timeout=10)

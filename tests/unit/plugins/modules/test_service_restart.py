@@ -20,6 +20,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     Call,
     Data,
     Systemd,
+    message_of,
     outlive_the_tick,
     running,
     snapshot,
@@ -69,7 +70,8 @@ def service(systemd: Systemd, call: Call, tmp_path: pathlib.Path) -> t.Iterator[
 def test_a_service_that_runs_what_is_on_disk_is_left_alone(service: Service, state_dir: pathlib.Path) -> None:
     result = service.restart()
     facts = {"state": "active/running", "main_pid": service.pid, "n_restarts": 2}
-    assert result == {"changed": False, "before": facts, "after": facts, "restarted_at": None, "seconds": 0.0}
+    nothing = {"restarted_at": None, "seconds": 0.0, "killed": False, "daemon_reload": False}
+    assert result == {"changed": False, "before": facts, "after": facts, "strategy": None, "reason": None, **nothing}
     assert service.systemd.commands("systemctl", "restart") == []
     assert not state_dir.exists()
 
@@ -118,6 +120,87 @@ def test_unit_files_are_read_anew_before_the_restart_when_told(service: Service,
     service.restart(force=True, reload_units=reload_units)
     verbs = [argv[1] for argv in service.systemd.asked if argv[0] == "systemctl" and argv[1] != "show"]
     assert verbs == ["reset-failed", *(["daemon-reload"] if reload_units else []), "restart"]
+
+
+def test_unit_files_that_systemd_has_not_read_are_read_first(service: Service) -> None:
+    service.systemd.look(UNIT)["NeedDaemonReload"] = "yes"
+    for check in (True, False):
+        assert service.restart(force=True, check=check)["daemon_reload"] is True
+    assert service.systemd.commands("systemctl", "daemon-reload") == [["systemctl", "daemon-reload"]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "options", "told"),
+    [
+        ({"CanReload": "yes"}, {}, ["systemctl", "reload", "--", UNIT]),
+        ({"CanReload": "yes"}, {"reload_signal": True}, ["systemctl", "reload", "--", UNIT]),
+        ({}, {"reload_signal": True}, ["systemctl", "kill", "--kill-who=main", "--signal=SIGHUP", "--", UNIT]),
+    ],
+)
+def test_a_reload_is_no_restart(service: Service, unit: Data, options: Data, told: list[str]) -> None:
+    service.systemd.look(UNIT).update(unit)
+    pid = service.pid
+    assert service.restart(strategy="reload", check=True, **options)["strategy"] == "reload"
+    assert service.systemd.commands(*told) == []
+    result = service.restart(strategy="reload", **options)
+    assert (result["changed"], result["strategy"], result["reason"]) == (True, "reload", None)
+    assert (result["after"]["main_pid"], result["restarted_at"] is not None) == (pid, True)
+    assert service.systemd.commands(*told) == [told]
+    assert service.systemd.commands("systemctl", "restart") == []
+
+
+def test_where_a_reload_is_not_enough_it_is_restarted_and_told_why(service: Service) -> None:
+    service.systemd.look(UNIT)["CanReload"] = "yes"
+    service.replace()
+    result = service.restart(strategy="reload")
+    assert (result["strategy"], result["reason"]) == ("graceful", "its process doesn't run the file on disk")
+    assert service.systemd.commands("systemctl", "reload") == []
+    assert len(service.systemd.commands("systemctl", "restart")) == 1
+
+
+def test_a_service_that_a_reload_ends_is_started_again(service: Service) -> None:
+    service.systemd.on_kill = lambda unit: service.systemd.add(UNIT, str(service.program), active="failed")
+    result = service.restart(strategy="reload", reload_signal=True)
+    assert (result["strategy"], result["reason"]) == (
+        "graceful",
+        "it ended when it was told to read its configuration anew",
+    )
+    assert result["after"]["state"] == "active/running"
+
+
+def test_a_reload_that_fails_leaves_the_service_alone(service: Service) -> None:
+    service.systemd.look(UNIT)["CanReload"] = "yes"
+    service.systemd.on_reload = lambda unit: Completed(1, "", "Job for prometheus.service failed.\n")
+    result = service.restart(strategy="reload")
+    assert (result["failed"], result["key"]) == (True, "service.reload_failed")
+    assert result["msg"].endswith("couldn't read its configuration anew: Job for prometheus.service failed.")
+    assert service.systemd.commands("systemctl", "restart") == []
+
+
+@pytest.mark.parametrize("strategy", ["graceful", "fast"])
+def test_a_service_that_does_not_stop_is_killed_within_one_job(service: Service, strategy: str) -> None:
+    def restart(unit: str) -> Completed:
+        service.systemd.look(UNIT)["ActiveState"] = "deactivating"
+        return Completed(None, "", "systemctl: no answer within 10 s, killed")
+
+    service.systemd.on_restart = restart
+    service.systemd.on_kill = lambda unit: service.start(restarts=0)
+    old = service.pid
+    result = service.restart(force=True, strategy=strategy)
+    assert (result["killed"], result["strategy"], result["after"]["main_pid"] != old) == (True, strategy, True)
+    assert "didn't stop in its time and was killed" in message_of(result["warnings"][0])
+    verbs = [argv[1] for argv in service.systemd.asked if argv[0] == "systemctl" and argv[1] != "show"]
+    assert verbs == ["reset-failed", "restart", "kill", "start"]
+
+
+def test_a_service_that_starts_slowly_is_not_killed(service: Service) -> None:
+    def restart(unit: str) -> Completed:
+        service.systemd.look(UNIT)["ActiveState"] = "activating"
+        return Completed(None, "", "systemctl: no answer within 10 s, killed")
+
+    service.systemd.on_restart = restart
+    assert service.restart(force=True)["killed"] is False
+    assert service.systemd.commands("systemctl", "kill") == []
 
 
 def test_the_lease_outlasts_the_unit_s_own_stop_time_out(service: Service, state_dir: pathlib.Path) -> None:

@@ -1,0 +1,112 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. How a service comes to run what is on disk: restarted with patience, or fast, or told to read it anew."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from . import _systemd
+
+if t.TYPE_CHECKING:
+    from ._command import Run
+
+STRATEGIES = ("graceful", "fast", "reload")
+FAST = 10.0
+"""Seconds that a stop may take with C(fast)."""
+
+_STEADY = 1.0  # seconds for which a service must outlive a reload
+_PAUSE = 0.1
+
+
+class Choice(t.NamedTuple):
+    """What is done: one of C(STRATEGIES), and why it isn't what was wanted."""
+
+    strategy: str
+    reason: str | None = None
+
+
+class Done(t.NamedTuple):
+    """What was done. ``killed`` tells whether the service had to be."""
+
+    choice: Choice
+    killed: bool
+    daemon_reload: bool
+
+
+def choose(wanted: str, unit: _systemd.Unit, *, runs_it: bool, signal: bool, force: bool, reload_units: bool) -> Choice:
+    """What can be done of what is wanted. A reload is enough only where nothing but the configuration is another.
+
+    :param runs_it: whether its process runs the file that it must.
+    :param force: whether it must be another process in any case.
+    :param signal: whether SIGHUP lets it read its configuration anew.
+    :param reload_units: whether its unit files may be others.
+    """
+    obstacles = {
+        "it doesn't run": not unit.is_running,
+        "its process doesn't run the file on disk": not runs_it,
+        "force asks for a restart": force,
+        "its unit files have changed": needs_daemon_reload(unit) or reload_units,
+        "its unit has no ExecReload=, and SIGHUP isn't known to do": not (_can_reload(unit) or signal),
+    }
+    reason = next((words for words, there in obstacles.items() if there), None)
+    return Choice("graceful", reason) if wanted == "reload" and reason else Choice(wanted)
+
+
+def needs_daemon_reload(unit: _systemd.Unit) -> bool:
+    """Whether its unit files are others than those that systemd has read."""
+    return unit.properties.get("NeedDaemonReload") == "yes"
+
+
+def stop_patience(unit: _systemd.Unit, strategy: str) -> float:
+    """How long the unit may take to stop before it is killed, in seconds."""
+    patience = _systemd.stop_patience(unit)
+    return min(FAST, patience) if strategy == "fast" else patience
+
+
+def time_limit(unit: _systemd.Unit, strategy: str) -> float:
+    """How long it all may take, in seconds."""
+    return stop_patience(unit, strategy) + _systemd.START_TIMEOUT
+
+
+def act(
+    run: Run,
+    unit: _systemd.Unit,
+    choice: Choice,
+    *,
+    reload_units: bool,
+    sleep: t.Callable[[float], None] = time.sleep,
+) -> Done:
+    """Do what was chosen. A service that a reload has ended is started again.
+
+    :raises HostError: if it couldn't be done.
+    """
+    if choice.strategy == "reload":
+        _systemd.read_anew(run, unit, signal=not _can_reload(unit))
+        if _outlives(run, unit, sleep):
+            return Done(choice, killed=False, daemon_reload=False)
+        choice = Choice("graceful", "it ended when it was told to read its configuration anew")
+    anew = reload_units or needs_daemon_reload(unit)
+    patience = stop_patience(unit, choice.strategy)
+    limit = time_limit(unit, choice.strategy)
+    return Done(choice, _systemd.restart(run, unit, timeout=limit, reload=anew, patience=patience), daemon_reload=anew)
+
+
+def _can_reload(unit: _systemd.Unit) -> bool:
+    return unit.properties.get("CanReload") == "yes"
+
+
+def _outlives(run: Run, unit: _systemd.Unit, sleep: t.Callable[[float], None]) -> bool:
+    """Whether the same process goes on for a moment: one that doesn't know SIGHUP is ended by it."""
+    for _number in range(round(_STEADY / _PAUSE)):
+        now = _systemd.show(run, [unit.name])[0]
+        if not now.is_running or now.main_pid != unit.main_pid:
+            return False
+        sleep(_PAUSE)
+    return True

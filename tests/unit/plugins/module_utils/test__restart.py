@@ -1,0 +1,63 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _restart, _systemd
+
+
+def unit(*, pid: int = 7, **properties: str) -> _systemd.Unit:
+    return _systemd.Unit("a.service", "loaded", "active" if pid else "failed", "", "", pid, 0, properties)
+
+
+SITUATION: dict[str, t.Any] = {"runs_it": True, "force": False, "signal": False, "reload_units": False}
+NO_WAY = "its unit has no ExecReload=, and SIGHUP isn't known to do"
+OTHER_UNIT = "its unit files have changed"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "properties", "situation", "strategy", "reason"),
+    [
+        ("graceful", {"CanReload": "yes"}, {}, "graceful", None),
+        ("graceful", {}, {"runs_it": False}, "graceful", None),
+        ("fast", {"CanReload": "yes"}, {}, "fast", None),
+        ("fast", {"NeedDaemonReload": "yes"}, {"signal": True}, "fast", None),
+        ("reload", {"CanReload": "yes"}, {}, "reload", None),
+        ("reload", {"CanReload": "no"}, {"signal": True}, "reload", None),
+        ("reload", {}, {"signal": True}, "reload", None),
+        ("reload", {"CanReload": "no"}, {}, "graceful", NO_WAY),
+        ("reload", {"CanReload": "yes", "NeedDaemonReload": "yes"}, {}, "graceful", OTHER_UNIT),
+        ("reload", {"CanReload": "yes"}, {"reload_units": True}, "graceful", OTHER_UNIT),
+        ("reload", {"CanReload": "yes"}, {"force": True}, "graceful", "force asks for a restart"),
+        ("reload", {"CanReload": "yes"}, {"runs_it": False}, "graceful", "its process doesn't run the file on disk"),
+    ],
+)
+def test_the_choice(wanted: str, properties: t.Any, situation: t.Any, strategy: str, reason: str | None) -> None:
+    choice = _restart.choose(wanted, unit(**properties), **{**SITUATION, **situation})
+    assert choice == _restart.Choice(strategy, reason)
+
+
+def test_what_does_not_run_is_not_reloaded() -> None:
+    stopped = unit(pid=0, CanReload="yes")
+    choice = _restart.choose("reload", stopped, **{**SITUATION, "runs_it": False})
+    assert choice == _restart.Choice("graceful", "it doesn't run")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "timeout", "sends_sigkill", "seconds"),
+    [
+        ("graceful", "10min", "yes", 610),
+        ("graceful", "10min", "no", 595),
+        ("fast", "10min", "yes", 10),
+        ("fast", "10min", "no", 10),
+        ("fast", "4s", "no", 3),
+    ],
+)
+def test_how_long_a_stop_may_take(strategy: str, timeout: str, sends_sigkill: str, seconds: float) -> None:
+    its = unit(TimeoutStopUSec=timeout, SendSIGKILL=sends_sigkill)
+    assert _restart.stop_patience(its, strategy) == seconds
+    assert _restart.time_limit(its, strategy) == seconds + _systemd.START_TIMEOUT
