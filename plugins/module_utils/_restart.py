@@ -89,9 +89,12 @@ def act(
     """
     if choice.strategy == "reload":
         _systemd.read_anew(run, unit, signal=not _can_reload(unit))
-        if _outlives(run, unit, sleep):
+        now = _looked_after(run, unit, sleep)
+        if now.main_pid == unit.main_pid:
             return Done(choice, killed=False, daemon_reload=False)
         choice = Choice("graceful", "it ended when it was told to read its configuration anew")
+        if now.is_running:  # systemd has restarted it itself
+            return Done(choice, killed=False, daemon_reload=False)
     anew = reload_units or needs_daemon_reload(unit)
     patience = stop_patience(unit, choice.strategy)
     limit = time_limit(unit, choice.strategy)
@@ -102,11 +105,11 @@ def _can_reload(unit: _systemd.Unit) -> bool:
     return unit.properties.get("CanReload") == "yes"
 
 
-def _outlives(run: Run, unit: _systemd.Unit, sleep: t.Callable[[float], None]) -> bool:
-    """Whether the same process goes on for a moment: one that doesn't know SIGHUP is ended by it."""
+def _looked_after(run: Run, unit: _systemd.Unit, sleep: t.Callable[[float], None]) -> _systemd.Unit:
+    """The unit after a moment, or once its process has ended: one that doesn't know SIGHUP is ended by it."""
     for _number in range(round(_STEADY / _PAUSE)):
         now = _systemd.show(run, [unit.name])[0]
-        if not now.is_running or now.main_pid != unit.main_pid:
-            return False
+        if now.main_pid != unit.main_pid:
+            break
         sleep(_PAUSE)
-    return True
+    return now

@@ -168,6 +168,14 @@ def test_a_service_that_a_reload_ends_is_started_again(service: Service) -> None
     assert result["after"]["state"] == "active/running"
 
 
+def test_a_service_that_systemd_has_started_again_after_a_reload_is_not_restarted(service: Service) -> None:
+    service.systemd.on_kill = lambda unit: service.start(restarts=3)
+    old = service.pid
+    result = service.restart(strategy="reload", reload_signal=True)
+    assert (result["after"]["main_pid"] != old, result["reason"] is not None) == (True, True)
+    assert service.systemd.commands("systemctl", "restart") == []
+
+
 def test_a_reload_that_fails_leaves_the_service_alone(service: Service) -> None:
     service.systemd.look(UNIT)["CanReload"] = "yes"
     service.systemd.on_reload = lambda unit: Completed(1, "", "Job for prometheus.service failed.\n")
