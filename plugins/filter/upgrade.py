@@ -125,8 +125,9 @@ def link_targets(
     return _steps.link_targets(surveys, host, catalog, touched=only or catalog)
 
 
-def fetch_urls(steps: list[Data], mirror: str | t.Sequence[str] | None = None) -> list[list[str]]:
-    return [_fetch.sources(step["stage"]["url"], mirror) for step in steps if step["stage"]]
+def fetch_urls(steps: list[Data], mirror: str | t.Sequence[str] | None = None) -> list[str]:
+    found = [_fetch.sources(step["stage"]["url"], mirror) for step in steps if step["stage"]]
+    return [urls[0] for urls in found if len(urls) == 1]
 
 
 _FILTERS: dict[str, t.Callable[..., t.Any]] = {

@@ -257,7 +257,7 @@ def link_targets(surveys: t.Mapping[str, Data], host: str, catalog: Data, *, tou
     :param touched: the components that matter: a link counts if one of its ends is among them.
     """
     there = {name for each in surveys.values() for name, facts in each["components"].items() if facts["installed"]}
-    targets = []
+    targets: list[Data] = []
     for name, facts in surveys[host]["components"].items():
         entry = catalog[name]
         if not (facts["installed"] and facts["unit"]):
