@@ -133,8 +133,10 @@ def _place(path: str) -> Place:
 
 
 def unwritable(directories: t.Iterable[str], *, passing: bool) -> dict[str, str]:
-    """Why directories can't be written to, of those that can't. It is really tried, unless it is only passing by. For one
-    that isn't there yet, that which it will be made in is asked."""
+    """Why directories can't be written to, of those that can't. It is really tried, unless it is only passing by.
+
+    For one that isn't there yet, that which it will be made in is asked.
+    """
     found: dict[str, str] = {}
     for directory in directories:
         there = existing(directory)

@@ -64,15 +64,48 @@ def _samples(scene: Scene, probe: Probe) -> Observation:
 
 
 def _json_kept(scene: Scene, probe: Probe) -> Observation:
+    seen, items = _items(scene, probe)
+    return seen if items is None else {**seen, "count": len(items)}
+
+
+def _json_each(scene: Scene, probe: Probe) -> Observation:
+    seen, items = _items(scene, probe)
+    if items is None:
+        return seen
+    asked = [_filled(probe["each"], item) for item in items]
+    return {**seen, "count": len(items), "bad": [bad for bad in (_unlike(scene, path, probe) for path in asked) if bad]}
+
+
+def _filled(path: str, item: t.Any) -> str:
+    """A path with values of an item in it, where their names stand in braces."""
+    return re.sub(r"\{([\w.]+)\}", lambda name: urllib.parse.quote(str(_json_path.find(item, name[1]).value), ""), path)
+
+
+def _unlike(scene: Scene, path: str, probe: Probe) -> str:
+    """In what the answer from a path isn't what a probe wants; empty if in nothing."""
+    data, error = scene.document(path)
+    if error:
+        return f"{scene.target['url']}{path}: {error}"
+    for wanted_at, wanted in probe["json"].items():
+        found = _json_path.find(data, wanted_at)
+        if not (found.there and _json_path.same(found.value, wanted)):
+            told = redact_text(_json_path.shown(found.value)) if found.there else _json_path.MISSING
+            return f"{scene.target['url']}{path}: {wanted_at} is {told}"
+    return ""
+
+
+def _items(scene: Scene, probe: Probe) -> tuple[Observation, list[t.Any] | None]:
+    """What was answered, and of the list in it the items that are like the probe's; none if there is no list."""
     answer = scene.get(probe["path"])
     seen = {"status": answer.status, "error": answer.error}
     if answer.status != 200:
-        return seen
+        return seen, None
     data, error = scene.document(probe["path"])
     found = _json_path.find(data, probe["items"])
     if not isinstance(found.value, list):
-        return {**seen, "error": error or f"{probe['items']} of {scene.target['url']}{probe['path']} is no list"}
-    return {**seen, "count": sum(_matches(item, probe["where"]) for item in found.value)}
+        what = probe["items"] or "the answer"
+        return {**seen, "error": error or f"{what} of {scene.target['url']}{probe['path']} is no list"}, None
+    return seen, [item for item in found.value if _matches(item, probe["where"])]
 
 
 def _matches(item: t.Any, where: dict[str, t.Any]) -> bool:
@@ -231,6 +264,7 @@ OBSERVERS: dict[str, Observer] = {
     "metric_kept": _metric,
     "samples": _samples,
     "json_kept": _json_kept,
+    "json_each": _json_each,
     "promql": _promql,
     "rule_metrics": _rule_metrics,
     "round_trip": _round_trip,

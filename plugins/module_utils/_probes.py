@@ -38,6 +38,7 @@ FIELDS: dict[str, dict[str, t.Any]] = {
     "metric_kept": {"path": NEEDED, "metric": NEEDED, "labels": {}, "least": 100},
     "samples": {"path": NEEDED, "least": 80},
     "json_kept": {"path": NEEDED, "items": NEEDED, "where": {}, "least": 100},
+    "json_each": {"path": NEEDED, "items": "", "where": {}, "each": NEEDED, "json": NEEDED},
     "promql": {"query": NEEDED, "path": "/api/v1/query", "kept": False, **_LIMITS},
     "rule_metrics": {},
     "log": {"patterns": NEEDED, "allow": [], "most": 0},

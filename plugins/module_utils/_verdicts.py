@@ -169,6 +169,16 @@ def _json_kept(target: Target, probe: Probe, seen: Observation, before: Observat
     return _kept(probe, text, count, earlier, "")
 
 
+def _json_each(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
+    like = _list([f"{name} {shown(value)}" for name, value in probe["where"].items()], "")
+    text = _unanswered(target, probe, seen) or seen.get("error", "")
+    bad = seen.get("bad", [])
+    text = text or "; ".join(bad) or f"{seen['count']} items{f' with {like}' if like else ''}"
+    wanted = _list([f"{path} {shown(value)}" for path, value in probe["json"].items()], "an answer")
+    ok = bool(seen.get("count")) and not bad
+    return Verdict(probe["kind"], ok, text, f"one at least, and of each {wanted}")
+
+
 def _kept(probe: Probe, text: str, value: float | None, earlier: float | None, unit: str) -> Verdict:
     """That a number is at least so many percent of what it was."""
     if earlier is None:
@@ -273,6 +283,7 @@ PREDICATES: dict[str, Predicate] = {
     "metric_kept": _metric_kept,
     "samples": _samples,
     "json_kept": _json_kept,
+    "json_each": _json_each,
     "promql": _promql,
     "rule_metrics": _rule_metrics,
     "log": _log,

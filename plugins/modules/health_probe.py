@@ -88,6 +88,8 @@ options:
           - V(samples), C(path) has at least C(least) percent of the samples it had, by default 80.
           - V(json_kept), the list at C(items) of the JSON at C(path) has at least C(least) percent of the items it had
             in which each path of C(where) has its value.
+          - V(json_each), there are such items, and for each the JSON at C(each), with the item's own values where their
+            names stand in braces, has the values of C(json).
           - V(promql), the sum of what C(query) gives is from C(min) to C(max), and with C(kept) no less than it was.
           - V(rule_metrics), no metric that Prometheus' loaded rules use, and that was there, is gone.
           - V(log), at most C(most), by default 0, lines of the unit's journal match one of C(patterns) and none of
@@ -117,6 +119,7 @@ options:
               - metric_kept
               - samples
               - json_kept
+              - json_each
               - promql
               - rule_metrics
               - log
@@ -139,7 +142,7 @@ options:
             description: Text that must be in the answer, for V(http), V(command) and V(round_trip).
             type: str
           json:
-            description: Wanted values by dotted paths like V(data.list[0].name), for V(http).
+            description: Wanted values by dotted paths like V(data.list[0].name), for V(http) and V(json_each).
             type: dict
           metrics:
             description: Metrics that tell the version, for V(build_info).
@@ -167,11 +170,14 @@ options:
             description: Percent of before, for V(metric_kept), V(samples) and V(json_kept).
             type: float
           items:
-            description: Dotted path of a list, for V(json_kept).
+            description: Dotted path of a list, for V(json_kept) and V(json_each). Empty for the answer itself.
             type: str
           where:
-            description: Values that an item must have, by their dotted paths, for V(json_kept).
+            description: Values that an item must have, by their dotted paths, for V(json_kept) and V(json_each).
             type: dict
+          each:
+            description: Path to ask for each item, for V(json_each).
+            type: str
           query:
             description: Expression of V(promql).
             type: str
@@ -438,6 +444,7 @@ _PROBE: dict[str, t.Any] = {
     "least": {"type": "float"},
     "items": {"type": "str"},
     "where": {"type": "dict"},
+    "each": {"type": "str"},
     "query": {"type": "str"},
     "kept": {"type": "bool"},
     "patterns": {"type": "list", "elements": "str"},

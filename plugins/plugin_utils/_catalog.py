@@ -194,6 +194,13 @@ _PROBES: dict[str, dict[str, Field]] = {
         "where": Field(map_of(None, _scalar), {}),
         "least": _KEPT,
     },
+    "json_each": {
+        "path": Field(_WEB_PATH),
+        "items": Field(lambda value: value if value == "" else any_text(value), ""),
+        "where": Field(map_of(None, _scalar), {}),
+        "each": Field(_WEB_PATH),
+        "json": Field(map_of(None, _scalar)),
+    },
     "promql": {
         "query": Field(any_text),
         "path": Field(_WEB_PATH, "/api/v1/query"),
@@ -237,8 +244,8 @@ def _probe(value: t.Any) -> dict[str, t.Any]:
     kind = value.get("kind", "http") if isinstance(value, Mapping) else "http"
     if not isinstance(kind, str) or kind not in _PROBES:
         raise unknown(kind, _PROBES, "a kind of probe").below("kind")
-    name = Field(or_none(any_text), None)
-    return t.cast("dict[str, t.Any]", record({"kind": Field(any_text, "http"), "name": name, **_PROBES[kind]})(value))
+    common = {"kind": Field(any_text, "http"), "name": Field(or_none(any_text), None), "login": Field(switch, False)}
+    return t.cast("dict[str, t.Any]", record({**common, **_PROBES[kind]})(value))
 
 
 _TRIAL = {

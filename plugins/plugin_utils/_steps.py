@@ -228,7 +228,10 @@ def below_floor(subject: Subject, version: str) -> list[Data]:
 # -- what proves it -----------------------------------------------------------------------------------------------
 
 
-_READS = ("http", "metric", "metric_kept", "samples", "json_kept", "promql", "rule_metrics", "round_trip", "build_info")
+_READS = (
+    *("http", "build_info", "metric", "metric_kept", "samples", "json_kept", "json_each", "promql", "rule_metrics"),
+    "round_trip",
+)
 """Kinds of probes that read what a service answers, which one that asks for a login keeps to itself."""
 
 
@@ -286,7 +289,9 @@ def _asked(probes: list[Data], facts: Data, entry: Data) -> list[Data]:
     locked = facts["protected"] and not entry["auth"]
     found = []
     for probe in probes:
-        asked = {field: value for field, value in probe.items() if value is not None}
+        asked = {field: value for field, value in probe.items() if value is not None and field != "login"}
+        if probe.get("login") and not entry["auth"]:
+            continue
         if asked.get("path") == entry["metrics_path"]:
             asked["path"] = facts["metrics_path"]
         if not locked:

@@ -116,6 +116,26 @@ def test_items_of_a_list_are_counted(target: Data, web: Web, body: bytes, where:
     assert found == {"status": 200, "error": "", **expected}
 
 
+SOURCES = b'[{"uid": "a b", "type": "prometheus"}, {"uid": "c", "type": "prometheus"}, {"uid": "d", "type": "loki"}]'
+
+
+def test_each_item_of_a_list_is_asked_for_itself(target: Data, web: Web) -> None:
+    web.answers["/api/datasources"] = Answer(SOURCES)
+    web.answers["/uid/a%20b/health"] = Answer(b'{"status": "OK"}')
+    web.answers["/uid/c/health"] = Answer(b'{"status": "ERROR"}', status=400)
+    probe = {"kind": "json_each", "path": "/api/datasources", "each": "/uid/{uid}/health", "json": {"status": "OK"}}
+    seen = observe(scene(target), {**probe, "where": {"type": "prometheus"}})
+    assert seen == {"status": 200, "error": "", "count": 2, "bad": [f"{web.url}/uid/c/health: status is ERROR"]}
+    assert observe(scene(target), {**probe, "where": {"type": "loki"}})["bad"] != []
+    assert observe(scene(target), {**probe, "where": {"type": "x"}}) == {
+        "status": 200,
+        "error": "",
+        "count": 0,
+        "bad": [],
+    }
+    assert observe(scene(target), {**probe, "path": "/none"}) == {"status": 404, "error": ""}
+
+
 # -- Prometheus ---------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ UNIT = {"active": "active", "sub": "running", "result": "success", "main_pid": 1
 METRIC = {"path": "/m", "metric": "up"}
 PAGE = {"status": 200, "error": ""}
 SAMPLES = {**PAGE, "count": 79, "families": ["a"]}
+EACH = {"path": "/s", "where": {"type": "loki"}, "each": "/{uid}", "json": {"status": "OK"}}
 
 
 def judged(kind: str, fields: Data, seen: Data, before: Data | None = None, **target: t.Any) -> Verdict:
@@ -164,6 +165,31 @@ def test_a_verdict_says_what_was_seen_and_what_was_wanted(
             False,
             "2 of data.targets with health up; wanted: at least 3, 100 % of 3 before",
         ),
+        (
+            "json_each",
+            EACH,
+            None,
+            {**PAGE, "count": 2, "bad": []},
+            True,
+            "2 items with type loki; wanted: one at least",
+        ),
+        (
+            "json_each",
+            EACH,
+            None,
+            {**PAGE, "count": 0, "bad": []},
+            False,
+            "0 items with type loki; wanted: one at least",
+        ),
+        (
+            "json_each",
+            EACH,
+            None,
+            {**PAGE, "count": 2, "bad": ["/c: status is ERROR"]},
+            False,
+            "/c: status is ERROR; wan",
+        ),
+        ("json_each", EACH, None, {"status": 401, "error": ""}, False, "http://h/s answered 401"),
         (
             "promql",
             {"query": "q", "kept": True},

@@ -296,7 +296,7 @@ REFUSED: list[tuple[t.Any, str]] = [
     ),
     (
         {"proofs": [{"kind": "tcp", "path": "/"}]},
-        "prometheus.proofs[0].path is not a field; allowed are kind, name, addr",
+        "prometheus.proofs[0].path is not a field; allowed are kind, name, login, addr",
     ),
     ({"proofs": [{"kind": "log"}]}, "prometheus.proofs[0].patterns is missing"),
     ({"proofs": [{"kind": "log", "patterns": ["("]}]}, "prometheus.proofs[0].patterns[0] is no regular expression"),
@@ -535,7 +535,7 @@ def test_an_override_of_a_dictionary_keeps_the_keys_of_its_default() -> None:
 def test_defaults_follow_from_overridden_fields() -> None:
     changed = _catalog.load(overrides={"node_exporter": {"metrics_path": "/node"}})["node_exporter"]
     assert changed["probes"] == [
-        {"kind": "http", "name": None, "path": "/node", "status": [200], "text": None, "json": {}}
+        {"kind": "http", "name": None, "login": False, "path": "/node", "status": [200], "text": None, "json": {}}
     ]
 
 
@@ -559,7 +559,7 @@ def test_a_component_of_ones_own() -> None:
     assert mine["title"] == mine["name"] == "mine"
     assert mine["version_args"] == [["--version"]]
     assert mine["probes"] == [
-        {"kind": "http", "name": None, "path": "/metrics", "status": [200], "text": None, "json": {}}
+        {"kind": "http", "name": None, "login": False, "path": "/metrics", "status": [200], "text": None, "json": {}}
     ]
     assert mine["releases"][0]["when"] == "*"
     assert mine["releases"][0]["architectures"]["amd64"] == "amd64"
