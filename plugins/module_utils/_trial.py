@@ -137,7 +137,8 @@ def in_words(findings: t.Iterable[Data]) -> str:
 
 
 def _accepted(finding: Data, accept: t.Collection[str]) -> Data:
-    if finding["severity"] == "blocker" and finding["key"] in accept:
+    planned = finding["key"].replace(".flag_removed.", ".removed.")  # as the plan calls it, where the catalog knows it
+    if finding["severity"] == "blocker" and {finding["key"], planned} & set(accept):
         return {**finding, "severity": "warning"}
     return finding
 
@@ -176,8 +177,7 @@ class _Hearing:
         if (trial["program"] or self._program) not in self._case.programs:
             return [self._case.not_run(_ABOUT[about], f"{trial['program']} isn't among what was taken of the release")]
         if self._arguments is None and _ARGUMENTS in trial["args"]:
-            why = f"it can't be told what {self._case.unit} starts it with, for it is started by another program"
-            return [self._case.not_run(_ABOUT[about], why)]
+            return [self._unknown_arguments(about)]
         for _attempt in range(_MOST_FLAGS):
             answer = self._answer(trial, self._case.programs)
             if not answer.trouble and answer.status in trial["status"]:
@@ -196,15 +196,21 @@ class _Hearing:
 
     def compare_help(self) -> list[Data]:
         """Flags of the unit that the candidate's help doesn't list; they matter where that in place lists them."""
+        if self._arguments is None:
+            return [self._unknown_arguments("flags")]
         new = self._help(self._case.programs[self._program])
         if new.trouble or not _HELP_FLAG.search(new.text):
             why = new.trouble or f"{' '.join(self._case.help_args)} lists none"
             return [self._case.not_run(_ABOUT["flags"], why, self._shown(new.text))]
-        missing = [flag for flag in _argv.flag_names(self._arguments or []) if not _lists(new.text, flag)]
+        missing = [flag for flag in _argv.flag_names(self._arguments) if not _lists(new.text, flag)]
         old = self._help(self._in_place).text if missing else ""
         return [self._unlisted(flag, lists=_lists(old, flag)) for flag in missing if not self._is_ignored(flag)]
 
     # -- what it says -----------------------------------------------------------------------------------------------
+
+    def _unknown_arguments(self, about: str) -> Data:
+        why = f"it can't be told what {self._case.unit} starts it with, for it is started by another program"
+        return self._case.not_run(_ABOUT[about], why)
 
     def _unlisted(self, flag: str, *, lists: bool) -> Data:
         if lists:
@@ -247,7 +253,7 @@ class _Hearing:
         if not os.path.isfile(path):
             return False
         answer = self._answer(trial, {program: path})
-        return not answer.trouble and answer.status not in trial["status"]
+        return not (answer.trouble or answer.status in trial["status"] or _UNKNOWN_FLAG.search(answer.text))
 
     def _removal(self, name: str) -> Data | None:
         return next((each for each in self._case.removed_flags if each["flag"] == name), None)

@@ -373,7 +373,7 @@ def _heard(params: dict[str, t.Any], candidate: _Candidate) -> list[dict[str, t.
         programs={name: os.path.join(candidate.place, name) for name in params["members"]},
         trials=params["trials"],
         facts=params["facts"],
-        help_args=params["help_args"],
+        help_args=params["help_args"] or [],
         removed_flags=params["removed_flags"],
     )
     return _trial.hold(run, case, accept=params["accept"])

@@ -153,6 +153,20 @@ def test_an_accepted_blocker_is_a_warning(host: Host) -> None:
     )
 
 
+def test_what_the_plan_was_told_to_accept_is_accepted_here(host: Host) -> None:
+    host.unit("--old.flag=1")
+    (found,) = host.hold(FLAGS, accept=["shop.removed.old.flag"])
+    assert found["severity"] == "warning"
+
+
+def test_a_version_in_place_that_cannot_be_asked_says_nothing(host: Host) -> None:
+    host.unit("--listen=:80", Environment="SHOP_CONFIG=/nowhere")
+    text = (host.root / "usr" / "shop").read_text().replace("--config.check)", "--other.check)")
+    (host.root / "usr" / "shop").write_text(text)
+    (found,) = host.hold(START)
+    assert found["message"] == "shop 2.0.0 can't work on this host: no /nowhere"
+
+
 def test_a_start_is_tried_with_the_units_environment_and_the_hosts_network(host: Host) -> None:
     host.unit("--listen=:80", Environment=f'"SHOP_CONFIG={host.config}"')
     assert host.hold(START) == []
@@ -229,7 +243,7 @@ def test_a_program_started_by_a_wrapper(host: Host) -> None:
     host.systemd.add("shop.service", "/usr/bin/env", "A=1", script, "--old.flag=1")
     assert [each["key"] for each in host.hold(FLAGS)] == ["shop.flag_removed.old.flag"]
     host.systemd.add("shop.service", "/bin/sh", "-c", "exec-something")
-    (found,) = host.hold(FLAGS)
+    (found,) = host.hold(FLAGS, help_args=["--help"])
     assert "it can't be told what shop.service starts it with" in found["message"]
 
 
