@@ -104,7 +104,7 @@ class Case(t.NamedTuple):
 
 def hold(run: Run, case: Case, *, accept: t.Collection[str] = ()) -> list[Data]:
     """Ask a candidate all that there is to ask. What speaks against it is found as a blocker, or, where its key is in
-    ``accept``, as a warning."""
+    ``accept``, as accepted."""
     trials = [trial for trial in case.trials if all(map(case.facts.get, _facts(trial)))]
     trials.sort(key=lambda trial: trial["about"] != "flags")  # others are asked without the flags that it doesn't know
     if not trials and not case.help_args:
@@ -139,7 +139,7 @@ def in_words(findings: t.Iterable[Data]) -> str:
 def _accepted(finding: Data, accept: t.Collection[str]) -> Data:
     planned = finding["key"].replace(".flag_removed.", ".removed.")  # as the plan calls it, where the catalog knows it
     if finding["severity"] == "blocker" and {finding["key"], planned} & set(accept):
-        return {**finding, "severity": "warning"}
+        return {**finding, "severity": "accepted"}
     return finding
 
 

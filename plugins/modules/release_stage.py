@@ -219,7 +219,7 @@ findings:
       type: str
       sample: prometheus.config_refused
     severity:
-      description: V(blocker), or V(warning) for what is accepted, and for what could not be asked.
+      description: V(blocker), V(accepted), or V(warning) for what could not be asked.
       type: str
     component:
       description: Name of the component.

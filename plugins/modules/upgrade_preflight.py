@@ -33,7 +33,7 @@ options:
     elements: str
     default: []
   accept:
-    description: Keys of findings that are no reason to stop. A blocker of such a key becomes a warning.
+    description: Keys of findings that are no reason to stop. A blocker of such a key is V(accepted).
     type: list
     elements: str
     default: []
@@ -105,7 +105,7 @@ findings:
       description: What it is, as C(component.what) or C(host.what). The operator accepts it by this.
       type: str
     severity:
-      description: C(blocker), C(warning) or C(info).
+      description: V(blocker), V(accepted), V(warning) or V(info).
       type: str
     component:
       description: The component; none if it is about the host.

@@ -63,6 +63,7 @@ def step(subject: Subject, here: str, version: str, *, target: str, stage: Data)
         "stopped_backup": _stopped_backup(subject, here, version),
         "target": probe_target(subject.name, facts, entry, version=version),
         "rehearse": entry["rehearse"],
+        "reload": entry["reload"],
         "probe_timeout": entry["probe_timeout"],
         "probe_window": entry["probe_window"],
     }

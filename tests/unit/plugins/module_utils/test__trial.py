@@ -143,7 +143,7 @@ def test_an_accepted_blocker_is_a_warning(host: Host) -> None:
     host.unit("--old.flag=1")
     found = host.hold(CONFIG, FLAGS, accept=["shop.config_refused", "shop.flag_removed.other"])
     assert {each["key"]: each["severity"] for each in found} == {
-        "shop.config_refused": "warning",
+        "shop.config_refused": "accepted",
         "shop.flag_removed.old.flag": "blocker",
     }
     assert [each["key"] for each in _trial.refused(found)] == ["shop.flag_removed.old.flag"]
@@ -156,7 +156,7 @@ def test_an_accepted_blocker_is_a_warning(host: Host) -> None:
 def test_what_the_plan_was_told_to_accept_is_accepted_here(host: Host) -> None:
     host.unit("--old.flag=1")
     (found,) = host.hold(FLAGS, accept=["shop.removed.old.flag"])
-    assert found["severity"] == "warning"
+    assert found["severity"] == "accepted"
 
 
 def test_a_version_in_place_that_cannot_be_asked_says_nothing(host: Host) -> None:

@@ -310,7 +310,7 @@ def test_a_refusal_that_is_accepted_is_told_and_no_more(asking: Asking) -> None:
     asking.config.write_text("old\n")
     result = asking.stage(accept=["prometheus.config_refused"])
     assert "failed" not in result
-    assert [each["severity"] for each in result["findings"]] == ["warning"]
+    assert [each["severity"] for each in result["findings"]] == ["accepted"]
     assert asking.host.record()["state"] == "staged"
 
 

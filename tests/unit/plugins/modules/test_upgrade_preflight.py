@@ -142,7 +142,7 @@ def test_what_is_accepted_or_not_required_fails_nothing(look: Call, host: Host) 
     assert look()["failed"] is True
     accepted = look(accept=["prometheus.unhealthy"])
     assert (accepted.get("failed"), keys(accepted)) == (None, [])
-    assert "prometheus.unhealthy" in keys(accepted, "warning")
+    assert "prometheus.unhealthy" in keys(accepted, "accepted")
     told = look(required=False)
     assert (told.get("failed"), keys(told)) == (None, ["prometheus.unhealthy"])
 
