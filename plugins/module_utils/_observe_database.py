@@ -94,10 +94,11 @@ def _postgresql(probe: Probe) -> str:
     with _connected(probe, probe["socket"], probe["address"] or "127.0.0.1", port=_POSTGRES_PORT) as client:
         client.sendall(struct.pack("!I", len(body) + 4) + body)
         kind, length = struct.unpack("!cI", _exactly(client, 5))
-        packet = _exactly(client, min(max(length - 4, 0), _PACKET_LIMIT))
+        known = kind in (b"R", b"E")
+        packet = _exactly(client, min(max(length - 4, 0), _PACKET_LIMIT)) if known else b""
     if kind == b"R":
         return "it asks for a login" if packet[:4] != bytes(4) else "it lets in"
-    if kind != b"E":
+    if not known:
         raise _RefusedError("it doesn't speak PostgreSQL's protocol")
     fields = {part[:1]: part[1:].decode("utf-8", "replace") for part in packet.split(b"\0") if part}
     code, said = fields.get(b"C", "?"), fields.get(b"M", "")

@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _health
+from ansible_collections.observability.stack.plugins.module_utils._probes import key_of
 from ansible_collections.observability.stack.tests.unit.support import (
     Answer,
     Data,
@@ -187,3 +188,82 @@ def test_no_process_is_the_reason_why_a_page_is_missing(fleet: Fleet) -> None:
 def test_nothing_to_look_at_is_healthy_at_once(fleet: Fleet) -> None:
     assert fleet.wait() == []
     assert fleet.looks == []
+
+
+# -- proofs -------------------------------------------------------------------------------------------------------
+
+SAMPLES = {"kind": "samples", "path": "/p"}
+
+
+def page_of(fleet: Fleet, says: t.Callable[[float], int]) -> None:
+    """A page with so many samples at a time, in seconds after the beginning."""
+    fleet.web.answers["/p"] = lambda: Answer(b"up 1\n" * says(fleet.now - 100.0))
+
+
+def before(count: int) -> list[Data | None]:
+    return [{key_of(SAMPLES): {"status": 200, "count": count, "families": []}}]
+
+
+def test_proofs_are_asked_for_when_the_window_is_over_and_once_if_they_are_good(fleet: Fleet) -> None:
+    page_of(fleet, lambda _elapsed: 10)
+    (health,) = fleet.wait({**fleet.unit("a"), "proofs": [SAMPLES]}, before=before(10))
+    assert (health.healthy, fleet.now, fleet.web.asked) == (True, 110.0, ["/p"])
+    assert [verdict["probe"] for verdict in health.verdicts] == ["systemd", "process", "samples"]
+
+
+def test_a_proof_is_tried_again_until_it_is_good(fleet: Fleet) -> None:
+    page_of(fleet, lambda elapsed: 10 if elapsed >= 30 else 1)
+    proofs = [SAMPLES, {"kind": "http", "path": "/p"}]
+    (health,) = fleet.wait({**fleet.unit("a"), "proofs": proofs}, before=before(10))
+    assert (health.healthy, health.ready_after, fleet.now) == (True, 0.0, 130.0)
+
+
+def test_a_proof_that_never_is_good_is_the_reason(fleet: Fleet) -> None:
+    page_of(fleet, lambda _elapsed: 1)
+    (health,) = fleet.wait({**fleet.unit("a"), "proofs": [SAMPLES]}, before=before(10), timeout=20)
+    assert health.reason == (
+        f"not proven within 20 s: samples: {fleet.web.url}/p has 1 samples; "
+        "wanted: at least 8 samples, 80 % of 10 before"
+    )
+    assert (health.healthy, fleet.now, health.journal) == (False, 130.5, ["a.service: last words"])
+
+
+def test_without_anything_from_before_a_comparison_asks_nothing(fleet: Fleet) -> None:
+    page_of(fleet, lambda _elapsed: 1)
+    (health,) = fleet.wait({**fleet.unit("a"), "proofs": [SAMPLES]}, window=0)
+    assert health.healthy
+    assert health.verdicts[2]["seen"].endswith("has 1 samples, nothing to compare with")
+
+
+def test_a_service_that_dies_of_a_proof_is_not_healthy(fleet: Fleet) -> None:
+    page_of(fleet, lambda _elapsed: 1)
+    gone = {"ActiveState": "failed", "MainPID": 0}
+    target = fleet.unit("a", lambda elapsed: gone if elapsed > 12 else {})
+    (health,) = fleet.wait({**target, "proofs": [SAMPLES]}, before=before(10))
+    assert (health.healthy, health.reason) == (False, "the unit has stopped (failed)")
+
+
+def test_proofs_begin_anew_with_another_process(fleet: Fleet) -> None:
+    probes = [SAMPLES, {"kind": "metric", "path": "/p", "metric": "up", "min": 10}]
+    target = fleet.unit("a", lambda elapsed: {"NRestarts": int(elapsed >= 11)})
+    page_of(fleet, lambda elapsed: 9 if elapsed < 40 else 10)
+    (health,) = fleet.wait({**target, "proofs": probes}, before=before(10))
+    assert (health.healthy, health.ready_after, fleet.now) == (True, 11.0, 140.0)
+
+
+def test_the_time_grows_with_what_a_service_must_read(fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "wal" / "checkpoint").mkdir(parents=True)
+    for name in ("0001", "checkpoint/0000"):
+        with open(tmp_path / "wal" / name, "wb") as segment:
+            segment.truncate(250_000_000)
+    (tmp_path / "wal" / "loop").symlink_to(tmp_path / "wal")
+    target = {
+        **fleet.unit("a", starting(80)),
+        "deadline_grows": {"path": str(tmp_path / "wal"), "seconds_per_gb": 60},
+    }
+    assert _health.grown_by(target) == 30
+    (health,) = fleet.wait(target)
+    assert (health.healthy, health.ready_after) == (True, 80.0)
+    assert _health.grown_by({**target, "deadline_grows": {"path": "/nowhere", "seconds_per_gb": 60}}) == 0
+    assert _health.longest([target], [30.0], timeout=60, window=10) == 100
+    assert _health.longest([{**target, "proofs": [SAMPLES]}], [30.0], timeout=60, window=10) == 190

@@ -10,7 +10,8 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _store
+from ansible_collections.observability.stack.plugins.module_utils import _baseline, _store
+from ansible_collections.observability.stack.plugins.module_utils._probes import FIELDS, key_of
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
 from ansible_collections.observability.stack.plugins.modules import health_probe
 from ansible_collections.observability.stack.tests.unit.support import (
@@ -181,6 +182,46 @@ def test_without_probes_the_unit_and_its_process_are_what_counts(probe: Call, se
     verdicts = probe(targets=[target])["services"][0]["verdicts"]
     assert [verdict["probe"] for verdict in verdicts] == ["systemd", "process"]
     assert service.web.asked == []
+
+
+# -- what was before ----------------------------------------------------------------------------------------------
+
+UP = {"kind": "metric_kept", "path": "/metrics", "metric": "up"}
+
+
+def kept(state_dir: pathlib.Path, upgrade_id: str) -> None:
+    state_dir.mkdir(mode=0o700)
+    seen = {key_of(UP): {"status": 200, "value": 2.0}}
+    _baseline.write(_store.Layout(str(state_dir)), "prometheus", {"upgrade_id": upgrade_id, "seen": seen})
+
+
+@pytest.mark.parametrize(
+    ("upgrade_id", "healthy"), [("u1", False), ("u2", True)], ids=["of this upgrade", "of another"]
+)
+def test_a_proof_compares_with_what_was_seen_before_the_upgrade(
+    probe: Call, service: Service, state_dir: pathlib.Path, upgrade_id: str, healthy: bool
+) -> None:
+    kept(state_dir, upgrade_id)
+    service.web.answers["/metrics"] = Answer(b'prometheus_build_info{version="2.53.3"} 1\nup 1\n')
+    result = probe(targets=[service.target(proofs=[UP])], run=RUN, required=False)
+    assert result["services"][0]["healthy"] is healthy
+    assert result["services"][0]["verdicts"][-1]["probe"] == "metric_kept"
+
+
+def test_a_probe_that_is_given_all_fields_is_the_same(probe: Call, service: Service) -> None:
+    """As options arrive: what isn't set is there as nothing."""
+    full = {**dict.fromkeys(FIELDS["http"]), "argv": None, "kind": "http", "name": "readiness", "path": "/-/ready"}
+    verdict = probe(targets=[service.target(probes=[{**full, "status": ["204"]}])])["services"][0]["verdicts"][0]
+    assert (verdict["probe"], verdict["ok"]) == ("readiness", True)
+
+
+def test_a_login_stays_in_its_file(probe: Call, service: Service, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "password").write_text("geheim")
+    auth = {"user": "u", "password_file": str(tmp_path / "password")}
+    result = probe(targets=[service.target(auth=auth, version="9.9.9")])
+    assert result["failed"] is True
+    assert set(service.web.logins) == {"Basic dTpnZWhlaW0="}
+    assert "geheim" not in json.dumps(result)
 
 
 # -- the record ---------------------------------------------------------------------------------------------------
