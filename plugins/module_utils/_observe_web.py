@@ -24,8 +24,8 @@ if t.TYPE_CHECKING:
     from ._verdicts import Observation, Probe
 
 _CONNECT_TIMEOUT = 5.0
-_SOON = 60
-"""Seconds from now that C({soon}) stands for."""
+_SOON = 10
+"""Seconds from now that C({soon}) stands for, and after which what didn't come back is sent once more."""
 
 _FORM = "application/x-www-form-urlencoded"
 _RULES = "/api/v1/rules"
@@ -173,10 +173,11 @@ def names_in(expression: str) -> set[str]:
 
 
 def _round_trip(scene: Scene, probe: Probe) -> Observation:
-    """Send something, once, and look whether it comes back. At later looks, only look again."""
+    """Send something and look whether it comes back. At later looks, only look again, until it is too old for that."""
     send, read = probe["send"], probe["read"]
     memory = scene.memory.setdefault(f"round_trip {send['path']} {send['body']}", {})
-    if not memory.get("filled"):
+    if time.monotonic() >= memory.get("until", 0):
+        memory.clear()
         filled = _placeholders()
         answer = scene.ask(
             "POST",
@@ -187,7 +188,7 @@ def _round_trip(scene: Scene, probe: Probe) -> Observation:
         if answer.status is None or not 200 <= answer.status < 300:
             why = f"answered {answer.status}" if answer.status else f"didn't answer ({answer.error})"
             return {"sent": answer.status, "found": False, "error": f"{scene.target['url']}{send['path']} {why}"}
-        memory.update(filled=filled, sent=answer.status)
+        memory.update(filled=filled, sent=answer.status, until=time.monotonic() + _SOON)
     path = _fill(read["path"], memory["filled"])
     answer = scene.ask("GET", path)
     found = answer.status == 200 and _fill(probe["text"], memory["filled"]) in answer.body

@@ -190,6 +190,8 @@ def _kept(probe: Probe, text: str, value: float | None, earlier: float | None, u
 
 def _promql(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
     value, error = seen.get("value"), seen.get("error")
+    if error and before.get("error"):
+        return Verdict("promql", True, f"{error}, nor did it before", "as before")
     wanted = [_limits(probe)] if _limits(probe) else []
     ok = not error and (not wanted or (value is not None and _within(probe, value)))
     earlier = before.get("value") if probe["kept"] else None

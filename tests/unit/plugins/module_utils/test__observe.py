@@ -222,6 +222,15 @@ def test_what_is_sent_is_sent_once_and_looked_for_until_it_comes(target: Data, w
     assert len(web.posted) == 1
 
 
+def test_what_never_comes_is_sent_once_more_in_time(target: Data, web: Web) -> None:
+    web.answers["/push"] = web.answers["/read"] = Answer(b"")
+    memory: Data = {}
+    observe(scene(target, memory=memory), ROUND_TRIP)
+    next(iter(memory.values()))["until"] = time.monotonic()
+    observe(scene(target, memory=memory), ROUND_TRIP)
+    assert len({json.loads(sent)["id"] for sent in web.posted}) == 2
+
+
 def test_what_could_not_be_sent_is_sent_again(target: Data, web: Web) -> None:
     web.answers["/push"] = Answer(b"", 500)
     memory: Data = {}

@@ -199,6 +199,8 @@ def test_a_verdict_says_what_was_seen_and_what_was_wanted(
             "at least 2 as before",
         ),
         ("promql", {"query": "q", "kept": True}, None, {"error": "", "value": 1.0}, True, "nothing to compare with"),
+        ("promql", {"query": "q"}, {"error": "an agent"}, {"error": "an agent"}, True, "an agent, nor did it before"),
+        ("promql", {"query": "q"}, {"error": ""}, {"error": "gone"}, False, "promql: gone"),
         (
             "rule_metrics",
             {},
