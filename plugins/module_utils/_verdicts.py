@@ -12,6 +12,7 @@ What was seen is JSON data, so that a baseline is simply what probes saw earlier
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 from ._json_path import MISSING, same, shown
@@ -142,14 +143,18 @@ def _series(probe: Probe) -> str:
 def _metric(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
     name, value = _series(probe), seen.get("value")
     wanted = _limits(probe) or "it to be there"
-    text = _unanswered(target, probe, seen) or (f"{name} isn't there" if value is None else f"{name} is {value:g}")
+    text = _unanswered(target, probe, seen) or (
+        f"{name} isn't there" if value is None else f"{name} is {_shown(value)}"
+    )
     return Verdict("metric", value is not None and _within(probe, value), text, wanted)
 
 
 def _metric_kept(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
     name, value, earlier = _series(probe), seen.get("value"), before.get("value")
-    text = _unanswered(target, probe, seen) or (f"{name} isn't there" if value is None else f"{name} is {value:g}")
-    return _kept(probe, text, value, earlier, "")
+    text = _unanswered(target, probe, seen) or (
+        f"{name} isn't there" if value is None else f"{name} is {_shown(value)}"
+    )
+    return _kept(probe, text, value, earlier)
 
 
 def _samples(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
@@ -166,7 +171,7 @@ def _json_kept(target: Target, probe: Probe, seen: Observation, before: Observat
     like = _list([f"{name} {shown(value)}" for name, value in probe["where"].items()], "")
     text = _unanswered(target, probe, seen) or seen.get("error", "")
     text = text or f"{count} of {probe['items']}{f' with {like}' if like else ''}"
-    return _kept(probe, text, count, earlier, "")
+    return _kept(probe, text, count, earlier)
 
 
 def _json_each(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
@@ -179,12 +184,13 @@ def _json_each(target: Target, probe: Probe, seen: Observation, before: Observat
     return Verdict(probe["kind"], ok, text, f"one at least, and of each {wanted}")
 
 
-def _kept(probe: Probe, text: str, value: float | None, earlier: float | None, unit: str) -> Verdict:
+def _kept(probe: Probe, text: str, value: float | None, earlier: float | None, unit: str = "") -> Verdict:
     """That a number is at least so many percent of what it was."""
     if earlier is None:
         return Verdict(probe["kind"], True, f"{text}, {_NOTHING_BEFORE}", "as before")
-    least = probe["least"] / 100 * earlier
-    wanted = f"at least {least:g}{unit}, {probe['least']:g} % of {earlier:g} before"
+    least = probe["least"] * earlier / 100
+    least = math.ceil(least) if isinstance(earlier, int) else least
+    wanted = f"at least {_shown(least)}{unit}, {probe['least']:g} % of {_shown(earlier)} before"
     return Verdict(probe["kind"], value is not None and value >= least, text, wanted)
 
 
@@ -197,8 +203,8 @@ def _promql(target: Target, probe: Probe, seen: Observation, before: Observation
     earlier = before.get("value") if probe["kept"] else None
     if earlier is not None:
         ok = ok and value is not None and value >= earlier
-        wanted.append(f"at least {earlier:g} as before")
-    text = error or f"{probe['query']} gives {'nothing' if value is None else f'{value:g}'}"
+        wanted.append(f"at least {_shown(earlier)} as before")
+    text = error or f"{probe['query']} gives {'nothing' if value is None else f'{_shown(value)}'}"
     if probe["kept"] and earlier is None:
         text += f", {_NOTHING_BEFORE}"
     return Verdict("promql", ok, text, _list(wanted, "an answer"))
@@ -260,13 +266,20 @@ def _within(probe: Probe, value: float) -> bool:
 
 def _limits(probe: Probe) -> str:
     texts = [
-        f"at {word} {probe[name]:g}" for name, word in (("min", "least"), ("max", "most")) if probe[name] is not None
+        f"at {word} {_shown(probe[name])}"
+        for name, word in (("min", "least"), ("max", "most"))
+        if probe[name] is not None
     ]
     return " and ".join(texts)
 
 
 def _list(texts: list[str], otherwise: str) -> str:
     return ", ".join(texts) or otherwise
+
+
+def _shown(number: float) -> str:
+    """A number without an exponent where it is a whole one."""
+    return str(int(number)) if math.isfinite(number) and number == int(number) else f"{number:g}"
 
 
 def _names(names: list[str]) -> str:

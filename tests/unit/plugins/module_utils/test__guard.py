@@ -74,6 +74,8 @@ class Host:
             "url": "http://127.0.0.1:1",
             "version": "2.42.0",
             "probes": [{"kind": "systemd"}],
+            "proofs": [{"kind": "http", "path": "/that-nobody-answers"}],
+            "deadline_grows": {"path": str(self.bin), "seconds_per_gb": 1.0},
         }
         return _guard.Guard("prometheus", UNIT, ["binary"], target, WITHIN, probe_timeout=0, probe_window=0)
 

@@ -156,6 +156,15 @@ def test_a_verdict_says_what_was_seen_and_what_was_wanted(
             False,
             "has 79 samples, and no longer b, c; wanted: at least 80 samples, 80 % of 100 before",
         ),
+        (
+            "samples",
+            {"path": "/m", "least": 79},
+            {"count": 12345678, "families": []},
+            SAMPLES,
+            False,
+            "wanted: at least 9753086 samples, 79 % of 12345678 before",
+        ),
+        ("metric_kept", {**METRIC, "least": 50}, {"value": 0.5}, {**PAGE, "value": 0.2}, False, "0.25, 50 % of 0.5"),
         ("samples", {"path": "/m"}, {"count": 1}, {"status": 503, "error": ""}, False, "http://h/m answered 503"),
         (
             "json_kept",
