@@ -223,8 +223,8 @@ options:
           send:
             description:
               - What V(round_trip) posts. In its texts, in O(targets[].probes[].read) and in
-                O(targets[].probes[].text) V({id}) is a unique text, V({now}) and V({soon}) are now and ten seconds later
-                (RFC 3339), and V({now_ns}) is now in nanoseconds.
+                O(targets[].probes[].text) V({id}) is a unique text, V({now}) and V({soon}) are now and ten seconds
+                later (RFC 3339), and V({now_ns}) is now in nanoseconds.
             type: dict
             suboptions:
               path:
