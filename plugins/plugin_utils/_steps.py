@@ -80,28 +80,30 @@ def _reason(subject: Subject, version: str, target: str) -> str:
 
 
 def _release(subject: Subject, version: str) -> Data | None:
-    """Where a version's archive is, and what to take out of it."""
+    """Where a version's archive is, what to take out of it, and what to ask that: also of what the host doesn't have."""
     entry = subject.entry
     era = _era(entry, version)
     token = era["architectures"].get(subject.facts["architecture"]) if era else None
     if era is None or token is None:
         return None
     values = {"version": version, "arch": token}
-    wanted = {file["name"] for file in subject.facts["files"]}
+    main = entry["files"][0]["name"]
+    trials = [
+        {**trial, "program": trial["program"] or main}
+        for trial in entry["trials"]
+        if _versions.matches(version, trial["when"])
+    ]
+    wanted = {file["name"] for file in subject.facts["files"]} | {trial["program"] for trial in trials}
     return {
         "url": era["url"].format(**values),
         "checksums": (era["checksums"] or "").format(**values),
         "members": {name: path.format(**values) for name, path in era["members"].items() if name in wanted},
         "version_args": entry["version_args"],
         "architecture": subject.facts["architecture"],
-        "trials": [
-            {**trial, "program": trial["program"] or entry["files"][0]["name"]}
-            for trial in entry["trials"]
-            if _versions.matches(version, trial["when"]) and trial["program"] in (None, *wanted)
-        ],
+        "trials": trials,
         "help_args": entry["help_args"],
         "removed_flags": [
-            {"flag": removal["flag"], "use": removal["use"], "reference": removal["reference"]}
+            {name: removal[name] for name in ("flag", "since", "level", "use", "reference")}
             for removal in entry["removed_flags"]
         ],
         "facts": {name: subject.facts[name] for name in ("config", "web_config", "data")},

@@ -35,11 +35,13 @@ def test_a_step_holds_all_that_is_needed_to_carry_it_out() -> None:
     assert step["probe_timeout"] == 300
 
 
-def test_a_file_that_is_not_on_the_host_is_left_alone() -> None:
+def test_a_file_that_is_not_on_the_host_is_only_asked() -> None:
     alone = facts("prometheus", "2.42.0")
     alone["files"] = alone["files"][:1]
     step = drafted(survey({"prometheus": alone}), {"prometheus": "2.53.3"})["steps"]["prometheus@2.53.3"]
-    assert list(step["stage"]["members"]) == ["prometheus"]
+    assert step["files"] == [{"name": "prometheus", "dest": "/usr/local/bin/prometheus"}]
+    assert list(step["stage"]["members"]) == ["prometheus", "promtool"]
+    assert {trial["program"] for trial in step["stage"]["trials"]} == {"prometheus", "promtool"}
 
 
 def test_flags_that_the_new_version_removed_block_with_their_replacement() -> None:
