@@ -263,6 +263,7 @@ _REHEARSAL = {
     "data": Field(one_of("none", "empty", "state"), "none"),
     "timeout": Field(whole(1, 3600), 30),
     "least": Field(whole(0, 100), 80),
+    "unless_flags": Field(list_of(_FLAG), []),
 }
 
 _AUTH = {

@@ -1,0 +1,75 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. The network that a process has, which may be none of ours."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import typing as t
+
+from ._errors import HostError, UpgradeError
+
+_CLONE_NEWNET = 0x40000000
+OURS = "self"
+
+
+def name(pid: int | str) -> str:
+    """A name of the network that a process has, the same for all that share it; empty if it can't be seen."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return ""
+
+
+def within(pid: int, body: t.Callable[[], t.Any]) -> t.Any:
+    """What a function returns that is called in the network of another process; it must be JSON data.
+
+    It is called in a child of this process, whose own network stays what it is.
+
+    :raises HostError: if that network can't be entered, or the function fails.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _in_child(pid, body, writing)
+    os.close(writing)
+    with open(reading, "rb") as source:
+        content = source.read()
+    os.waitpid(child, 0)
+    answer = json.loads(content or b'{"error": "it ended without a word"}')
+    if "error" in answer:
+        raise HostError(f"the network of process {pid} can't be used: {answer['error']}", key="host.network")
+    return answer["value"]
+
+
+def _in_child(pid: int, body: t.Callable[[], t.Any], writing: int) -> t.NoReturn:
+    try:
+        try:
+            _enter(pid)
+            answer = {"value": body()}
+        except (OSError, UpgradeError) as exc:
+            answer = {"error": str(exc)}
+        with open(writing, "wb") as target:
+            target.write(json.dumps(answer).encode())
+    finally:
+        os._exit(0)  # nothing of the parent's may run here: its handlers, its buffers
+
+
+def _enter(pid: int) -> None:
+    """Python 3.9 has no os.setns."""
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if library.setns(descriptor, _CLONE_NEWNET) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)

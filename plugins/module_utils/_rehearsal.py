@@ -1,0 +1,357 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Io ring. Starting a candidate beside the service that runs, looking at it, and leaving nothing of it.
+
+<state directory>/rehearsal/<component>/config   a copy of the configuration's directory
+<state directory>/rehearsal/<component>/data     what the candidate may write: empty, or a copy of small state
+
+Only root gets there; the candidate sees both as /run/observability-rehearsal-<component>/config and /data.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import socket
+import stat
+import time
+import typing as t
+
+from . import _files, _health, _http, _metrics, _netns, _process, _rehearsed, _sandbox, _systemd
+from ._rehearsed import Seen
+
+if t.TYPE_CHECKING:
+    from ._command import Run
+
+    Data = dict[str, t.Any]
+
+PREFIX = "observability-rehearsal-"
+DIRECTORY = "rehearsal"
+
+_SLACK = 60
+"""Seconds that a rehearsal may take beside those that it waits: for its start, its copies, and its end."""
+
+_STATE_LIMIT = 64 << 20
+_CONFIG_LIMIT = 16 << 20
+_SHARED = {"/", "/etc", "/opt", "/srv", "/usr/local/etc", "/var/lib", "/root", "/home"}
+"""Directories that hold more than one program's configuration: of these only the file itself is copied."""
+
+_POLL = 0.05
+_START_TIMEOUT = 10.0
+_SCRAPE_TIMEOUT = 15.0
+_SYSTEMDS_OWN = 200
+"""Statuses from here on are systemd's own word, about what it couldn't set up (systemd.exec(5))."""
+
+
+class Wanted(t.NamedTuple):
+    """What to rehearse.
+
+    ``programs`` are the candidate's files on the host, by name, the program first. ``rehearse`` is the catalog's
+    record. ``target`` is how the service that runs is probed. ``config`` and ``data`` are paths of that service, and
+    ``state`` those of its data to copy. ``window`` is how long the candidate must stay good, in seconds.
+    """
+
+    component: str
+    unit: str
+    programs: dict[str, str]
+    rehearse: Data
+    target: Data
+    config: str | None
+    data: str | None
+    state: tuple[str, ...]
+    window: float
+
+    @property
+    def name(self) -> str:
+        return f"{PREFIX}{self.component}"
+
+    @property
+    def seconds(self) -> int:
+        """How long all of it may take."""
+        return int(self.rehearse["timeout"] + self.window + _SLACK)
+
+
+def rehearse(run: Run, wanted: Wanted, *, state_dir: str) -> Seen:
+    """Start the candidate, see what becomes of it, and throw it away, in every outcome.
+
+    :param state_dir: below which copies go, for as long as it takes.
+    """
+    root = os.path.join(state_dir, DIRECTORY)
+    throw_away(run, root)
+    try:
+        return _Stage(run, wanted, os.path.join(root, wanted.component)).play()
+    finally:
+        throw_away(run, root)
+
+
+def throw_away(run: Run, root: str) -> None:
+    """Leave nothing of any rehearsal on the host, also of one that was cut off."""
+    words = ["--all", "--plain", "--no-legend", "--full"]
+    listed = run(["systemctl", "list-units", *words, f"{PREFIX}*.service"], timeout=30)
+    names = [line.split()[0] for line in listed.out.splitlines() if line.startswith(PREFIX)]
+    for name in names:
+        run(["systemctl", "stop", "--", name], timeout=30)
+        run(["systemctl", "reset-failed", "--", name], timeout=30)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+class _Stage:
+    """One rehearsal."""
+
+    def __init__(self, run: Run, wanted: Wanted, directory: str) -> None:
+        self.run = run
+        self.wanted = wanted
+        self.directory = directory
+        self.notes: list[str] = []
+        self.is_private = wanted.rehearse["network"] == "private"
+
+    def play(self) -> Seen:
+        unit = _systemd.show(self.run, [self.wanted.unit])[0]
+        argv = _systemd.command_line(unit, _read)
+        trouble = self._hindrance(argv)
+        if trouble:
+            return Seen(trouble=trouble)
+        properties = _properties(self.run, unit.name, (*_sandbox.PROPERTIES, "RootDirectory", "RootImage"))
+        if properties.get("RootDirectory") or properties.get("RootImage"):
+            return Seen(trouble=f"{unit.name} runs in a file system of its own")
+        live = self._families(self.wanted.target["url"])
+        begun = time.time()
+        port = _spare_port()
+        trouble = self._start(properties, argv, port)
+        seen = Seen(trouble=trouble) if trouble else self._watch(port, live, begun)
+        return seen._replace(notes=tuple(self.notes))
+
+    def _hindrance(self, argv: list[str]) -> str:
+        """Why the candidate can't be started beside the service, if so."""
+        if not argv:
+            return f"what {self.wanted.unit} runs isn't known"
+        names = set(_flag_names(argv)) & set(self.wanted.rehearse.get("unless_flags") or [])
+        if names:
+            return f"it can't be started beside a service with --{', --'.join(sorted(names))}"
+        if self.is_private and not _may_have_networks(self.run):
+            return "it must have a network of its own, which systemd can't give it on this host"
+        return ""
+
+    def _start(self, properties: dict[str, str], argv: list[str], port: int) -> str:
+        """Start the candidate. Why it couldn't be, if so."""
+        wanted, inside = self.wanted, f"/run/{self.wanted.name}"
+        sandbox = _sandbox.of_unit(
+            properties, name=wanted.name, programs=wanted.programs, network=wanted.rehearse["network"]
+        )
+        config, data = self._copied_config(), self._made_data(properties)
+        values = {
+            "port": str(port),
+            "data": f"{inside}/data" if data else None,
+            "config": f"{inside}/config/{os.path.basename(wanted.config or '')}" if config else None,
+        }
+        flags = _rehearsed.filled_in(wanted.rehearse["flags"], values)
+        words = [next(iter(wanted.programs)), *_rehearsed.command(argv, wanted.target["binary"], flags)]
+        line = _sandbox.service(sandbox, words, timeout=wanted.seconds)
+        # Its own description would be the command line, for everybody to read in the journal.
+        own = [f"--description=Rehearsal of {wanted.component}", f"--property=SyslogIdentifier={wanted.component}"]
+        own += [f"--property=BindReadOnlyPaths={config}:{inside}/config"] if config else []
+        own += [f"--property=BindPaths={data}:{inside}/data"] if data else []
+        done = self.run([line[0], *own, *line[1:]], timeout=30)
+        return "" if done.rc == 0 else f"systemd couldn't start it: {done.err.strip() or 'systemd-run failed'}"
+
+    # -- what it sees ---------------------------------------------------------------------------------------------
+
+    def _copied_config(self) -> str | None:
+        """A copy of the directory that the configuration is in, if the candidate is to have one."""
+        path = self.wanted.config
+        if not path or not os.path.isfile(path) or not self._uses("{config}"):
+            return None
+        place, source = os.path.join(self.directory, "config"), os.path.dirname(os.path.realpath(path))
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        if source in _SHARED or _size(source) > _CONFIG_LIMIT:
+            os.mkdir(place, 0o755)
+            _copy(os.path.realpath(path), os.path.join(place, os.path.basename(path)))
+            return place
+        _copy_tree(source, place)
+        alias = os.path.join(place, os.path.basename(path))
+        if not os.path.lexists(alias):  # the configuration is reached by a link of another name
+            os.symlink(os.path.basename(os.path.realpath(path)), alias)
+        return place
+
+    def _made_data(self, properties: dict[str, str]) -> str | None:
+        """A directory that the candidate may write, with copies of small state if it is to have them."""
+        kind, base = self.wanted.rehearse["data"], self.wanted.data
+        if kind == "none" or not self._uses("{data}"):
+            return None
+        place = os.path.join(self.directory, "data")
+        os.makedirs(place, mode=0o700)
+        for path in self.wanted.state if kind == "state" and base else ():
+            if os.path.exists(path) and _size(path) <= _STATE_LIMIT:
+                copy = os.path.join(place, os.path.relpath(path, base))
+                os.makedirs(os.path.dirname(copy), exist_ok=True)
+                (_copy_tree if os.path.isdir(path) else _copy)(path, copy)
+            elif os.path.exists(path):
+                self.notes.append(f"rehearsed without {path}, which is too large for a copy")
+        _give(place, properties)
+        return place
+
+    def _uses(self, word: str) -> bool:
+        return any(word in text for text in self.wanted.rehearse["flags"].values())
+
+    # -- what becomes of it ---------------------------------------------------------------------------------------
+
+    def _watch(self, port: int, live: list[str], begun: float) -> Seen:
+        """Look at the candidate until it has been good for the whole window, or can't be any more."""
+        program = next(iter(self.wanted.programs.values()))
+        url = _rehearsed.url_at(self.wanted.target["url"], port)
+        target = {**self.wanted.target, "unit": f"{self.wanted.name}.service", "binary": program, "url": url}
+        target = {**target, "probes": _rehearsed.probes_of(self.wanted.target), "proofs": [], "deadline_grows": None}
+
+        def look() -> Data:
+            health = _health.wait(
+                self.run, [target], timeout=self.wanted.rehearse["timeout"], window=self.wanted.window, since=begun
+            )[0]
+            return {**health._asdict(), "there": self._families(url) if health.healthy else []}
+
+        pid = self._own_network() if self.is_private else 0
+        if pid is None:
+            return Seen(trouble="it got no network of its own, and was stopped at once")
+        found = _netns.within(pid, look) if pid else look()
+        trouble = "" if found["healthy"] else self._trouble()
+        return Seen(
+            trouble=trouble,
+            reason=_rehearsed.in_its_own_words(found["reason"], found["journal"]),
+            ready_after=found["ready_after"],
+            verdicts=tuple(found["verdicts"]),
+            journal=tuple(found["journal"]),
+            live=tuple(live),
+            there=tuple(found["there"]),
+        )
+
+    def _own_network(self) -> int | None:
+        """The candidate's process, as soon as it has its own network; 0 if it ended before. None: it has ours."""
+        deadline, ours = time.monotonic() + _START_TIMEOUT, _netns.name(_netns.OURS)
+        while time.monotonic() < deadline:
+            unit = _systemd.show(self.run, [self.wanted.name])[0]
+            if not unit.main_pid and unit.active in ("failed", "inactive"):
+                return 0
+            network = _netns.name(unit.main_pid) if unit.main_pid else ""
+            if network and network != ours:
+                return unit.main_pid
+            if network and _process.runs_file(unit.main_pid, next(iter(self.wanted.programs.values()))):
+                break
+            time.sleep(_POLL)
+        self.run(["systemctl", "kill", "--signal=SIGKILL", "--", f"{self.wanted.name}.service"], timeout=30)
+        return None
+
+    def _trouble(self) -> str:
+        """Why it was systemd that failed, and not the candidate, if so."""
+        properties = _properties(self.run, f"{self.wanted.name}.service", ("Result", "ExecMainStatus"))
+        status = int(properties.get("ExecMainStatus") or 0)
+        if properties.get("Result") == "exit-code" and status >= _SYSTEMDS_OWN:
+            return f"systemd couldn't set it up (status {status}, see systemd.exec(5))"
+        return ""
+
+    def _families(self, url: str) -> list[str]:
+        """The metric families that a service tells; none if it doesn't answer."""
+        target = self.wanted.target
+        login = _http.login(target.get("auth"))
+        answer = _http.get(url + _rehearsed.metrics_path(target), timeout=_SCRAPE_TIMEOUT, headers=login)
+        return _metrics.Page(answer.body).families() if answer.status == 200 else []
+
+
+def _spare_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as spare:
+        spare.bind(("127.0.0.1", 0))
+        return int(spare.getsockname()[1])
+
+
+def _may_have_networks(run: Run) -> bool:
+    """Whether systemd can give a unit a network of its own. Where it can't it only logs that, and gives the
+    host's."""
+    words = ["--pipe", "--wait", "--collect", "--quiet", "--property=PrivateNetwork=yes"]
+    done = run(["systemd-run", *words, "--", "readlink", "/proc/self/ns/net"], timeout=30)
+    return done.rc == 0 and done.out.strip() not in ("", _netns.name(_netns.OURS))
+
+
+def _properties(run: Run, unit: str, names: t.Iterable[str]) -> dict[str, str]:
+    done = run(["systemctl", "show", f"--property={','.join(names)}", "--", unit], timeout=30)
+    found: dict[str, str] = {}
+    for line in done.out.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:  # what is set several times is told a line each
+            found[key] = f"{found[key]}\n{value}" if key in found else value
+    return found
+
+
+def _flag_names(argv: list[str]) -> t.Iterator[str]:
+    return (word.lstrip("-").partition("=")[0] for word in argv if word.startswith("-"))
+
+
+# -- copies -------------------------------------------------------------------------------------------------------
+
+
+def _size(path: str) -> int:
+    """Bytes of a file, or of all files below a directory."""
+    if not os.path.isdir(path):
+        return os.lstat(path).st_size
+    return sum(os.lstat(os.path.join(top, name)).st_size for top, _names, files in os.walk(path) for name in files)
+
+
+def _copy_tree(source: str, place: str) -> None:
+    """Copy directories, files and links, with their owners and modes. A link that leads out still leads there."""
+    os.makedirs(place)
+    for entry in os.scandir(source):
+        copy = os.path.join(place, entry.name)
+        if entry.is_symlink():
+            there = os.path.realpath(entry.path)
+            is_inside = there.startswith(f"{os.path.realpath(source)}/")
+            os.symlink(os.readlink(entry.path) if is_inside else there, copy)
+        elif entry.is_dir():
+            _copy_tree(entry.path, copy)
+        elif entry.is_file():
+            _copy(entry.path, copy)
+    _like(source, place)
+
+
+def _copy(source: str, copy: str) -> None:
+    shutil.copyfile(source, copy)
+    _like(source, copy)
+
+
+def _like(source: str, copy: str) -> None:
+    status = os.stat(source)
+    os.chown(copy, status.st_uid, status.st_gid)
+    os.chmod(copy, stat.S_IMODE(status.st_mode))
+
+
+def _give(place: str, properties: dict[str, str]) -> None:
+    """Let the unit's user write a directory and all in it. One whom systemd makes up at the start isn't known yet: then
+    all may, but only that user sees it."""
+    user, group = properties.get("User") or "root", properties.get("Group")
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        gid = grp.getgrnam(group).gr_gid if group and not group.isdigit() else int(group or entry.pw_gid)
+        uid = entry.pw_uid
+    except KeyError:
+        uid, gid = -1, -1
+    for top, _names, files in os.walk(place):
+        for path in (top, *(os.path.join(top, name) for name in files)):
+            os.chown(path, uid, gid)
+            if uid < 0:
+                os.chmod(path, 0o777 if path == top else 0o666)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as source:
+            return source.read()
+    except OSError:
+        return ""
+
+
+def changed(programs: t.Iterable[Data]) -> str | None:
+    """The first of the candidate's files that isn't what was staged, if any."""
+    return next((file["path"] for file in programs if _files.sha256_or_none(file["path"]) != file["sha256"]), None)
