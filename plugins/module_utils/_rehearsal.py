@@ -24,11 +24,12 @@ import stat
 import time
 import typing as t
 
-from . import _files, _health, _http, _metrics, _netns, _process, _rehearsed, _sandbox, _systemd
+from . import _argv, _files, _health, _http, _metrics, _netns, _output, _process, _rehearsed, _sandbox, _systemd
 from ._rehearsed import Seen
 
 if t.TYPE_CHECKING:
     from ._command import Run
+    from ._systemd import Unit
 
     Data = dict[str, t.Any]
 
@@ -43,6 +44,7 @@ _CONFIG_LIMIT = 16 << 20
 _SHARED = {"/", "/etc", "/opt", "/srv", "/usr/local/etc", "/var/lib", "/root", "/home"}
 """Directories that hold more than one program's configuration: of these only the file itself is copied."""
 
+_ROOTS = ("RootDirectory", "RootImage")
 _POLL = 0.05
 _START_TIMEOUT = 10.0
 _SCRAPE_TIMEOUT = 15.0
@@ -110,29 +112,29 @@ class _Stage:
         self.wanted = wanted
         self.directory = directory
         self.notes: list[str] = []
+        self.secrets: list[str] = []
         self.is_private = wanted.rehearse["network"] == "private"
 
     def play(self) -> Seen:
-        unit = _systemd.show(self.run, [self.wanted.unit])[0]
+        unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
         argv = _systemd.command_line(unit, _read)
-        trouble = self._hindrance(argv)
+        trouble = self._hindrance(unit, argv)
         if trouble:
             return Seen(trouble=trouble)
-        properties = _properties(self.run, unit.name, (*_sandbox.PROPERTIES, "RootDirectory", "RootImage"))
-        if properties.get("RootDirectory") or properties.get("RootImage"):
-            return Seen(trouble=f"{unit.name} runs in a file system of its own")
+        self.secrets = _output.secrets_of(self._texts(unit, argv))
         live = self._families(self.wanted.target["url"])
-        begun = time.time()
-        port = _spare_port()
-        trouble = self._start(properties, argv, port)
+        begun, port = time.time(), _spare_port()
+        trouble = self._start(unit.properties, argv, port)
         seen = Seen(trouble=trouble) if trouble else self._watch(port, live, begun)
         return seen._replace(notes=tuple(self.notes))
 
-    def _hindrance(self, argv: list[str]) -> str:
+    def _hindrance(self, unit: Unit, argv: list[str]) -> str:
         """Why the candidate can't be started beside the service, if so."""
         if not argv:
-            return f"what {self.wanted.unit} runs isn't known"
-        names = set(_flag_names(argv)) & set(self.wanted.rehearse.get("unless_flags") or [])
+            return f"what {unit.name} runs isn't known"
+        if any(unit.properties.get(name) for name in _ROOTS):
+            return f"{unit.name} has a file system of its own"
+        names = set(_argv.flag_names(argv)) & set(self.wanted.rehearse.get("unless_flags") or [])
         if names:
             return f"it can't be started beside a service with --{', --'.join(sorted(names))}"
         if self.is_private and not _may_have_networks(self.run):
@@ -154,12 +156,18 @@ class _Stage:
         flags = _rehearsed.filled_in(wanted.rehearse["flags"], values)
         words = [next(iter(wanted.programs)), *_rehearsed.command(argv, wanted.target["binary"], flags)]
         line = _sandbox.service(sandbox, words, timeout=wanted.seconds)
-        # Its own description would be the command line, for everybody to read in the journal.
-        own = [f"--description=Rehearsal of {wanted.component}", f"--property=SyslogIdentifier={wanted.component}"]
-        own += [f"--property=BindReadOnlyPaths={config}:{inside}/config"] if config else []
-        own += [f"--property=BindPaths={data}:{inside}/data"] if data else []
+        own = [f"--property=SyslogIdentifier={wanted.component}"]
+        own += [f'--property=BindReadOnlyPaths="{config}":"{inside}/config"'] if config else []
+        own += [f'--property=BindPaths="{data}":"{inside}/data"'] if data else []
         done = self.run([line[0], *own, *line[1:]], timeout=30)
         return "" if done.rc == 0 else f"systemd couldn't start it: {done.err.strip() or 'systemd-run failed'}"
+
+    def _texts(self, unit: Unit, argv: list[str]) -> t.Iterator[str]:
+        """Where secrets may stand that the candidate could repeat."""
+        for path in (self.wanted.config, *unit.environment_files()):
+            yield _read(path) if path else ""
+        yield "\n".join(_argv.split_words(unit.properties.get("Environment", "")))
+        yield "\n".join(word.lstrip("-") for word in argv)
 
     # -- what it sees ---------------------------------------------------------------------------------------------
 
@@ -220,12 +228,13 @@ class _Stage:
             return Seen(trouble="it got no network of its own, and was stopped at once")
         found = _netns.within(pid, look) if pid else look()
         trouble = "" if found["healthy"] else self._trouble()
+        journal = [_output.redact(line, self.secrets) for line in found["journal"]]
         return Seen(
             trouble=trouble,
-            reason=_rehearsed.in_its_own_words(found["reason"], found["journal"]),
+            reason=_rehearsed.in_its_own_words(found["reason"], journal),
             ready_after=found["ready_after"],
             verdicts=tuple(found["verdicts"]),
-            journal=tuple(found["journal"]),
+            journal=tuple(journal),
             live=tuple(live),
             there=tuple(found["there"]),
         )
@@ -248,9 +257,9 @@ class _Stage:
 
     def _trouble(self) -> str:
         """Why it was systemd that failed, and not the candidate, if so."""
-        properties = _properties(self.run, f"{self.wanted.name}.service", ("Result", "ExecMainStatus"))
-        status = int(properties.get("ExecMainStatus") or 0)
-        if properties.get("Result") == "exit-code" and status >= _SYSTEMDS_OWN:
+        unit = _systemd.show(self.run, [self.wanted.name], more=["ExecMainStatus"])[0]
+        status = int(unit.properties.get("ExecMainStatus") or 0)
+        if unit.result == "exit-code" and status >= _SYSTEMDS_OWN:
             return f"systemd couldn't set it up (status {status}, see systemd.exec(5))"
         return ""
 
@@ -274,20 +283,6 @@ def _may_have_networks(run: Run) -> bool:
     words = ["--pipe", "--wait", "--collect", "--quiet", "--property=PrivateNetwork=yes"]
     done = run(["systemd-run", *words, "--", "readlink", "/proc/self/ns/net"], timeout=30)
     return done.rc == 0 and done.out.strip() not in ("", _netns.name(_netns.OURS))
-
-
-def _properties(run: Run, unit: str, names: t.Iterable[str]) -> dict[str, str]:
-    done = run(["systemctl", "show", f"--property={','.join(names)}", "--", unit], timeout=30)
-    found: dict[str, str] = {}
-    for line in done.out.splitlines():
-        key, equals, value = line.partition("=")
-        if equals:  # what is set several times is told a line each
-            found[key] = f"{found[key]}\n{value}" if key in found else value
-    return found
-
-
-def _flag_names(argv: list[str]) -> t.Iterator[str]:
-    return (word.lstrip("-").partition("=")[0] for word in argv if word.startswith("-"))
 
 
 # -- copies -------------------------------------------------------------------------------------------------------

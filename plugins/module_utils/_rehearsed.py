@@ -10,15 +10,17 @@
 from __future__ import annotations
 
 import functools
+import re
 import typing as t
-import urllib.parse
+
+from . import _output
 
 if t.TYPE_CHECKING:
     from ._verdicts import Probe
 
     Data = dict[str, t.Any]
 
-_OTHER_VERSION = "wish for another version"
+_OTHER_VERSION = "change what it asks for, or wish for another version"
 _SHOWN = 10
 """So many missing families are named in a message; the evidence names them all."""
 
@@ -79,8 +81,7 @@ def command(argv: list[str], binary: str, flags: dict[str, str]) -> list[str]:
 
 def url_at(live: str, port: int) -> str:
     """Where the candidate answers: as the service that runs does, but for its address."""
-    parts = urllib.parse.urlsplit(live)
-    return f"{parts.scheme}://127.0.0.1:{port}{parts.path}"
+    return re.sub("(?<=://)[^/]*", f"127.0.0.1:{port}", live, count=1)
 
 
 def probes_of(target: Data) -> list[Probe]:
@@ -98,9 +99,10 @@ def metrics_path(target: Data) -> str:
 
 
 def in_its_own_words(reason: str, journal: list[str]) -> str:
-    """Why a candidate isn't fit, with the last line that it wrote itself."""
+    """Why a candidate isn't fit, with the reason that it gives itself."""
     said = [line for line in journal if not line.startswith("systemd: ")]
-    return f"{reason}; it said last: {said[-1].partition(': ')[2]}" if reason and said else reason
+    text = "\n".join(line.partition(": ")[2] for line in said)
+    return f"{reason}; its own word: {_output.reason(text)}" if reason and said else reason
 
 
 def findings(component: str, version: str, seen: Seen, *, least: int, accept: t.Collection[str]) -> list[Data]:
@@ -144,7 +146,7 @@ def _families(component: str, subject: str, seen: Seen, least: int) -> t.Iterato
 
 
 def _finding(
-    component: str, what: str, severity: str, message: str, *, evidence: t.Any = None, fix: str = _OTHER_VERSION
+    component: str, what: str, severity: str, message: str, *, evidence: t.Sequence[str] = (), fix: str = _OTHER_VERSION
 ) -> Data:
     key = f"{component}.{what}"
     return {
@@ -152,14 +154,22 @@ def _finding(
         "severity": severity,
         "component": component,
         "message": message,
-        "evidence": evidence,
-        "fix": f"{fix}; or accept {key}" if severity == "blocker" else fix,
+        "evidence": list(evidence),
+        "fix": fix,
     }
 
 
 def _as_accepted(finding: Data, accept: t.Collection[str]) -> Data:
     is_accepted = finding["severity"] == "blocker" and finding["key"] in accept
     return {**finding, "severity": "warning"} if is_accepted else finding
+
+
+def in_words(blockers: t.Iterable[Data]) -> str:
+    """In one line what speaks against a candidate, what to do, and how to go on all the same."""
+    return "; ".join(
+        f"{each['message']}. What to do: {each['fix']}. To go on all the same: accept {each['key']}"
+        for each in blockers
+    )
 
 
 def summary(component: str, version: str, seen: Seen) -> str:

@@ -233,12 +233,7 @@ def rehearse(module: AnsibleModule) -> dict[str, t.Any]:
     result = _result(params, seen)
     blockers = [finding for finding in result["findings"] if finding["severity"] == "blocker"]
     if blockers:
-        said = "; ".join(finding["message"] for finding in blockers)
-        raise HostError(
-            f"{said}. The service that runs wasn't touched; {blockers[0]['fix']}",
-            key="rehearsal.failed",
-            details=result,
-        )
+        raise HostError(_rehearsed.in_words(blockers), key="rehearsal.failed", details=result)
     return {**result, "warnings": warnings}
 
 
