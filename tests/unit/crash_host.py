@@ -212,7 +212,7 @@ class Host:
         self.programs = [disk / "bin" / name for name in PROGRAMS]
         self.systemd = StandIn(disk / "units", memory, [str(self.programs[0]), *SERVE])
         self.systemd.before_start = self._condition
-        overrides = {"version_args": [TELL], "probes": [], "build_info": [], "probe_window": 0}
+        overrides = {"version_args": [TELL], "probes": [], "proofs": [], "build_info": [], "probe_window": 0}
         overrides.update(stages=[], known_releases=[], advisories=[], rollback_floors=[])
         overrides.update(default_config=str(disk / "prometheus.yml"), default_data=None)
         overrides["releases"] = [

@@ -32,9 +32,9 @@ import yaml
 from ansible_collections.observability.stack.plugins.module_utils import (
     _files,
     _guard,
+    _health,
     _history,
     _module,
-    _probes,
     _restore_point,
     _store,
 )
@@ -656,11 +656,11 @@ def test_s1_10_a_probe_that_nobody_knows_and_none_at_all_prove_nothing(host: Hos
     host.begin()
     host.swap()
     assert host.prove(probes=probes)["failed"] is True
-    look = _probes.Look("active", "running", "success", 1, 0, True, {})
-    target = {"unit": "x", "binary": "/x", "url": "", "probes": probes}
-    verdicts = _probes.judge(look, target)
-    assert [verdict.ok for verdict in verdicts] == [False]
-    assert _probes.Watch(window=0).add(look, verdicts, elapsed=0) is False
+    host.systemd.add("x.service", "/x", pid=os.getpid())
+    target = {"component": "x", "unit": "x", "binary": "/x", "url": "", "probes": probes}
+    (health,) = _health.wait(host.systemd, [target], timeout=0, window=0)
+    assert health.healthy is False
+    assert [verdict["ok"] for verdict in health.verdicts] == [False]
 
 
 def test_s1_11_the_timer_has_one_trigger_and_asks_nothing_of_other_units(
