@@ -129,7 +129,10 @@ def _start_host(runtime: str, used: str, name: str) -> None:
 
 def _start_mirror(runtime: str, used: str, directory: pathlib.Path) -> None:
     if _container("mirror") in _containers():
-        return
+        mounted = run("podman", "inspect", "--format={{range .Mounts}}{{.Source}}{{end}}", _container("mirror"))
+        if mounted.strip() == str(directory):
+            return
+        _remove([_container("mirror")])  # its programs are older than mirror.py
     server = ("python3", "-m", "http.server", "--directory=/mirror", "80")
     _create(runtime, used, "mirror", f"--volume={directory}:/mirror:ro", command=server)
     run("podman", "start", _container("mirror"))
