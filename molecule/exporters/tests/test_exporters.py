@@ -154,11 +154,10 @@ def test_no_pushed_line_is_lost_and_more_arrive(
 def test_all_versions_that_were_there_can_be_gone_back_to(
     servers: dict[str, Server], upgraded: dict[str, str], versions: Versions
 ) -> None:
-    if upgraded["pushgateway"] == versions["pushgateway"][1]:
-        pytest.skip("the second upgrade comes first")
+    done = versions["pushgateway"].index(upgraded["pushgateway"])
     for name in REAL:
         points = servers[REAL[name].host].component(name)["inventory"]["restore_points"]
-        assert [point["version"] for point in points] == versions[MIRRORED.get(name, name)][:2]
+        assert [point["version"] for point in points] == versions[MIRRORED.get(name, name)][:done]
     points = servers["host1"].component("loki")["inventory"]["restore_points"]
     assert [point["version"] for point in points] == versions["loki"][:2]
     assert servers["host1"].out(f"ls {STATE_DIR}/staging") == ""
