@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import typing as t
@@ -17,10 +18,11 @@ import typing as t
 from . import _files, _observe, _private, _systemd
 from ._errors import HostError
 from ._probes import COMPARING, key_of
+from ._state import is_unsettled
 
 if t.TYPE_CHECKING:
     from ._command import Run
-    from ._store import Layout
+    from ._store import Layout, Session
     from ._verdicts import Target
 
     Baseline = dict[str, t.Any]
@@ -60,6 +62,14 @@ def read(layout: Layout, component: str, *, upgrade_id: str | None = None) -> Ba
         if isinstance(data, dict) and isinstance(data.get("seen"), dict):
             return data if upgrade_id in (None, data.get("upgrade_id")) else None
     return None
+
+
+def sweep(session: Session) -> None:
+    """Forget the baselines of components whose attempts are settled: the next upgrade begins with another "before"."""
+    for path in glob.glob(os.path.join(glob.escape(session.layout.baseline()), "*.json")):
+        name = os.path.basename(path)[: -len(".json")]
+        if session.writable and not is_unsettled(session.document.component(name)):
+            clear(session.layout, name)
 
 
 def clear(layout: Layout, component: str) -> None:

@@ -214,7 +214,10 @@ def _baselines(params: dict[str, t.Any]) -> list[str]:
         upgrade_id = (params["run"] or {}).get("upgrade_id") or session.document.upgrade.get("upgrade_id")
         for step in params["steps"]:
             name = step["component"]
-            if name in taken or _is_touched(session, name, upgrade_id):
+            if name in taken:
+                continue
+            if _is_touched(session, name, upgrade_id):
+                _adopt(session, name, upgrade_id)
                 continue
             data = {
                 "upgrade_id": upgrade_id,
@@ -225,6 +228,13 @@ def _baselines(params: dict[str, t.Any]) -> list[str]:
             _baseline.write(session.layout, name, data)
             taken.append(name)
     return taken
+
+
+def _adopt(session: _store.Session, name: str, upgrade_id: str | None) -> None:
+    """Let what a run that was cut off has seen before it touched a component be what this one compares with."""
+    kept = _baseline.read(session.layout, name)
+    if kept is not None and kept.get("upgrade_id") != upgrade_id:
+        _baseline.write(session.layout, name, {**kept, "upgrade_id": upgrade_id})
 
 
 def _is_touched(session: _store.Session, name: str, upgrade_id: str | None) -> bool:

@@ -197,7 +197,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _candidates, _guard, _restore_point, _store
+from ..module_utils import _baseline, _candidates, _guard, _restore_point, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError, LockedError, StateError
 from ..module_utils._module import arguments, differences, run_module
@@ -345,6 +345,7 @@ def close(params: dict[str, t.Any], session: _store.Session) -> None:
             session.remove_tree(session.layout.backup(backup_id))
         _restore_point.sweep(session)
         _candidates.sweep(session)
+        _baseline.sweep(session)
     # The record goes last: whoever is cut off before leaves an upgrade that isn't closed, and the next run closes it.
     session.release()
     session.save()

@@ -60,3 +60,15 @@ def test_what_cannot_be_read_is_nothing_to_compare_with(layout: _store.Layout, c
     _baseline.write(layout, "a", DATA)
     pathlib.Path(layout.baseline("a")).write_text(content)
     assert _baseline.read(layout, "a") is None
+
+
+def test_a_baseline_is_kept_for_an_attempt_that_is_not_settled_only(layout: _store.Layout) -> None:
+    for name in ("done", "open"):
+        _baseline.write(layout, name, DATA)
+    document = _store.read_document(layout.root)
+    for name, state in (("done", "success"), ("open", "activated")):
+        document.data["components"][name] = {"state": state}
+    _baseline.sweep(_store.Session(layout, document, writable=False, clock=lambda: 0.0))
+    assert _baseline.read(layout, "done") is not None
+    _baseline.sweep(_store.Session(layout, document, writable=True, clock=lambda: 0.0))
+    assert (_baseline.read(layout, "done"), _baseline.read(layout, "open")) == (None, DATA)

@@ -11,7 +11,7 @@ import sys
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _host, _store
+from ansible_collections.observability.stack.plugins.module_utils import _baseline, _host, _store
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
 from ansible_collections.observability.stack.plugins.modules import upgrade_preflight
 from ansible_collections.observability.stack.tests.unit.support import (
@@ -215,6 +215,17 @@ def test_after_that_it_stays(look: Call, host: Host, state: str) -> None:
     host.recorded(state)
     assert look(run=RUN, baseline=True)["baselines"] == []
     assert host.baseline() == before
+
+
+def test_the_run_that_finishes_what_another_left_compares_with_what_that_has_seen(look: Call, host: Host) -> None:
+    host.recorded()
+    look(run=RUN, baseline=True)
+    kept = host.baseline()
+    assert kept is not None
+    host.recorded("activated")
+    _baseline.write(_store.Layout(str(host.state_dir)), "prometheus", {**kept, "upgrade_id": "20261121T000000Z-dead"})
+    assert look(run=RUN, baseline=True)["baselines"] == []
+    assert host.baseline() == kept
 
 
 def test_of_what_was_left_half_done_there_is_none(look: Call, host: Host) -> None:
