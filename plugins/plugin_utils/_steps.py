@@ -80,7 +80,7 @@ def _reason(subject: Subject, version: str, target: str) -> str:
 
 
 def _release(subject: Subject, version: str) -> Data | None:
-    """Where a version's archive is, what to take out of it, and what to ask that: also of what the host doesn't have."""
+    """Where a version's archive is, what to take out of it, and what to ask that, and be it what the host lacks."""
     entry = subject.entry
     era = _era(entry, version)
     token = era["architectures"].get(subject.facts["architecture"]) if era else None
