@@ -56,6 +56,11 @@ _UNITS = "/etc/systemd/system"
 _NOT_LOADED = 5  # what systemctl stop says where there is no such unit
 _HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
 
+_UNLESS_LOCKED = 'flock -sn "$1" true 2>/dev/null; test $? -eq 1 || { shift; exec "$@"; }'
+"""Runs a command unless a module is at work on the host: C(start) would find the lock taken, and do nothing. To know
+that without a start of Python keeps a restart by a run as short as any other. Where flock(1) answers anything else, or
+there is none, the command decides."""
+
 
 class Guard(t.NamedTuple):
     """What a host must know to undo a step by itself.
@@ -316,7 +321,8 @@ def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
     version = run(["systemctl", "show", "--property=Version"], timeout=30).out.partition("=")[2].split(".")[0].split()
     known = version and version[0].isdigit() and int(version[0]) >= _HAS_CONDITIONS
     setting = "ExecCondition" if known else "ExecStartPre"
-    command = " ".join(map(_systemd.quote, _command_line(layout, guard.component, "start")))
+    program = _command_line(layout, guard.component, "start")
+    command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_LOCKED, "sh", layout.lock, *program]))
     directory = os.path.join(_UNITS, f"{guard.unit}.d")
     os.makedirs(directory, exist_ok=True)
     text = (

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import (
+    _argv,
     _files,
     _guard,
     _lease,
@@ -180,8 +182,42 @@ def test_the_condition_runs_before_all_else_that_the_systemd_knows(host: Host, v
         _guard.arm(answer, session, host.guard())
     program = os.path.join(host.state, "pending", "prometheus.pyz")
     line = (host.units / CONDITION).read_text().splitlines()[-1]
-    assert line == f"{setting}=-+{sys.executable} -I {program} start {host.state} prometheus"
+    setting_of, _equals, command = line.partition("=")
+    lock = os.path.join(host.state, "upgrade.lock")
+    argv = [sys.executable, "-I", program, "start", host.state, "prometheus"]
+    assert setting_of == setting
+    assert command.startswith("-+/bin/sh -c ")
+    assert command.endswith(" ".join(["", "sh", lock, *argv]))
+    assert _argv.split_words(command.replace("$$", "$"))[2] == _guard._UNLESS_LOCKED
     assert (host.units / CONDITION).stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("held", "path", "runs"),
+    [
+        (fcntl.LOCK_EX, None, False),  # a module is at work
+        (fcntl.LOCK_SH, None, True),  # somebody looks
+        (None, None, True),
+        (fcntl.LOCK_EX, "/nowhere", True),  # without flock(1) the program asks for the lock itself
+    ],
+)
+def test_the_program_is_not_even_started_while_a_module_is_at_work(
+    host: Host, held: int | None, path: str | None, runs: bool
+) -> None:
+    lock = os.path.join(host.state, "upgrade.lock")
+    condition = ["/bin/sh", "-c", _guard._UNLESS_LOCKED, "sh", lock, "/bin/echo", "it runs"]
+    with open(lock, "rb") as descriptor:
+        if held is not None:
+            fcntl.flock(descriptor, held)
+        environment = {**os.environ, "PATH": path} if path else None
+        done = subprocess.run(condition, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "it runs\n" if runs else "", "")
+
+
+def test_without_a_lock_the_program_is_started(host: Host) -> None:
+    lock = os.path.join(host.state, "nowhere", "upgrade.lock")
+    condition = ["/bin/sh", "-c", _guard._UNLESS_LOCKED, "sh", lock, "/bin/echo", "it runs"]
+    assert subprocess.run(condition, capture_output=True, text=True, check=True).stdout == "it runs\n"
 
 
 def test_the_program_runs_with_nothing_but_python(host: Host) -> None:
