@@ -90,12 +90,11 @@ def _component(
     impossible = _subject.impossible(subject)
     if impossible:
         return accepted([impossible], wish.accept), []
-    found = _subject.not_running(subject)
     way = _way.find(subject, wish, market.offer(subject.entry), today=today, stops=stops)
-    if not way.hops:  # a service that is down matters only where something is done to it
+    if not way.hops:
         return accepted(way.findings, wish.accept), []
     steps, more = _steps.steps(subject, way.hops)
-    findings = accepted([*found, *way.findings, *more, *_below_floor(subject, way.hops)], wish.accept)
+    findings = accepted([*way.findings, *more, *_below_floor(subject, way.hops)], wish.accept)
     return findings, [] if is_blocked(findings) else steps
 
 

@@ -65,10 +65,10 @@ def test_a_component_that_is_not_there_is_no_obstacle_for_the_others() -> None:
 
 
 def test_a_blocked_component_does_not_take_the_steps_of_others() -> None:
-    stopped = facts("alertmanager", "0.25.0", state={"active": "inactive", "sub": "dead", "n_restarts": 0})
-    planned = drafted(survey({**STACK, "alertmanager": stopped}), {"alertmanager": "0.28.1", "node_exporter": "1.9.0"})
+    alone = facts("alertmanager", "0.25.0", unit=None)
+    planned = drafted(survey({**STACK, "alertmanager": alone}), {"alertmanager": "0.28.1", "node_exporter": "1.9.0"})
     assert keys(planned) == ["node_exporter@1.9.0"]
-    assert finding_keys(planned, "blocker") == ["alertmanager.not_running"]
+    assert finding_keys(planned, "blocker") == ["alertmanager.no_unit"]
 
 
 def test_a_downgrade_is_refused_with_the_way_back() -> None:

@@ -26,12 +26,6 @@ from ansible_collections.observability.stack.tests.unit.surveys import (
             "skipped",
             "belongs to the package prometheus-node-exporter",
         ),
-        (
-            {"state": {"active": "activating", "sub": "auto-restart", "n_restarts": 9}},
-            "not_running",
-            "blocker",
-            "activating/auto-restart",
-        ),
         ({"architecture": "elf9999"}, "no_release", "blocker", "isn't released for elf9999"),
     ],
 )
@@ -65,13 +59,10 @@ def test_a_unit_whose_program_is_not_there_is_told() -> None:
     ]
 
 
-DOWN = {"active": "inactive", "sub": "dead", "n_restarts": 0}
-
-
 @pytest.mark.parametrize(
     ("changes", "key", "steps"),
     [
-        ({"state": DOWN}, "not_running", ["node_exporter@1.9.0"]),
+        ({"flags": ["web.config"]}, "removed.web.config", ["node_exporter@1.9.0"]),
         ({"unit": None}, "no_unit", []),
         ({"version": "unknown"}, "unknown_version", []),
         ({"architecture": "elf9999"}, "no_release", []),
@@ -86,9 +77,11 @@ def test_what_is_accepted_stands_in_nobodys_way_and_what_is_impossible_stays_so(
     assert keys(planned) == steps
 
 
-def test_a_service_that_is_down_is_no_matter_where_nothing_is_to_be_done() -> None:
-    found = survey({"node_exporter": facts("node_exporter", "1.9.0", state=DOWN, running=None)})
-    assert drafted(found, {"node_exporter": "1.9.0"})["findings"] == []
+def test_whether_a_service_is_well_is_asked_on_its_host() -> None:
+    down = {"active": "inactive", "sub": "dead", "n_restarts": 0}
+    found = survey({"node_exporter": facts("node_exporter", "1.5.0", state=down, running=None)})
+    planned = drafted(found, {"node_exporter": "1.9.0"})
+    assert (planned["findings"], keys(planned)) == ([], ["node_exporter@1.9.0"])
 
 
 def test_what_is_neither_running_nor_read_begins_where_its_disk_is() -> None:
