@@ -24,6 +24,7 @@ if t.TYPE_CHECKING:
     from testinfra.host import Host
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+LAB = CHECKOUT / (os.environ.get("LAB") or ".lab")
 STATE_DIR = "/var/lib/observability-upgrades"
 PORTS = {
     "node_exporter": 9100,
@@ -37,7 +38,12 @@ QUESTION = "anything else ends the run here"
 Data = dict[str, t.Any]
 
 # Where colour is wanted of Molecule, it forces Ansible to it, whatever ANSIBLE_NOCOLOR says.
-SETTINGS = {"ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "COLUMNS": "500"}
+SETTINGS = {
+    "ANSIBLE_CONFIG": str(CHECKOUT / "tests/lab/ansible.cfg"),
+    "ANSIBLE_INVENTORY": str(LAB / "inventory"),
+    "ANSIBLE_FORCE_COLOR": "0",
+    "COLUMNS": "500",
+}
 
 
 class Played(t.NamedTuple):
@@ -102,7 +108,7 @@ class Run:
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def end(self) -> Played:
-        output = self._process.communicate(timeout=900)[0]
+        output = self._process.communicate(timeout=1800)[0]
         return Played(self._process.returncode, output)
 
 
@@ -182,15 +188,15 @@ class Server:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.host: Host = testinfra.get_host(f"ssh://{name}?ssh_config={CHECKOUT}/.lab/ssh_config&sudo=true")
+        self.host: Host = testinfra.get_host(f"ssh://{name}?ssh_config={LAB}/ssh_config&sudo=true")
 
     def out(self, command: str, *arguments: str) -> str:
         return str(self.host.check_output(command, *arguments))
 
-    def await_state(self, name: str, state: str, *, within: int = 60) -> None:
+    def await_state(self, name: str, state: str, *, within: int = 300) -> None:
         """Wait until the host's record says that a component is in a state. It looks a hundred times a second.
 
-        :param within: seconds.
+        :param within: seconds. It is long, because a machine may be busy: where all is well, nobody waits for its end.
         """
         self.out(f"timeout {within} python3 -c %s %s %s %s", _AWAIT, f"{STATE_DIR}/state.json", name, state)
 
@@ -240,7 +246,7 @@ class Server:
         return "\n".join([listing, content, *pids])
 
 
-_GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=10).read().decode())"
+_GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=30).read().decode())"
 
 _AWAIT = """
 import json, sys, time
@@ -257,7 +263,7 @@ while True:
 
 @pytest.fixture(scope="session")
 def inventory() -> Data:
-    return t.cast("Data", json.loads((CHECKOUT / ".lab/inventory/hosts.json").read_text())["all"])
+    return t.cast("Data", json.loads((LAB / "inventory/hosts.json").read_text())["all"])
 
 
 @pytest.fixture(scope="session")

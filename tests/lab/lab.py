@@ -5,12 +5,14 @@
 
 """Real hosts to test on: Debian with booted systemd and sshd in podman's containers, and a release mirror over HTTP.
 
-    lab.py up [--hosts N] [--with PACKAGE]   make what isn't there, and write .lab/inventory
+    lab.py up [--hosts N] [--with PACKAGE]   make what isn't there, and write its inventory
     lab.py fresh [--hosts N] [--with ...]    the same, with new hosts: nothing is installed on them
     lab.py restart HOST                      stop a host as a power cut does, and boot it again
-    lab.py down                              remove all hosts; what was downloaded and built stays in the cache
+    lab.py down [--all]                      remove all hosts; what was downloaded and built stays in the cache
 
-Names are those of this checkout, so that two checkouts can have their labs on one machine.
+Names are those of this checkout, so that two checkouts can have their labs on one machine. One checkout can have more
+than one, too: with LAB=.lab-b in the environment, the hosts are others, and what is known of them is in the directory
+.lab-b instead of .lab. C(down --all) removes the hosts of all.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import resource
 import socket
 import subprocess
@@ -38,8 +41,10 @@ import image  # noqa: E402  # this folder is no package: it is run from anywhere
 from mirror import Mirror, run  # noqa: E402
 
 CHECKOUT = HERE.parents[1]
-LAB = CHECKOUT / ".lab"
-PREFIX = f"obslab-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
+NAME = os.environ.get("LAB") or ".lab"
+LAB = CHECKOUT / NAME
+LABS = f"obslab-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
+PREFIX = LABS + NAME.removeprefix(".lab")
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "observability-stack-lab"
 LIMIT = 16384
 
@@ -61,10 +66,12 @@ def main() -> None:
         making.add_argument("--hosts", type=int, default=3, metavar="N")
         making.add_argument("--with", action="append", default=[], metavar="PACKAGE", dest="packages")
     commands.add_parser("restart").add_argument("host")
-    commands.add_parser("down")
+    commands.add_parser("down").add_argument("--all", action="store_true")
     options = parser.parse_args()
+    if not re.fullmatch(r"\.lab(-[a-z0-9]+)?", NAME):
+        raise SystemExit(f"LAB={NAME}: a lab's directory is called .lab, or .lab-b with anything small for the b")
     if options.command == "down":
-        down()
+        down(everywhere=options.all)
     elif options.command == "restart":
         restart(options.host)
     else:
@@ -74,8 +81,8 @@ def main() -> None:
 def up(count: int, *, fresh: bool, packages: t.Sequence[str] = ()) -> None:
     if os.geteuid() != 0:
         raise SystemExit("The lab boots containers with systemd and bootstraps Debian: run it as root.")
-    subprocess.run([HERE / "prepare.sh"], check=True)
     with _cache_lock():
+        subprocess.run([HERE / "prepare.sh"], check=True)
         mirror = _mirror()
         mirror.build()
         used = image.build(mirror.directory / "share", CACHE / "image.work", packages)
@@ -99,8 +106,12 @@ def restart(host: str) -> None:
     _describe(sorted(name.removeprefix(f"{PREFIX}-") for name in _containers() if not name.endswith("-mirror")))
 
 
-def down() -> None:
-    _remove(_containers())
+def down(*, everywhere: bool = False) -> None:
+    """Remove the hosts of this lab, or of all that the checkout has."""
+    if everywhere:
+        _remove(run("podman", "ps", "--all", f"--filter=name=^{LABS}-", "--format={{.Names}}").split())
+    else:
+        _remove(_containers())
 
 
 def _container(name: str) -> str:

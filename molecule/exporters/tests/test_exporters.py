@@ -50,10 +50,10 @@ KINDS = {**REAL, **STAND_INS}
 MIRRORED = {"nginx_exporter": "nginx-prometheus-exporter", "phpfpm_exporter": "php-fpm_exporter"}
 RUN = {"upgrade_waves": ["100%"]}
 
-_GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=10).read().decode())"
+_GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=30).read().decode())"
 _AWAIT_NINE = """
 import sys, time, urllib.request
-while '"9"]' not in urllib.request.urlopen(sys.argv[1], timeout=10).read().decode():
+while '"9"]' not in urllib.request.urlopen(sys.argv[1], timeout=30).read().decode():
     time.sleep(0.5)
 """
 
@@ -136,7 +136,7 @@ def test_the_capability_of_a_file_survives_and_is_of_use(servers: dict[str, Serv
 def test_prometheus_scrapes_all_and_has_its_alertmanager(servers: dict[str, Server], upgraded: dict[str, str]) -> None:
     server = servers["host1"]
     query = urllib.parse.quote("count(up == 1)")
-    server.out("timeout 60 python3 -c %s %s", _AWAIT_NINE, f"http://127.0.0.1:9090/api/v1/query?query={query}")
+    server.out("timeout 180 python3 -c %s %s", _AWAIT_NINE, f"http://127.0.0.1:9090/api/v1/query?query={query}")
     assert ":9093/api/v2/alerts" in ask(server, 9090, "/api/v1/alertmanagers").partition("droppedAlertmanagers")[0]
 
 
@@ -147,7 +147,7 @@ def test_no_pushed_line_is_lost_and_more_arrive(
     assert first_lines
     assert now[: len(first_lines)] == first_lines
     positions = "import time\nread = lambda: open('/var/lib/promtail/positions.yaml').read()\nbefore = read()\n"
-    servers["host2"].out("timeout 30 python3 -c %s", f"{positions}while read() == before: time.sleep(0.1)")
+    servers["host2"].out("timeout 120 python3 -c %s", f"{positions}while read() == before: time.sleep(0.1)")
     assert len(lines_from(servers["host1"], "host2")) > len(now)
 
 
