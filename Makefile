@@ -113,6 +113,7 @@ $(SCENARIOS): molecule-%: venv
 
 bench: venv ## What runs, records, downloads and plans cost, beside what they are to be measured by
 	LAB=.lab tests/benchmarks/bench.py
+	LAB=.lab tests/benchmarks/gap.py
 	PYTHONPATH=$(COLLECTIONS) tests/benchmarks/planning.py
 	PYTHONPATH=$(COLLECTIONS) pytest -q -p no:cacheprovider tests/benchmarks/test_state_writes.py tests/benchmarks/test_downloads.py
 

@@ -56,7 +56,7 @@ _UNITS = "/etc/systemd/system"
 _NOT_LOADED = 5  # what systemctl stop says where there is no such unit
 _HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
 
-_UNLESS_LOCKED = 'flock -sn "$1" true 2>/dev/null; test $? -eq 1 || { shift; exec "$@"; }'
+_UNLESS_LOCKED = 'flock -sn 9 2>/dev/null 9<"$1"; test $? -eq 1 || { shift; exec "$@"; }'
 """Runs a command unless a module is at work on the host: C(start) would find the lock taken, and do nothing. To know
 that without a start of Python keeps a restart by a run as short as any other. Where flock(1) answers anything else, or
 there is none, the command decides."""

@@ -43,7 +43,8 @@ class Request(t.NamedTuple):
     :ivar sizes: bytes of archives, by the key of their step.
     :ivar urls: what the host must be able to fetch.
     :ivar temporary: the directory in which Ansible's own files arrive.
-    :ivar passing: nothing is written, not even for a moment: check mode.
+    :ivar passing: candidates are run in the temporary directory: check mode.
+    :ivar writing: whether it is tried to write into the state directory; nowhere else is, not even for a moment.
     """
 
     steps: list[Data]
@@ -53,6 +54,7 @@ class Request(t.NamedTuple):
     urls: t.Sequence[str] = ()
     run: Data | None = None
     passing: bool = False
+    writing: bool = True
 
 
 def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock: t.Callable[[], float]) -> Facts:
@@ -70,13 +72,13 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
     )
     executed_in = request.temporary if request.passing else state_dir
     directories = sorted({os.path.dirname(path) for step in steps for path in _preflight.places_of(step)})
-    written = [state_dir, os.path.join(state_dir, "backups"), *directories]
+    own = [state_dir, os.path.join(state_dir, "backups")]
     now = clock()
     return Facts(
         services=tuple(services(run, steps, document.data["components"])),
         needs=tuple(needs),
         places=places([*(need.path for need in needs), executed_in]),
-        unwritable=unwritable(written, passing=request.passing),
+        unwritable={**unwritable(own, passing=not request.writing), **unwritable(directories, passing=True)},
         executed_in=executed_in,
         memory=_kilobytes(f"{_process.PROC}/meminfo", "MemAvailable"),
         kernel=os.uname().machine,

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import typing as t
+import urllib.parse
 
 from . import _systemd
 
@@ -23,6 +25,7 @@ FAST = 10.0
 
 _STEADY = 1.0  # seconds for which a service must outlive a reload
 _PAUSE = 0.1
+_INTERVAL = 0.02
 
 
 class Choice(t.NamedTuple):
@@ -99,6 +102,30 @@ def act(
     patience = stop_patience(unit, choice.strategy)
     limit = time_limit(unit, choice.strategy)
     return Done(choice, _systemd.restart(run, unit, timeout=limit, reload=anew, patience=patience), daemon_reload=anew)
+
+
+def settle(
+    url: str,
+    *,
+    within: float = 2.0,
+    clock: t.Callable[[], float] = time.monotonic,
+    sleep: t.Callable[[float], None] = time.sleep,
+) -> bool:
+    """Wait until a service takes connections. Whether it did in time; if not, it is for others to tell why.
+
+    :param within: seconds.
+    """
+    parts = urllib.parse.urlsplit(url)
+    address = (parts.hostname or "localhost", parts.port or {"https": 443}.get(parts.scheme, 80))
+    until = clock() + within
+    while clock() < until:
+        try:
+            socket.create_connection(address, timeout=within).close()
+        except OSError:
+            sleep(_INTERVAL)
+        else:
+            return True
+    return False
 
 
 def _can_reload(unit: _systemd.Unit) -> bool:

@@ -49,6 +49,11 @@ options:
     type: str
     choices: [graceful, fast, reload]
     default: graceful
+  url:
+    description:
+      - Where the service answers. With it the module ends when somebody takes connections there, or after two seconds.
+        Whatever asks earlier only takes the processor from a service that is about to start.
+    type: str
   reload_signal:
     description:
       - Whether SIGHUP lets it read its configuration anew. It is sent to the main process where the unit has no
@@ -157,6 +162,8 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
             return result
         begun, start = time.time(), time.monotonic()
         done = _restart.act(run, unit, choice, reload_units=params["reload_units"])
+        if params["url"]:
+            _restart.settle(params["url"])
         result["after"] = _facts(_systemd.show(run, [params["unit"]])[0])
         seconds = round(time.monotonic() - start, 2)
         if params["run"]:
@@ -190,6 +197,7 @@ def main() -> None:
             force={"type": "bool", "default": False},
             reload_units={"type": "bool", "default": False},
             strategy={"type": "str", "choices": list(_restart.STRATEGIES), "default": "graceful"},
+            url={"type": "str"},
             reload_signal={"type": "bool", "default": False},
         ),
         supports_check_mode=True,

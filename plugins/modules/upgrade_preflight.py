@@ -169,6 +169,7 @@ def look(module: AnsibleModule) -> dict[str, t.Any]:
         urls=params["urls"],
         run=params["run"],
         passing=module.check_mode,
+        writing=params["baseline"] and not module.check_mode,
     )
     facts = _host.read(run, request, open_url=open_url, clock=time.time)
     found = _preflight.findings(facts, params["accept"])

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import socket
 import typing as t
 
 import pytest
@@ -61,3 +62,13 @@ def test_how_long_a_stop_may_take(strategy: str, timeout: str, sends_sigkill: st
     its = unit(TimeoutStopUSec=timeout, SendSIGKILL=sends_sigkill)
     assert _restart.stop_patience(its, strategy) == seconds
     assert _restart.time_limit(its, strategy) == seconds + _systemd.START_TIMEOUT
+
+
+def test_it_is_settled_once_somebody_takes_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        assert _restart.settle(url)
+    times = iter([0.0, 0.5, 1.9, 2.0])
+    slept: list[float] = []
+    assert not _restart.settle(url, clock=lambda: next(times), sleep=slept.append)
+    assert len(slept) == 2
