@@ -206,9 +206,13 @@ class Server:
     def component(self, name: str) -> Data:
         return t.cast("Data", self.state()["components"][name])
 
+    def get(self, url: str) -> str:
+        """What the host gets from a URL."""
+        return self.out("python3 -c %s %s", _GET, url)
+
     def serves(self, name: str) -> str:
         """The version that a component's metrics tell."""
-        metrics = self.out("python3 -c %s %s", _GET, f"http://127.0.0.1:{PORTS[name]}/metrics")
+        metrics = self.get(f"http://127.0.0.1:{PORTS[name]}/metrics")
         found = re.search(rf'^{name}_build_info\{{.*\bversion="([^"+]+)', metrics, re.MULTILINE)
         assert found, metrics[:2000]
         return found[1]

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
-from conftest import Server, play
+from conftest import Data, Server, play
 
 Versions = dict[str, list[str]]
 RULE = {"prometheus": [{"when": ">=2.49", "component": "alertmanager", "versions": ">=0.26"}]}
@@ -58,3 +59,34 @@ def test_alertmanager_is_upgraded_before_prometheus_although_it_was_asked_for_af
     first, then = (state["upgrade"]["phases"][name] for name in ("alerting", "metrics"))
     assert first["finished_at"] <= then["started_at"]
     assert server.is_at_rest()
+
+
+def test_the_alerts_of_a_host_are_silenced_while_its_services_restart_and_sent_again(
+    servers: dict[str, Server], versions: Versions, inventory: Data
+) -> None:
+    server, wished = servers["host1"], {"node_exporter": versions["node_exporter"][1]}
+    alertmanager = {"url": f"http://{inventory['hosts']['host1']['ansible_host']}:9093"}
+    play("upgrade", "-l", "host1", upgrade_versions=wished, upgrade_alertmanager=alertmanager)
+    (silence,) = json.loads(server.get("http://127.0.0.1:9093/api/v2/silences"))
+    assert (silence["status"]["state"], silence["createdBy"]) == ("expired", "observability.stack")
+    for told in (server.state()["upgrade"]["upgrade_id"], "host1", "node_exporter"):
+        assert told in silence["comment"]
+    (matcher,) = silence["matchers"]
+    assert (matcher["name"], matcher["isRegex"]) == ("instance", True)
+    assert "host1" in matcher["value"]
+
+
+def test_all_services_are_restarted_in_the_order_of_their_phases(servers: dict[str, Server]) -> None:
+    server, names = servers["host1"], ["node_exporter", "alertmanager", "prometheus"]
+    before = {name: server.pid(name) for name in names}
+    play("restart", "-l", "host1")
+    assert all(server.pid(name) not in (0, pid) for name, pid in before.items())
+    show = "systemctl show --property=ActiveEnterTimestampMonotonic --value %s"
+    entered = [int(server.out(show, name)) for name in names]
+    assert entered == sorted(entered)
+
+
+def test_what_is_installed_is_healthy_and_works_together(servers: dict[str, Server]) -> None:
+    played = play("verify", "-l", "host1")
+    assert "prometheus -> alertmanager" in played.output
+    assert "NOT HEALTHY" not in played.output
