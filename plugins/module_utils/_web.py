@@ -176,7 +176,8 @@ def opened(
             ReleaseError(f"{shown(url)} is no address of a file: write https://host/path", key="release.address")
         )
     wanted = {"Accept-Encoding": "identity", **(headers or {})}
-    with answered(url, open_url=open_url, headers=wanted, timeout=connect) as response:
+    with contextlib.ExitStack() as stack:
+        response = stack.enter_context(answered(url, open_url=open_url, headers=wanted, timeout=connect))
         if response.status in _REDIRECTED:
             raise _misled(url, "nowhere")
         if not 200 <= response.status < 300:

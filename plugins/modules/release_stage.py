@@ -356,10 +356,11 @@ def _candidate(
         return
     if session.writable:
         _record(session, step, module.params, "downloading")
-    with _archive(module, session, release, limits) as archive:
+    with contextlib.ExitStack() as stack:
+        archive = stack.enter_context(_archive(module, session, release, limits))
         proven = _proven(module, session, release._replace(archive=archive), directory)
-        with proven as (files, place):
-            yield _Candidate(files, place, was_there=False, fetched=release.archive is None)
+        files, place = stack.enter_context(proven)
+        yield _Candidate(files, place, was_there=False, fetched=release.archive is None)
 
 
 def _heard(params: dict[str, t.Any], candidate: _Candidate) -> list[dict[str, t.Any]]:

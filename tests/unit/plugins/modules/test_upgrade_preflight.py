@@ -69,8 +69,9 @@ class Host:
             **changes,
         }
 
-    def recorded(self, state: str = "", *, run: Data = RUN) -> None:
+    def recorded(self, state: str = "", *, run: Data | None = None) -> None:
         """The record of an upgrade that has begun, and has brought the component to a state."""
+        run = run or RUN
         with _store.session(str(self.state_dir), run=run, acquire=True) as session:
             document, step = session.document, Step("prometheus", "2.53.3")
             document.begin(run, steps=[KEY, "loki@3.0.0"], details={}, now=session.now)
