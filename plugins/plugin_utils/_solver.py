@@ -777,10 +777,11 @@ def _settle(group: _Group) -> _Settled:
     if change.left:
         found = list(_conflicts(case, releases, dict(zip(group.names, group.wishes)), change.left))
         rest = case.without({name for conflict in found for name in conflict.parts})
-        final = (_smallest_change(rest, releases, may_leave_out=False) or _Change()).of(rest)
+        change = _smallest_change(rest, releases, may_leave_out=False) or _Change()
+        final = change.of(rest)
     else:
         final = change.of(case)
-    return _Settled(case, final, list(_moves(case, final)), found)
+    return _Settled(case, final, list(_moves(final, change)), found)
 
 
 def _conflicts(
@@ -845,13 +846,15 @@ def _ascending(releases: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(places[place] for place in sorted(places))
 
 
-def _moves(wished: _Case, case: _Case) -> t.Iterator[_Move]:
+def _moves(case: _Case, change: _Change) -> t.Iterator[_Move]:
+    """The steps of a case that was changed. A stop that was added may be one that other hosts make anyway."""
+    added = {(name, _parse(version)) for name, version in change.stops}
     names, places = list(case.chains), dict.fromkeys(case.chains, 0)
     limits = [limit for limit in case.limits() if limit.throughout]
     for position in _Orders(case).first():
         name = names[position]
         chain, place = case.chains[name], places[name]
-        extra = chain.places[place] not in wished.chains[name].places
+        extra = (name, chain.places[place]) in added
         because = tuple(dict.fromkeys(_reasons(name, places, limits, case)))
         yield _Move(name, chain.versions[place], extra, because)
         places[name] += 1

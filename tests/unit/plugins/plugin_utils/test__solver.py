@@ -613,6 +613,17 @@ def test_an_order_is_found_exactly_where_there_is_one(case: tuple[list[Part], li
         assert [(step.component, step.version) for step in solution.steps] == Naive(parts, rules).order()
 
 
+def test_a_stop_of_one_host_is_added_for_another_that_would_pass_it() -> None:
+    """What one host stops at anyway the other must be told to stop at, too."""
+    ways = {"host0": ["1.0.0", "4.0.0"], "host1": ["5.0.0"]}
+    alpha = Part("prod", "alpha", (0, "alpha"), dict.fromkeys(ways, "1.0.0"), ways, releases=("4.0.0",))
+    beta = Part("prod", "beta", (0, "beta"), {"host0": "1.0.0"}, {"host0": ["2.0.0", "3.0.0"]})
+    rule = Rule("beta", ">=2.0.0,<3.0.0", "alpha", ">=2.0.0,<5.0.0")
+    solution = _solver.solve([beta, alpha], [rule])
+    assert [(step.component, step.version) for step in solution.steps if step.extra] == [("alpha", "4.0.0")]
+    assert_valid(solution, [beta, alpha], [rule])
+
+
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_a_conflict_is_minimal_and_its_change_helps(case: tuple[list[Part], list[Rule]]) -> None:
