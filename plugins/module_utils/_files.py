@@ -178,6 +178,32 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def read_text(path: str, *, most: int = 4 << 20) -> str:
+    """The text in a file, as far as it can be read; empty if it can't be.
+
+    :param most: characters; what comes after them is left out.
+    """
+    try:
+        with open(path, encoding="utf-8", errors="replace") as source:
+            return source.read(most)
+    except OSError:
+        return ""
+
+
+def bytes_below(path: str) -> int:
+    """Bytes of a file, or of all files below a directory; nothing of what isn't there, or is on its way out."""
+    if os.path.isdir(path):
+        return sum(_size(os.path.join(top, name)) for top, _names, files in os.walk(path) for name in files)
+    return _size(path)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def explain(exc: OSError) -> str:
     """What an operating system error means to an operator, with the file's name."""
     hint = {

@@ -9,11 +9,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 import typing as t
 
-from . import _systemd
+from . import _files, _systemd
 from ._observe import Scene, observe
 from ._probes import Look, Watch, judge, key_of
 from ._verdicts import Verdict
@@ -114,29 +113,13 @@ def wait(
 def grown_by(target: Target) -> float:
     """Seconds by which a service gets more time: it reads what is below a path before it is ready."""
     grows = target.get("deadline_grows")
-    return float(round(_size(grows["path"]) / _GB * grows["seconds_per_gb"])) if grows else 0.0
+    return float(round(_files.bytes_below(grows["path"]) / _GB * grows["seconds_per_gb"])) if grows else 0.0
 
 
 def longest(targets: list[Target], growth: t.Sequence[float], *, timeout: float, window: float) -> float:
     """Seconds that C(wait) may take."""
     times = [(timeout + more) * (2 if target.get("proofs") else 1) for target, more in zip(targets, growth)]
     return max(times, default=timeout) + window
-
-
-def _size(path: str) -> int:
-    """How many bytes there are below a path, as far as they can be seen."""
-    total, directories = 0, [path]
-    while directories:
-        try:
-            with os.scandir(directories.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
 
 
 def _health(run: Run, service: _Service, *, healthy: bool, since: float | None) -> Health:

@@ -66,7 +66,7 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
     """
     steps, state_dir = request.steps, request.state_dir
     document = _store.read_document(state_dir)
-    measured = {path: bytes_below(path) for step in steps for path in _preflight.kept(step)}
+    measured = {path: _files.bytes_below(path) for step in steps for path in _preflight.kept(step)}
     needs = _preflight.needs(
         steps, request.sizes, measured, state_dir=state_dir, temporary=request.temporary, fetches=bool(request.urls)
     )
@@ -87,21 +87,11 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
         synchronised=synchronised(run),
         holder=holder(state_dir, request.run or {}, now=now),
         unreachable=unreachable(request.urls, open_url=open_url, now=now),
-        selinux=_text("/sys/fs/selinux/enforce").strip() == "1",
+        selinux=_files.read_text("/sys/fs/selinux/enforce").strip() == "1",
     )
 
 
 # -- the host -----------------------------------------------------------------------------------------------------
-
-
-def bytes_below(path: str) -> int:
-    """Bytes of a file, or of all files below a directory; nothing of what isn't there."""
-    if os.path.isdir(path):
-        return sum(bytes_below(os.path.join(top, name)) for top, _names, files in os.walk(path) for name in files)
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def places(paths: t.Iterable[str]) -> dict[str, Place]:
@@ -292,7 +282,11 @@ class Socket(t.NamedTuple):
 
 def _listening() -> list[Socket] | None:
     """All that listens; None if it can't be seen."""
-    lines = [line.split() for name in ("tcp", "tcp6") for line in _text(f"{_process.PROC}/net/{name}").splitlines()]
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in _files.read_text(f"{_process.PROC}/net/{name}").splitlines()
+    ]
     if not lines:
         return None
     found = []
@@ -358,22 +352,16 @@ def _link(path: str) -> str:
 
 def _is_own(pid: int, unit: Unit) -> bool:
     """Whether a process is of the unit's control group, or systemd itself, that holds a socket for it."""
-    groups = [line.rpartition(":")[2].split("/") for line in _text(f"{_process.PROC}/{pid}/cgroup").splitlines()]
+    groups = [
+        line.rpartition(":")[2].split("/") for line in _files.read_text(f"{_process.PROC}/{pid}/cgroup").splitlines()
+    ]
     return pid in (1, unit.main_pid) or any(unit.name in group for group in groups)
 
 
 # -- small files --------------------------------------------------------------------------------------------------
 
 
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as source:
-            return source.read()
-    except OSError:
-        return ""
-
-
 def _kilobytes(path: str, name: str) -> int | None:
     """Bytes of a line such as C(MemAvailable: 1234 kB)."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", _text(path), re.MULTILINE)
+    found = re.search(rf"^{name}:\s+(\d+) kB", _files.read_text(path), re.MULTILINE)
     return int(found.group(1)) * 1024 if found else None

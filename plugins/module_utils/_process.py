@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import typing as t
 
 PROC = "/proc"
+_STARTERS = re.compile(r"(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)")
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -36,6 +38,11 @@ def file_id(path: str) -> FileId | None:
 def executable(pid: int) -> str:
     """A path that leads to the very file a process runs, even if it has been replaced or deleted since."""
     return f"{PROC}/{pid}/exe"
+
+
+def is_starter(program: str) -> bool:
+    """Whether a program starts another, and so tells nothing of that: a shell, or a tool that changes how it runs."""
+    return bool(_STARTERS.fullmatch(os.path.basename(program)))
 
 
 def program_name(pid: int) -> str:

@@ -117,7 +117,7 @@ class _Stage:
 
     def play(self) -> Seen:
         unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
-        argv = _systemd.command_line(unit, _read)
+        argv = _systemd.command_line(unit, _files.read_text)
         trouble = self._hindrance(unit, argv)
         if trouble:
             return Seen(trouble=trouble)
@@ -165,7 +165,7 @@ class _Stage:
     def _texts(self, unit: Unit, argv: list[str]) -> t.Iterator[str]:
         """Where secrets may stand that the candidate could repeat."""
         for path in (self.wanted.config, *unit.environment_files()):
-            yield _read(path) if path else ""
+            yield _files.read_text(path) if path else ""
         yield "\n".join(_argv.split_words(unit.properties.get("Environment", "")))
         yield "\n".join(word.lstrip("-") for word in argv)
 
@@ -178,7 +178,7 @@ class _Stage:
             return None
         place, source = os.path.join(self.directory, "config"), os.path.dirname(os.path.realpath(path))
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
-        if source in _SHARED or _size(source) > _CONFIG_LIMIT:
+        if source in _SHARED or _files.bytes_below(source) > _CONFIG_LIMIT:
             os.mkdir(place, 0o755)
             _copy(os.path.realpath(path), os.path.join(place, os.path.basename(path)))
             return place
@@ -196,7 +196,7 @@ class _Stage:
         place = os.path.join(self.directory, "data")
         os.makedirs(place, mode=0o700)
         for path in self.wanted.state if kind == "state" and base else ():
-            if os.path.exists(path) and _size(path) <= _STATE_LIMIT:
+            if os.path.exists(path) and _files.bytes_below(path) <= _STATE_LIMIT:
                 copy = os.path.join(place, os.path.relpath(path, base))
                 os.makedirs(os.path.dirname(copy), exist_ok=True)
                 (_copy_tree if os.path.isdir(path) else _copy)(path, copy)
@@ -288,13 +288,6 @@ def _may_have_networks(run: Run) -> bool:
 # -- copies -------------------------------------------------------------------------------------------------------
 
 
-def _size(path: str) -> int:
-    """Bytes of a file, or of all files below a directory."""
-    if not os.path.isdir(path):
-        return os.lstat(path).st_size
-    return sum(os.lstat(os.path.join(top, name)).st_size for top, _names, files in os.walk(path) for name in files)
-
-
 def _copy_tree(source: str, place: str) -> None:
     """Copy directories, files and links, with their owners and modes. A link that leads out still leads there."""
     os.makedirs(place)
@@ -337,14 +330,6 @@ def _give(place: str, properties: dict[str, str]) -> None:
             os.chown(path, uid, gid)
             if uid < 0:
                 os.chmod(path, 0o777 if path == top else 0o666)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as source:
-            return source.read()
-    except OSError:
-        return ""
 
 
 def changed(programs: t.Iterable[Data]) -> str | None:

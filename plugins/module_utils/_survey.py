@@ -26,8 +26,6 @@ if t.TYPE_CHECKING:
     Spec = dict[str, t.Any]
 
 _USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
-_INTERPRETERS = re.compile(r"^(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)$")
-_TEXT_LIMIT = 4 << 20
 _TLS = re.compile(r"^tls_server_config:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\w)", re.MULTILINE)
 _BASIC_AUTH = re.compile(r"^basic_auth_users:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\S+[ \t]*:)", re.MULTILINE)
 
@@ -67,7 +65,7 @@ class Reader:
 
     def _locate(self, spec: Spec, unit: _systemd.Unit | None) -> dict[str, t.Any]:
         """Where a component is, and how its unit runs it."""
-        argv = _systemd.command_line(unit, _read) if unit else []
+        argv = _systemd.command_line(unit, _files.read_text) if unit else []
         binary = _binary(spec, unit, argv)
         if binary is None:
             return {"installed": False, "unit": unit.name if unit else None, "files": []}
@@ -80,7 +78,7 @@ class Reader:
         }
         if unit:
             facts.update(_set_up(spec, unit, argv))
-            facts["restore_point_bytes"] = sum(map(_size, _kept(spec, facts)))
+            facts["restore_point_bytes"] = sum(map(_files.bytes_below, _kept(spec, facts)))
         return facts
 
     def _files(self, spec: Spec, binary: str) -> list[dict[str, t.Any]]:
@@ -106,7 +104,7 @@ class Reader:
         if _process.runs_file(pid, facts["binary"]):
             return {"version": version, "running": version, "restart_pending": False}
         running = _version.UNKNOWN
-        if not _INTERPRETERS.match(_process.program_name(pid)):  # it would tell a version of its own
+        if not _process.is_starter(_process.program_name(pid)):  # it would tell a version of its own
             running = self._version_of(_process.executable(pid), spec)
         if running == _version.UNKNOWN:
             running = self._told_by(spec, facts)
@@ -138,7 +136,7 @@ def _binary(spec: Spec, unit: _systemd.Unit | None, argv: list[str]) -> str | No
     if unit is None or not argv:
         places = [os.path.join(place, name) for name in names for place in (*_USUAL_PLACES, f"/opt/{name}")]
         return next((path for path in places if os.path.isfile(path)), None)
-    if not _INTERPRETERS.match(os.path.basename(argv[0])):
+    if not _process.is_starter(argv[0]):
         return argv[0] if os.path.isfile(argv[0]) else None
     wrapped = [word for word in argv[1:] if os.path.basename(word) in names and os.path.isfile(word)]
     running = os.path.realpath(_process.executable(unit.main_pid)) if unit.main_pid else ""
@@ -163,9 +161,9 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         return values[-1] if values else None
 
     config = flag("config") or _if_there(spec.get("default_config"))
-    config_text = _read(config) if config else ""
+    config_text = _files.read_text(config) if config else ""
     web_config = flag("web_config")
-    web_text = _read(web_config) if web_config else ""
+    web_text = _files.read_text(web_config) if web_config else ""
     values = _config_values(spec, config_text)
     listen = flag("listen") or ":".join(values.get(key, "") for key in ("address", "port"))
     address = _argv.listen_address(listen, port=spec["port"])
@@ -179,7 +177,7 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         "command_line": _argv.redact(argv),
         "flags": _argv.flag_names(argv),
         "settings": _settings(spec, config_text),
-        "environment": sorted(_systemd.environment_of(unit, _read)),
+        "environment": sorted(_systemd.environment_of(unit, _files.read_text)),
         "config": config,
         "web_config": web_config,
         "data": flag("data") or _if_there(spec.get("default_data")),
@@ -194,16 +192,6 @@ def _kept(spec: Spec, facts: dict[str, t.Any]) -> list[str]:
     state = [os.path.join(facts["data"], path) for path in spec.get("state_paths", [])] if facts["data"] else []
     config = [path for path in (facts["config"], facts["web_config"]) if path]
     return [*_paths(facts), *facts["unit_files"], *config, *state]
-
-
-def _size(path: str) -> int:
-    """Bytes of a file, or of all files below a directory; nothing of what isn't there."""
-    if os.path.isdir(path):
-        return sum(_size(os.path.join(top, name)) for top, _names, files in os.walk(path) for name in files)
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def _config_values(spec: Spec, text: str) -> dict[str, str]:
@@ -234,11 +222,3 @@ def _prefix(route_prefix: str | None, external_url: str | None) -> str:
 
 def _if_there(path: str | None) -> str | None:
     return path if path and os.path.exists(path) else None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as source:
-            return source.read(_TEXT_LIMIT)
-    except OSError:
-        return ""

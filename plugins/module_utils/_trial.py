@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from . import _argv, _output, _sandbox, _systemd
+from . import _argv, _files, _output, _process, _sandbox, _systemd
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -32,10 +32,6 @@ TIMEOUT = 60
 _MOST_FLAGS = 20
 _FACT = re.compile(r"\{(config|web_config|data)\}")
 _ARGUMENTS = "{arguments}"
-_TEXT_LIMIT = 4 << 20
-
-# What starts a program for another: a shell, or a tool that changes how it runs.
-_INTERPRETERS = re.compile(r"^(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)$")
 
 # How kingpin, Go's own package flag, pflag and kong call a flag that they don't know.
 _UNKNOWN_FLAG = re.compile(
@@ -164,7 +160,7 @@ class _Hearing:
         self._properties = unit.properties
         self._numbers = itertools.count(1)
         self._program = next(iter(case.programs))
-        argv = _systemd.command_line(unit, _read)
+        argv = _systemd.command_line(unit, _files.read_text)
         own = program_position(argv, case.programs)
         self._in_place = argv[own] if own is not None else ""
         self._arguments = argv[own + 1 :] if own is not None else None
@@ -306,7 +302,7 @@ def _texts(case: Case, unit: _systemd.Unit, argv: list[str]) -> t.Iterator[str]:
     """Where secrets may stand that a program could repeat."""
     for path in (case.facts.get("config"), case.facts.get("web_config"), *unit.environment_files()):
         if path:
-            yield _read(path)
+            yield _files.read_text(path)
     yield "\n".join(_argv.split_words(unit.properties.get("Environment", "")))
     yield "\n".join(word.lstrip("-") for word in argv)
 
@@ -316,7 +312,7 @@ def program_position(argv: list[str], names: t.Collection[str]) -> int | None:
 
     :param names: of the program in the release; under another name it is known only as the first word.
     """
-    if argv and not _INTERPRETERS.match(os.path.basename(argv[0])):
+    if argv and not _process.is_starter(argv[0]):
         return 0
     return next((at for at, word in enumerate(argv) if at and os.path.basename(word) in names), None)
 
@@ -347,11 +343,3 @@ def _lists(text: str, flag: str) -> bool:
     """Whether a help text lists a flag, or that which it is the opposite of."""
     names = set(_HELP_FLAG.findall(text))
     return flag in names or (flag.startswith("no-") and flag[3:] in names)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as source:
-            return source.read(_TEXT_LIMIT)
-    except OSError:
-        return ""

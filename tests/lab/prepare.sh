@@ -12,7 +12,7 @@ set -eu
 # What must be there, and the Debian package it comes in.
 needed="podman:podman runc:runc debootstrap:debootstrap fuse-overlayfs:fuse-overlayfs iptables:iptables
 ssh:openssh-client ssh-keygen:openssh-client tcc:tcc dpkg-deb:dpkg tar:tar
-curl:curl gpg:gpg gpgv:gpgv openssl:openssl zstd:zstd"
+curl:curl gpg:gpg gpgv:gpgv openssl:openssl zstd:zstd readelf:binutils"
 files="/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring /usr/include/stdio.h:libc6-dev
 /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns"
 
