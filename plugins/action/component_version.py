@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import typing as t
 
 from ansible.errors import AnsibleActionFail
@@ -28,6 +29,11 @@ _READ_BY_THE_HOST = (
     "removed_settings",
     "state_paths",
 )
+
+# Ansible imports an action plugin before it forks a process for each host and task, and filters only in there, again and
+# again. So this, the first action of all runs, imports and reads for all of them what they take.
+importlib.import_module("..filter.upgrade", __package__)
+_catalog.load()
 
 
 class ActionModule(ActionBase):
