@@ -30,8 +30,8 @@ _READ_BY_THE_HOST = (
     "state_paths",
 )
 
-# Ansible imports an action plugin before it forks a process for each host and task, and filters only in there, again and
-# again. So this, the first action of all runs, imports and reads for all of them what they take.
+# Ansible imports an action plugin before it forks a process for each host and task, but filters only in there, again
+# and again. So this, the first action of all runs, imports and reads for all of them what they take.
 importlib.import_module("..filter.upgrade", __package__)
 _catalog.load()
 

@@ -56,10 +56,13 @@ _UNITS = "/etc/systemd/system"
 _NOT_LOADED = 5  # what systemctl stop says where there is no such unit
 _HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
 
-_UNLESS_LOCKED = 'flock -sn 9 2>/dev/null 9<"$1"; test $? -eq 1 || { shift; exec "$@"; }'
-"""Runs a command unless a module is at work on the host: C(start) would find the lock taken, and do nothing. To know
-that without a start of Python keeps a restart by a run as short as any other. Where flock(1) answers anything else, or
-there is none, the command decides."""
+_UNLESS_OWN = (
+    'own() { read -r pid start <"$1" && read -r stat <"/proc/$pid/stat" && set -- "$start" ${stat##*)} '
+    '&& test "$1" = "${21}"; }; own "$1" 2>/dev/null && exit; shift; exec "$@"'
+)
+"""Runs a command unless the file tells of a process that lives, C(_restart.announced): this start is that module's own.
+C(start) would find the lock taken, and do nothing. To know that without another process, let alone one of Python, keeps
+a restart by a run as short as any other."""
 
 
 class Guard(t.NamedTuple):
@@ -322,7 +325,7 @@ def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
     known = version and version[0].isdigit() and int(version[0]) >= _HAS_CONDITIONS
     setting = "ExecCondition" if known else "ExecStartPre"
     program = _command_line(layout, guard.component, "start")
-    command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_LOCKED, "sh", layout.lock, *program]))
+    command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
     directory = os.path.join(_UNITS, f"{guard.unit}.d")
     os.makedirs(directory, exist_ok=True)
     text = (

@@ -100,9 +100,14 @@ def _precise_start(pid: int) -> float:
 
 
 def since_boot(pid: int) -> float:
+    """When a process started, in seconds after the kernel."""
+    return start_ticks(pid) * _TICK
+
+
+def start_ticks(pid: int) -> int:
     """Field 22 of /proc/PID/stat (proc(5)): when the process started, in ticks after the kernel."""
     with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
-        return int(source.read().rpartition(")")[2].split()[19]) * _TICK
+        return int(source.read().rpartition(")")[2].split()[19])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -9,12 +9,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import socket
 import time
 import typing as t
 import urllib.parse
 
-from . import _systemd
+from . import _files, _process, _systemd
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -104,6 +107,18 @@ def act(
     return Done(choice, _systemd.restart(run, unit, timeout=limit, reload=anew, patience=patience), daemon_reload=anew)
 
 
+@contextlib.contextmanager
+def announced(path: str) -> t.Iterator[None]:
+    """Tell the host's guard, see C(_guard), that a start of the service is this process's own, as long as it lives."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o600), "w", encoding="ascii") as marker:
+        marker.write(f"{os.getpid()} {_process.start_ticks(os.getpid())}\n")
+    try:
+        yield
+    finally:
+        _files.remove_if_there(path)
+
+
 def settle(
     url: str,
     *,
@@ -111,20 +126,21 @@ def settle(
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Wait until a service takes connections. Whether it did in time; if not, it is for others to tell why.
+    """Wait until a service answers. Whether it did in time; if not, it is for others to tell why.
 
+    :param url: what is asked. With https it is enough that somebody takes connections there.
     :param within: seconds.
     """
     parts = urllib.parse.urlsplit(url)
     address = (parts.hostname or "localhost", parts.port or {"https": 443}.get(parts.scheme, 80))
+    asked = f"GET {parts.path or '/'} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n" if parts.scheme == "http" else ""
     until = clock() + within
     while clock() < until:
-        try:
-            socket.create_connection(address, timeout=within).close()
-        except OSError:
-            sleep(_INTERVAL)
-        else:
-            return True
+        with contextlib.suppress(OSError), socket.create_connection(address, timeout=within) as connection:
+            connection.sendall(asked.encode())
+            if not asked or re.match(rb"HTTP/\S+ [1-4]", connection.recv(64)):
+                return True
+        sleep(_INTERVAL)
     return False
 
 

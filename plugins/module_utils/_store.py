@@ -61,6 +61,10 @@ class Layout(t.NamedTuple):
     def lock(self) -> str:
         return os.path.join(self.root, "upgrade.lock")
 
+    @property
+    def restarting(self) -> str:
+        return os.path.join(self.root, "restarting")
+
     def backup(self, backup_id: str = "") -> str:
         return self._under("backups", backup_id)
 

@@ -51,8 +51,9 @@ options:
     default: graceful
   url:
     description:
-      - Where the service answers. With it the module ends when somebody takes connections there, or after two seconds.
-        Whatever asks earlier only takes the processor from a service that is about to start.
+      - What the service answers when it is ready. With it the module ends when the answer is no error of the server,
+        or after two seconds. Whatever works earlier only takes the processor from a service that is about to start.
+        With C(https) it is enough that somebody takes connections there.
     type: str
   reload_signal:
     description:
@@ -161,7 +162,8 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         if not session.writable:
             return result
         begun, start = time.time(), time.monotonic()
-        done = _restart.act(run, unit, choice, reload_units=params["reload_units"])
+        with _restart.announced(session.layout.restarting):
+            done = _restart.act(run, unit, choice, reload_units=params["reload_units"])
         if params["url"]:
             _restart.settle(params["url"])
         result["after"] = _facts(_systemd.show(run, [params["unit"]])[0])

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -22,6 +21,8 @@ from ansible_collections.observability.stack.plugins.module_utils import (
     _files,
     _guard,
     _lease,
+    _process,
+    _restart,
     _restore_point,
     _store,
     _swap,
@@ -183,41 +184,50 @@ def test_the_condition_runs_before_all_else_that_the_systemd_knows(host: Host, v
     program = os.path.join(host.state, "pending", "prometheus.pyz")
     line = (host.units / CONDITION).read_text().splitlines()[-1]
     setting_of, _equals, command = line.partition("=")
-    lock = os.path.join(host.state, "upgrade.lock")
+    own = os.path.join(host.state, "restarting")
     argv = [sys.executable, "-I", program, "start", host.state, "prometheus"]
     assert setting_of == setting
     assert command.startswith("-+/bin/sh -c ")
-    assert command.endswith(" ".join(["", "sh", lock, *argv]))
-    assert _argv.split_words(command.replace("$$", "$"))[2] == _guard._UNLESS_LOCKED
+    assert command.endswith(" ".join(["", "sh", own, *argv]))
+    assert _argv.split_words(command.replace("$$", "$"))[2] == _guard._UNLESS_OWN
     assert (host.units / CONDITION).stat().st_mode & 0o777 == 0o644
 
 
+def program_starts(host: Host) -> bool:
+    """Whether the condition of a start runs the program."""
+    own = os.path.join(host.state, "restarting")
+    condition = ["/bin/sh", "-c", _guard._UNLESS_OWN, "sh", own, "/bin/echo", "it runs"]
+    done = subprocess.run(condition, capture_output=True, text=True, check=False, env={"PATH": "/nowhere"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout in ("", "it runs\n")
+    return done.stdout != ""
+
+
+def test_the_program_is_not_even_started_while_a_module_restarts_the_service(host: Host) -> None:
+    own = os.path.join(host.state, "restarting")
+    assert program_starts(host)
+    with _restart.announced(own):
+        assert not program_starts(host)
+        os.utime(own, (0, 0))  # however long it takes
+        assert not program_starts(host)
+    assert program_starts(host)
+    assert not os.path.exists(own)
+    with pytest.raises(ZeroDivisionError), _restart.announced(own):
+        1 / 0  # noqa: B018
+    assert program_starts(host)
+
+
 @pytest.mark.parametrize(
-    ("held", "path", "runs"),
-    [
-        (fcntl.LOCK_EX, None, False),  # a module is at work
-        (fcntl.LOCK_SH, None, True),  # somebody looks
-        (None, None, True),
-        (fcntl.LOCK_EX, "/nowhere", True),  # without flock(1) the program asks for the lock itself
-    ],
+    "text", ["", "{pid}\n", "{pid} 1\n", "1 {start}\n", "{gone} {start}\n", "* *\n", "\0\0", "../self 1\n"]
 )
-def test_the_program_is_not_even_started_while_a_module_is_at_work(
-    host: Host, held: int | None, path: str | None, runs: bool
-) -> None:
-    lock = os.path.join(host.state, "upgrade.lock")
-    condition = ["/bin/sh", "-c", _guard._UNLESS_LOCKED, "sh", lock, "/bin/echo", "it runs"]
-    with open(lock, "rb") as descriptor:
-        if held is not None:
-            fcntl.flock(descriptor, held)
-        environment = {**os.environ, "PATH": path} if path else None
-        done = subprocess.run(condition, capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "it runs\n" if runs else "", "")
-
-
-def test_without_a_lock_the_program_is_started(host: Host) -> None:
-    lock = os.path.join(host.state, "nowhere", "upgrade.lock")
-    condition = ["/bin/sh", "-c", _guard._UNLESS_LOCKED, "sh", lock, "/bin/echo", "it runs"]
-    assert subprocess.run(condition, capture_output=True, text=True, check=True).stdout == "it runs\n"
+def test_what_a_module_has_left_that_was_killed_keeps_no_program_from_starting(host: Host, text: str) -> None:
+    """Its pid may be another process's by now: that one has not started when it did."""
+    with subprocess.Popen(["/bin/true"]) as gone:
+        gone.wait()
+    told = {"pid": os.getpid(), "start": _process.start_ticks(os.getpid()), "gone": gone.pid}
+    with open(os.path.join(host.state, "restarting"), "w", encoding="ascii") as marker:
+        marker.write(text.format(**told))
+    assert program_starts(host)
 
 
 def test_the_program_runs_with_nothing_but_python(host: Host) -> None:
