@@ -26,7 +26,6 @@ _READ_BY_THE_HOST = (
     "port",
     "metrics_path",
     "build_info",
-    "removed_settings",
     "state_paths",
 )
 
@@ -49,11 +48,15 @@ class ActionModule(ActionBase):
             catalog = _catalog.load(
                 overrides=arguments.pop("overrides", None), components=arguments.pop("components", None)
             )
-            catalog = _catalog.only(catalog, arguments.pop("only", None) or catalog)
+            wanted = _catalog.only(catalog, arguments.pop("only", None) or catalog)
         except UpgradeError as exc:
             raise AnsibleActionFail(str(exc)) from exc
         arguments["specs"] = {
-            name: {field: entry[field] for field in _READ_BY_THE_HOST} for name, entry in catalog.items()
+            name: {
+                **{field: entry[field] for field in _READ_BY_THE_HOST},
+                "removed_settings": _catalog.settings_to_find(catalog, name),
+            }
+            for name, entry in wanted.items()
         }
         name = "observability.stack.component_version"
         result.update(self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars))

@@ -44,7 +44,8 @@ def _systemd(scene: Scene, probe: Probe) -> Observation:
 
 def _runs(scene: Scene, probe: Probe) -> Observation:
     pid = scene.unit.main_pid
-    return {"main_pid": pid, "runs_binary": bool(pid) and _process.runs_file(pid, scene.target["binary"])}
+    runs_it = bool(pid) and _process.runs_file(pid, scene.target["binary"])
+    return {"main_pid": pid, "runs_binary": runs_it, "runs": _process.told_executable(pid)}
 
 
 # -- the journal --------------------------------------------------------------------------------------------------

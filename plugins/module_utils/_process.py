@@ -40,6 +40,15 @@ def executable(pid: int) -> str:
     return f"{PROC}/{pid}/exe"
 
 
+def told_executable(pid: int) -> str | None:
+    """What the kernel calls the file that a process runs: its path, with C( (deleted)) after it if that isn't there any
+    more; none if it can't be seen."""
+    try:
+        return os.readlink(executable(pid))
+    except OSError:
+        return None
+
+
 def is_starter(program: str) -> bool:
     """Whether a program starts another, and so tells nothing of that: a shell, or a tool that changes how it runs."""
     return bool(_STARTERS.fullmatch(os.path.basename(program)))

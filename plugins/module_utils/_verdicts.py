@@ -54,7 +54,7 @@ def _systemd(target: Target, probe: Probe, seen: Observation, before: Observatio
 
 
 def _process(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
-    text = f"process {seen['main_pid']} runs {'it' if seen['runs_binary'] else 'another file'}"
+    text = f"process {seen['main_pid']} runs {'it' if seen['runs_binary'] else seen.get('runs') or 'another file'}"
     return Verdict("process", seen["runs_binary"], text, f"the file that is at {target['binary']} now")
 
 

@@ -308,7 +308,12 @@ _REMOVAL = {
     "reference": _REFERENCE,
 }
 
-_SETTING = {"setting": Field(any_text), "pattern": Field(_pattern), "unless": Field(or_none(_pattern), None)}
+_SETTING = {
+    "setting": Field(any_text),
+    "pattern": Field(_pattern),
+    "unless": Field(or_none(_pattern), None),
+    "of": Field(or_none(_NAME), None),
+}
 
 _NEED = {
     "when": Field(range_text, "*"),
@@ -403,6 +408,16 @@ def _check_files(entry: Entry) -> None:
         missing = [file for file in files if file not in era["members"]]
         if missing and entry["install"] == "files":
             raise FieldError(f"says nothing of {', '.join(missing)}; it must name the member for each of files", path)
+
+
+def settings_to_find(catalog: t.Mapping[str, Entry], name: str) -> list[Entry]:
+    """The settings that matter in a component's configuration: what it, or another one, doesn't take any more."""
+    return [
+        removal
+        for entry in catalog.values()
+        for removal in entry["removed_settings"]
+        if (removal["of"] or entry["name"]) == name
+    ]
 
 
 def needs(value: t.Any) -> dict[str, list[Entry]]:

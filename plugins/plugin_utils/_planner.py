@@ -58,6 +58,7 @@ def plan_host(
     today: dt.date | None = None,
     stops: Mapping[str, t.Collection[str]] | None = None,
     without: t.Collection[str] = (),
+    stack: Mapping[str, Data] | None = None,
 ) -> Draft:
     """The steps of one host, in order, by key; and the findings.
 
@@ -65,6 +66,7 @@ def plan_host(
 
     :param stops: versions to stop at, by component, beside the stages.
     :param without: components to leave as they are, because no order of steps has a place for them.
+    :param stack: what component_version told of the hosts of its stack; unless given, its stack is this host.
     :raises InputError: if no release is known in a range that is wished for.
     """
     market, today, stops = market or Market(), today or _today(), stops or {}
@@ -76,7 +78,9 @@ def plan_host(
         if name in without and not subject.unfinished:
             draft.rows.append({**row(subject, [], []), "note": "no_order"})
             continue
-        found, steps = _component(subject, wish, market, today=today, stops=stops.get(name, ()))
+        found, steps = _component(
+            subject, wish, market, today=today, stops=stops.get(name, ()), stack=stack or {host: survey}
+        )
         draft.steps.update({step["key"]: step for step in steps})
         draft.findings.extend(found)
         draft.rows.append(row(subject, [step["to"] for step in steps], found))
@@ -84,7 +88,13 @@ def plan_host(
 
 
 def _component(
-    subject: _subject.Subject, wish: Wish, market: Market, *, today: dt.date, stops: t.Collection[str]
+    subject: _subject.Subject,
+    wish: Wish,
+    market: Market,
+    *,
+    today: dt.date,
+    stops: t.Collection[str],
+    stack: Mapping[str, Data],
 ) -> tuple[list[Data], list[Data]]:
     """What is to be known of a component, and its steps."""
     impossible = _subject.impossible(subject)
@@ -93,7 +103,7 @@ def _component(
     way = _way.find(subject, wish, market.offer(subject.entry), today=today, stops=stops)
     if not way.hops:
         return accepted(way.findings, wish.accept), []
-    steps, more = _steps.steps(subject, way.hops)
+    steps, more = _steps.steps(subject, way.hops, stack)
     findings = accepted([*way.findings, *more, *_below_floor(subject, way.hops)], wish.accept)
     return findings, [] if is_blocked(findings) else steps
 
@@ -158,11 +168,15 @@ def plan_upgrade(
     reader, market = Wishes(), Market(answers, mirror=mirror)
     read = {host: reader.read(host, wishes.get(host, {})) for host in surveys}
     windows = {host: _outside_window(host, wish, now, hold=hold) for host, wish in read.items()}
+    stacks: dict[str, dict[str, Data]] = {}
+    for host, wish in read.items():
+        stacks.setdefault(wish.stack, {})[host] = surveys[host]
 
     def drafted(host: str, **more: t.Any) -> Draft:
         held = hold and bool(windows[host])
         wish = read[host]._replace(versions={}) if held else read[host]
-        return plan_host(host, surveys[host], wish, market=market, today=now.date(), **more)
+        stack = stacks[wish.stack]
+        return plan_host(host, surveys[host], wish, market=market, today=now.date(), stack=stack, **more)
 
     drafts = {host: drafted(host) for host in surveys}
     ordered = _order.order(drafts, drafted, market)

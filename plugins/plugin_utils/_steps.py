@@ -21,10 +21,14 @@ if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 
-def steps(subject: Subject, hops: list[str]) -> tuple[list[Data], list[Data]]:
+def steps(
+    subject: Subject, hops: list[str], stack: t.Mapping[str, Data] | None = None
+) -> tuple[list[Data], list[Data]]:
     """One step for each version on the way, and what speaks for or against them.
 
     There are no steps at all where one of them has no release.
+
+    :param stack: what component_version told of the hosts of its stack.
     """
     found: list[Data] = []
     findings: list[Data] = []
@@ -33,7 +37,7 @@ def steps(subject: Subject, hops: list[str]) -> tuple[list[Data], list[Data]]:
         release = _release(subject, version)
         if release is None:
             return [], [*findings, _no_release(subject, version)]
-        findings.extend(_warnings(subject, here, version))
+        findings.extend([*_warnings(subject, here, version), *_cut_off(subject, here, version, stack or {})])
         found.append(step(subject, here, version, target=hops[-1], stage=release))
         here = version
     return found, findings
@@ -165,7 +169,7 @@ def _removed(subject: Subject, version: str, field: str, what: str, present: t.C
     for removal in subject.entry[field]:
         name = removal[what]
         ended = removal.get("until") and _versions.compare(version, removal["until"]) >= 0
-        if name not in present or _versions.compare(version, removal["since"]) < 0 or ended:
+        if name not in present or _versions.compare(version, removal["since"]) < 0 or ended or removal.get("of"):
             continue
         if any(flag in subject.facts["flags"] for flag in removal.get("unless_flags", [])):
             continue
@@ -173,6 +177,22 @@ def _removed(subject: Subject, version: str, field: str, what: str, present: t.C
         where = subject.facts["config"] if what == "setting" else subject.facts["unit"]
         message = f"{where} sets {shown}, which was removed in {removal['since']}"
         findings.append(subject.finding(f"removed.{name}", removal["level"], message, removal["use"]))
+    return findings
+
+
+def _cut_off(subject: Subject, here: str, version: str, stack: t.Mapping[str, Data]) -> list[Data]:
+    """Settings of other components of the stack by which they can't speak to this one from that version on."""
+    findings = []
+    for removal in subject.entry["removed_settings"]:
+        name, other = removal["setting"], removal["of"]
+        if not _versions.compare(here, removal["since"]) < 0 <= _versions.compare(version, removal["since"]):
+            continue
+        for host, survey in stack.items():
+            facts = survey["components"].get(other, {})
+            if other and name in facts.get("settings", ()):
+                where = f"{facts['config']} of {other} on {host}"
+                message = f"{where} sets {name}, which {subject.name} {removal['since']} doesn't answer any more"
+                findings.append(subject.finding(f"removed.{name}", removal["level"], message, removal["use"]))
     return findings
 
 

@@ -214,7 +214,7 @@ def test_a_program_that_is_replaced_under_its_process_is_not_taken_for_the_new_v
         server.out("mv /usr/local/bin/.other /usr/local/bin/node_exporter")
         played = run.end()
     assert played.code == 2
-    assert "runs another file" in told(played, "host3")
+    assert "runs /usr/local/bin/node_exporter (deleted)" in told(played, "host3")
     assert server.is_healthy("node_exporter", older)
     assert record(server, "node_exporter")["outcome"] == "rolled_back"
 
@@ -226,7 +226,7 @@ def test_a_deleted_program_that_still_runs_is_told_by_verify_and_repaired(
     server.out("cp /usr/local/bin/node_exporter /usr/local/bin/.other")
     server.out("mv /usr/local/bin/.other /usr/local/bin/node_exporter")
     before = server.pid("node_exporter")
-    assert "runs another file" in play("verify", "-l", "host3", code=2).output
+    assert "runs /usr/local/bin/node_exporter (deleted)" in play("verify", "-l", "host3", code=2).output
     play("upgrade", "-l", "host3", upgrade_versions={"node_exporter": older})
     assert server.pid("node_exporter") != before
     assert server.is_healthy("node_exporter", older)

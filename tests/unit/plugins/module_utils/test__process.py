@@ -41,8 +41,10 @@ def test_a_process_runs_the_file_at_its_path(program: pathlib.Path, pid: int) ->
 
 def test_a_replaced_file_is_not_the_one_that_runs(program: pathlib.Path, pid: int) -> None:
     shutil.copy(program, program.with_name("new"))
+    assert _process.told_executable(pid) == str(program)
     os.rename(program.with_name("new"), program)
     assert not _process.runs_file(pid, str(program))
+    assert _process.told_executable(pid) == f"{program} (deleted)"
     with open(_process.executable(pid), "rb") as running:
         assert running.read() == program.read_bytes()
 

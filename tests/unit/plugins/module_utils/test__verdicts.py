@@ -41,7 +41,14 @@ def judged(kind: str, fields: Data, seen: Data, before: Data | None = None, **ta
         (
             "process",
             {},
-            {"main_pid": 10, "runs_binary": False},
+            {"main_pid": 10, "runs_binary": False, "runs": "/usr/bin/a (deleted)"},
+            False,
+            "process 10 runs /usr/bin/a (deleted); wanted: the file that is at",
+        ),
+        (
+            "process",
+            {},
+            {"main_pid": 10, "runs_binary": False, "runs": None},
             False,
             "runs another file; wanted: the file that is at",
         ),

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import typing as t
+
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _survey
-from ansible_collections.observability.stack.plugins.plugin_utils import _steps
+from ansible_collections.observability.stack.plugins.plugin_utils import _planner, _steps
 from ansible_collections.observability.stack.tests.unit.surveys import (
     CATALOG,
     STACK,
@@ -16,6 +18,8 @@ from ansible_collections.observability.stack.tests.unit.surveys import (
     keys,
     survey,
 )
+
+Data = dict[str, t.Any]
 
 
 def test_a_step_holds_all_that_is_needed_to_carry_it_out() -> None:
@@ -82,6 +86,36 @@ def test_settings_that_the_new_version_removed_block(name: str, config: str, fou
     planned = drafted(survey({name: old}), {name: "3.0.2"})
     removed = [f"{name}.removed.{setting}" for setting in found]
     assert finding_keys(planned, "blocker") == (["grafana.not_files"] if name == "grafana" else removed)
+
+
+@pytest.mark.parametrize(
+    ("here", "to", "settings", "stack", "blocked"),
+    [
+        ("0.25.0", "0.28.1", ["api_version: v1"], "same", True),
+        ("0.25.0", "0.26.0", ["api_version: v1"], "same", False),
+        ("0.27.0", "0.28.1", ["api_version: v1"], "same", False),  # it is cut off already
+        ("0.25.0", "0.28.1", ["scrape_classic_histograms"], "same", False),
+        ("0.25.0", "0.28.1", ["api_version: v1"], "other", False),
+    ],
+)
+def test_what_another_component_says_to_it_and_it_does_not_answer_any_more_blocks(
+    here: str, to: str, settings: list[str], stack: str, blocked: bool
+) -> None:
+    """Wherever in the stack that is; in another one it speaks to others."""
+    surveys = {
+        "host1": survey({"alertmanager": facts("alertmanager", here)}),
+        "host2": survey({"prometheus": facts("prometheus", "2.42.0", settings=settings)}),
+    }
+    wishes: Data = {"host1": {"versions": {"alertmanager": to}, "stack": "same"}, "host2": {"stack": stack}}
+    plan = _planner.plan_upgrade(surveys, wishes)
+    found = [finding for finding in plan["findings"] if finding["severity"] == "blocker"]
+    assert [(each["key"], each["host"]) for each in found] == (
+        [("alertmanager.removed.api_version: v1", "host1")] if blocked else []
+    )
+    assert all("prometheus.yml of prometheus on host2 sets api_version: v1" in each["message"] for each in found)
+    assert list(plan["hosts"]) == ([] if blocked else ["host1"])
+    accept = {**wishes["host1"], "accept": ["alertmanager.removed.api_version: v1"]}
+    assert list(_planner.plan_upgrade(surveys, {**wishes, "host1": accept})["hosts"]) == ["host1"]
 
 
 @pytest.mark.parametrize(("flags", "blocked"), [([], True), (["config.my-cnf"], False)])
