@@ -96,8 +96,8 @@ def _order(document: Data) -> list[str]:
         for position, key in enumerate(phase["sequence"])
         for why in [_reasons(document, phase, key)]
     ]
-    if len(rows) < 2:
-        return []
+    if len(rows) < 2 and all(why.startswith("wanted") for *_step, why in rows):
+        return []  # the table above says it all
     return ["", *_wrapped(("PHASE", "STEP", "HOSTS", "WHY"), rows)]
 
 

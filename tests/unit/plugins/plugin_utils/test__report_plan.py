@@ -138,9 +138,14 @@ def test_each_step_is_told_with_its_phase_its_hosts_and_why_it_is_there() -> Non
     ]
 
 
-def test_the_order_of_a_single_step_is_not_told() -> None:
-    steps = {"h1": {"loki@3.0.0": {"reason": "wanted"}}}
-    assert not any("PHASE" in line for line in plan(row(), hosts=steps, phases=[phase()]))
+@pytest.mark.parametrize(("reason", "told"), [("wanted", False), ("on disk already, but a restart was lost", True)])
+def test_a_single_step_is_told_once_more_only_if_there_is_another_reason_than_that_it_is_wanted(
+    reason: str, told: bool
+) -> None:
+    steps = {"h1": {"loki@3.0.0": {"reason": reason}}}
+    lines = plan(row(), hosts=steps, phases=[phase()])
+    assert any("PHASE" in line for line in lines) is told
+    assert any(reason in line for line in lines) is told
 
 
 @pytest.mark.parametrize(
