@@ -16,13 +16,13 @@ from ..plugin_utils import (
     _catalog,
     _check,
     _estimate,
-    _fetch,
     _market,
     _planner,
     _release_settings,
     _report,
     _report_plan,
     _rollback,
+    _sources,
     _steps,
     _windows,
     _wish,
@@ -126,7 +126,7 @@ def link_targets(
 
 
 def fetch_urls(steps: list[Data], mirror: str | t.Sequence[str] | None = None) -> list[str]:
-    found = [_fetch.sources(step["stage"]["url"], mirror) for step in steps if step["stage"]]
+    found = [_sources.places(step["stage"]["url"], mirror) for step in steps if step["stage"]]
     return [urls[0] for urls in found if len(urls) == 1]
 
 

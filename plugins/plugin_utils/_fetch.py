@@ -31,7 +31,7 @@ import urllib.parse
 from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import ReleaseError
-from . import _checksums, _download
+from . import _checksums, _download, _sources
 from ._download import LIMITS, TOOLS, Limits, Tools
 from ._single_flight import one_at_a_time
 
@@ -78,17 +78,6 @@ def default_cache_dir() -> str:
     """The user's cache directory, as the XDG base directory specification has it."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(base, "observability-upgrades")
-
-
-def via_mirror(url: str, mirror: str | None) -> str:
-    """The URL at the mirror that stands in for its host: the same path below the mirror's base."""
-    return mirror.rstrip("/") + urllib.parse.urlsplit(url).path if mirror else url
-
-
-def sources(url: str, mirror: str | t.Sequence[str] | None) -> list[str]:
-    """Where a file is looked for, in this order: at the mirrors, or at its own URL if there are none."""
-    mirrors = [mirror] if isinstance(mirror, str) else list(mirror or [])
-    return list(dict.fromkeys(via_mirror(url, base) for base in mirrors if base)) or [url]
 
 
 def fetch(
@@ -222,7 +211,7 @@ class _Release:
 
     def __init__(self, cache: Cache, url: str, checksums: str, says: Says | None) -> None:
         self.name = os.path.basename(urllib.parse.urlsplit(url).path)
-        self.archives, self.lists = sources(url, cache.mirror), sources(checksums, cache.mirror)
+        self.archives, self.lists = _sources.places(url, cache.mirror), _sources.places(checksums, cache.mirror)
         self.cache, self.limits, self.tools = cache.directory, cache.limits, cache.tools
         self.says = says or self._says
         self.list_key = hashlib.sha256("\n".join(self.lists).encode()).hexdigest()

@@ -21,7 +21,7 @@ import urllib.parse
 
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from . import _bundle, _checksums, _fetch, _manifest, _run, _signatures
+from . import _bundle, _checksums, _fetch, _manifest, _run, _signatures, _sources
 from ._download import TOOLS, Tools
 from ._release_settings import ManifestSource, Settings, Signature, read
 
@@ -151,7 +151,7 @@ class _Release:
             verified=list(dict.fromkeys([*self.vouched, *self._agreeing()])) or ["nothing: upgrade_release_unverified"],
             manifest_number=self.manifest.number if self.manifest else None,
             fetched=fetched,
-            urls=_fetch.sources(self.wanted.url, self.settings.mirror),
+            urls=_sources.places(self.wanted.url, self.settings.mirror),
             url=self.wanted.url,
         )
 
@@ -180,7 +180,7 @@ class _Release:
     def _archive(self) -> _fetch.Archive:
         known = self._known()
         if self.bundled:
-            path = _bundle.take(*self.bundled, cache_dir=self.settings.cache_dir)
+            path = _bundle.take(*self.bundled, cache_dir=self.cache.directory)
             return _fetch.Archive(path, self.bundled[1].sha256, fetched=False)
         if self._asks_for_list():
             try:
@@ -254,7 +254,7 @@ class _Release:
     def _fetched(self, signature: Signature, *, anew: bool) -> bytes:
         place = self._place(signature)
         mirror = self.settings.mirror
-        if _fetch.sources(place, mirror) == _fetch.sources(self.wanted.checksums, mirror):
+        if _sources.places(place, mirror) == _sources.places(self.wanted.checksums, mirror):
             raise InputError(
                 f"upgrade_release_signatures.{self.wanted.component}.signature is the list itself: set cleartext, if "
                 "it carries its signature",

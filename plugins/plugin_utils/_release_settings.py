@@ -15,8 +15,8 @@ import typing as t
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ..module_utils._errors import InputError
-from . import _checksums, _fetch
-from ._download import LIMITS, Limits
+from ..module_utils._transfer import LIMITS, Limits
+from . import _checksums
 
 _PLACEHOLDERS = ("{url}", "{checksums}")
 _SIGNATURE = "{signature}"
@@ -48,7 +48,10 @@ class ManifestSource(t.NamedTuple):
 
 
 class Settings(t.NamedTuple):
-    """How releases are to be had and what they are checked against. ``bundle`` is a file, if it isn't empty."""
+    """How releases are to be had and what they are checked against.
+
+    ``bundle`` is a file, and ``cache_dir`` another directory than the user's own, if they aren't empty.
+    """
 
     mirror: list[str]
     cache_dir: str
@@ -77,7 +80,7 @@ def read(data: t.Any) -> Settings:
     signatures = _mapping("upgrade_release_signatures", values["signatures"])
     return Settings(
         mirror=_texts("upgrade_release_mirror", values["mirror"] or []),
-        cache_dir=_path("upgrade_cache_dir", values["cache_dir"]) or _fetch.default_cache_dir(),
+        cache_dir=_path("upgrade_cache_dir", values["cache_dir"]),
         limits=_limits(_mapping("upgrade_release_limits", values["limits"])),
         pins=pins,
         unverified=_truth("upgrade_release_unverified", values["unverified"]),

@@ -67,6 +67,14 @@ def path_of(url: str) -> str:
     return re.sub(r"^\w+://[^/?#]*|[?#].*", "", url)
 
 
+def places(url: str, mirror: str | t.Sequence[str] | None) -> list[str]:
+    """Where a file is looked for, in this order: at the mirrors that stand in for its host, each of which has the same
+    path below its base, or at its own URL if there are none."""
+    mirrors = [mirror] if isinstance(mirror, str) else list(mirror or [])
+    path = urllib.parse.urlsplit(url).path
+    return list(dict.fromkeys(base.rstrip("/") + path for base in mirrors if base)) or [url]
+
+
 def is_source(value: object) -> bool:
     """Whether a text says where releases are listed."""
     return isinstance(value, str) and any(form.fullmatch(value) for form in (_GITHUB, _GITLAB, _DIRECTORY))

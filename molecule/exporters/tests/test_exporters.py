@@ -49,6 +49,7 @@ STAND_INS = {
 KINDS = {**REAL, **STAND_INS}
 MIRRORED = {"nginx_exporter": "nginx-prometheus-exporter", "phpfpm_exporter": "php-fpm_exporter"}
 RUN = {"upgrade_waves": ["100%"]}
+GRAFANA_LOGIN = "/root/grafana.login"
 
 _GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=30).read().decode())"
 _AWAIT_NINE = """
@@ -68,6 +69,7 @@ def overrides(versions: Versions) -> dict[str, dict[str, t.Any]]:
     """What keeps the run short; and the stage of Prometheus, which group_vars would set otherwise."""
     changes: dict[str, dict[str, t.Any]] = {name: {"probe_window": 2} for name in KINDS}
     changes["prometheus"]["stages"] = [versions["prometheus"][1]]
+    changes["grafana"] = {"auth": {"user": "admin", "password_file": GRAFANA_LOGIN}}
     return changes
 
 
@@ -97,6 +99,7 @@ def upgraded(
     request: pytest.FixtureRequest, servers: dict[str, Server], versions: Versions, first_lines: list[str]
 ) -> dict[str, str]:
     """The versions after an upgrade of all components. What comes before and between is looked at, too."""
+    servers["host1"].out("umask 077; echo not-a-secret > %s", GRAFANA_LOGIN)
     before = {name: version_of(versions, name, request.param - 1) for name in KINDS}
     for name, kind in KINDS.items():
         assert says(servers[kind.host], kind, before[name]), f"{name} wasn't well before the upgrade"
@@ -125,6 +128,20 @@ def test_both_hosts_are_at_rest_and_verified(servers: dict[str, Server], upgrade
     play("verify")
     assert [name for name, server in servers.items() if not server.is_at_rest()] == []
     assert servers["host2"].component("node_exporter")["inventory"]["current_version"] == upgraded["node_exporter"]
+
+
+def test_grafana_is_asked_for_its_data_sources_with_its_password_and_not_without_one(
+    servers: dict[str, Server], upgraded: dict[str, str], versions: Versions
+) -> None:
+    links = ["grafana -> loki", "grafana -> prometheus"]
+    told = play("verify", upgrade_overrides=overrides(versions)).output
+    assert [link for link in links if any(link in line and " healthy " in line for line in told.splitlines())] == links
+    assert not any(link in play("verify").output for link in links)
+    servers["host1"].out("umask 077; echo another > %s", GRAFANA_LOGIN)
+    refused = play("verify", upgrade_overrides=overrides(versions), code=2).output
+    assert "grafana -> loki isn't healthy" in refused
+    assert "401" in refused
+    assert "another" not in refused
 
 
 def test_the_capability_of_a_file_survives_and_is_of_use(servers: dict[str, Server], upgraded: dict[str, str]) -> None:

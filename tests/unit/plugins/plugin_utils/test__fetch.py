@@ -290,21 +290,6 @@ def test_without_a_mirror_that_has_it_the_release_host_is_not_asked(releases: Re
     assert releases.web.asked == [f"/one{LIST}", f"/two{LIST}"]
 
 
-@pytest.mark.parametrize(
-    ("mirror", "found"),
-    [
-        (None, ["https://example.com/a/b?c"]),
-        ("", ["https://example.com/a/b?c"]),
-        ([], ["https://example.com/a/b?c"]),
-        (["", None], ["https://example.com/a/b?c"]),
-        ("http://m/", ["http://m/a/b"]),
-        (["http://m", "http://n/x", "http://m/"], ["http://m/a/b", "http://n/x/a/b"]),
-    ],
-)
-def test_mirrors_come_in_their_order_each_once(mirror: t.Any, found: list[str]) -> None:
-    assert _fetch.sources("https://example.com/a/b?c", mirror) == found
-
-
 @pytest.mark.parametrize("status", [301, 302, 303, 307])
 def test_redirects_are_followed(releases: Releases, status: int) -> None:
     releases.web.answers["/storage/1"] = releases.web.answers[ARCHIVE]

@@ -8,7 +8,6 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
-from ansible_collections.observability.stack.plugins.plugin_utils import _fetch
 from ansible_collections.observability.stack.plugins.plugin_utils._download import LIMITS, Limits
 from ansible_collections.observability.stack.plugins.plugin_utils._release_settings import (
     ManifestSource,
@@ -34,7 +33,7 @@ HASH = "a" * 64
     ],
 )
 def test_what_is_not_said_has_its_default(given: t.Any) -> None:
-    assert read(given) == Settings([], _fetch.default_cache_dir(), LIMITS, {}, False, {}, None, "")
+    assert read(given) == Settings([], "", LIMITS, {}, False, {}, None, "")
 
 
 def test_all_that_can_be_said_is_read() -> None:

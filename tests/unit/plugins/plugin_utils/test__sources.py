@@ -431,3 +431,18 @@ def test_the_catalog_takes_sources() -> None:
     assert {name: entry[name] for name in own} == own
     assert _sources.source_of(entry) == own["versions_from"]
     assert _catalog.load()["statsd_exporter"]["version_variables"] == []
+
+
+@pytest.mark.parametrize(
+    ("mirror", "found"),
+    [
+        (None, ["https://example.com/a/b?c"]),
+        ("", ["https://example.com/a/b?c"]),
+        ([], ["https://example.com/a/b?c"]),
+        (["", None], ["https://example.com/a/b?c"]),
+        ("http://m/", ["http://m/a/b"]),
+        (["http://m", "http://n/x", "http://m/"], ["http://m/a/b", "http://n/x/a/b"]),
+    ],
+)
+def test_mirrors_come_in_their_order_each_once(mirror: t.Any, found: list[str]) -> None:
+    assert _sources.places("https://example.com/a/b?c", mirror) == found
