@@ -13,7 +13,7 @@ from ansible.module_utils.common.text.formatters import human_to_bytes
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _fetch
+from ..plugin_utils import _fetch, _release_settings
 
 
 class ActionModule(ActionBase):
@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         )
         try:
             pruned = _fetch.prune(
-                arguments["cache_dir"] or _fetch.default_cache_dir(),
+                arguments["cache_dir"] or _release_settings.default_cache_dir(),
                 keep_bytes=_bytes(arguments["size"]) or None,
                 keep_days=arguments["days"] or None,
             )

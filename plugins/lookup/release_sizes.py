@@ -70,7 +70,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _bundle, _fetch, _releases
+from ..plugin_utils import _bundle, _release_settings, _releases
 
 
 class LookupModule(LookupBase):
@@ -78,7 +78,7 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[t.Any], variables: t.Any = None, **kwargs: t.Any) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        cache_dir = self.get_option("cache_dir") or _fetch.default_cache_dir()
+        cache_dir = self.get_option("cache_dir") or _release_settings.default_cache_dir()
         mirror, timeout = self.get_option("mirror"), self.get_option("timeout")
         urls = list(map(str, self._flatten(terms)))
         if self.get_option("bundle"):

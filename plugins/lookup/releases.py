@@ -114,7 +114,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _fetch, _releases
+from ..plugin_utils import _release_settings, _releases
 from ..plugin_utils._run import this_run
 
 _TOKENS = {"api.github.com": "GITHUB_TOKEN", "gitlab.com": "GITLAB_TOKEN"}
@@ -131,7 +131,7 @@ class LookupModule(LookupBase):
             found = _releases.answers(
                 map(str, self._flatten(terms)),
                 tell=self.get_option("problems") == "tell",
-                cache_dir=self.get_option("cache_dir") or _fetch.default_cache_dir(),
+                cache_dir=self.get_option("cache_dir") or _release_settings.default_cache_dir(),
                 tokens={**environment, **self.get_option("tokens")},
                 fresh_since=this_run()["started"],
                 **{name: self.get_option(name) for name in _PASSED_ON},

@@ -33,6 +33,7 @@ from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import ReleaseError
 from . import _checksums, _download, _sources
 from ._download import LIMITS, TOOLS, Limits, Tools
+from ._release_settings import default_cache_dir
 from ._single_flight import one_at_a_time
 
 _LIST_LIMIT = 4 << 20
@@ -72,12 +73,6 @@ class _Listed(t.NamedTuple):
     sha256: str
     url: str
     kept: bool
-
-
-def default_cache_dir() -> str:
-    """The user's cache directory, as the XDG base directory specification has it."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(base, "observability-upgrades")
 
 
 def fetch(

@@ -22,6 +22,12 @@ _PLACEHOLDERS = ("{url}", "{checksums}")
 _SIGNATURE = "{signature}"
 
 
+def default_cache_dir() -> str:
+    """The user's cache directory, as the XDG base directory specification has it."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "observability-upgrades")
+
+
 class Signature(t.NamedTuple):
     """A signature that the project of a component makes.
 

@@ -15,7 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.observability.stack.plugins.lookup import release_sizes, releases
-from ansible_collections.observability.stack.plugins.plugin_utils import _bundle, _fetch, _releases, _run
+from ansible_collections.observability.stack.plugins.plugin_utils import _bundle, _release_settings, _releases, _run
 from ansible_collections.observability.stack.tests.unit.sites import Site, by_etag, json_reply
 
 Data = dict[str, t.Any]
@@ -159,7 +159,7 @@ def test_tokens_of_the_environment_are_for_their_hosts(
     monkeypatch.setenv("GITHUB_TOKEN", "from-hub")
     monkeypatch.setenv("GITLAB_TOKEN", "from-lab")
     lookup("'github:a/b', tokens=tokens", tokens=tokens)
-    assert asked == [Asked(sent, _fetch.default_cache_dir())]
+    assert asked == [Asked(sent, _release_settings.default_cache_dir())]
 
 
 def test_without_tokens_none_is_sent(asked: list[Asked]) -> None:
@@ -198,7 +198,7 @@ def test_what_is_documented_is_what_is_returned(plugin: t.Any, site: Site) -> No
     found = lookup("'github:grafana/loki', apis=apis", apis={"github": site.url})["github:grafana/loki"]
     assert found.keys() == item.keys()
     assert found["releases"][0].keys() == item["releases"][0].keys()
-    index = pathlib.Path(_fetch.default_cache_dir(), "index.yml")
+    index = pathlib.Path(_release_settings.default_cache_dir(), "index.yml")
     index.write_text(yaml.safe_dump(sample))
     assert _releases.from_index(str(index)) == sample
 

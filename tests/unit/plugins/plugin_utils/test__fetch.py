@@ -18,7 +18,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import ReleaseError
-from ansible_collections.observability.stack.plugins.plugin_utils import _fetch
+from ansible_collections.observability.stack.plugins.plugin_utils import _fetch, _release_settings
 from ansible_collections.observability.stack.tests.unit.support import Answer, Web, eventually, snapshot
 from ansible_collections.observability.stack.tests.unit.web_faults import Hands, one_context
 
@@ -301,9 +301,9 @@ def test_redirects_are_followed(releases: Releases, status: int) -> None:
 def test_the_cache_is_the_user_s_own(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert _fetch.default_cache_dir() == str(tmp_path / ".cache" / "observability-upgrades")
+    assert _release_settings.default_cache_dir() == str(tmp_path / ".cache" / "observability-upgrades")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _fetch.default_cache_dir() == str(tmp_path / "xdg" / "observability-upgrades")
+    assert _release_settings.default_cache_dir() == str(tmp_path / "xdg" / "observability-upgrades")
 
 
 # -- what isn't used ----------------------------------------------------------------------------------------------
