@@ -46,6 +46,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        wish = {name: arguments.pop(name) for name in ("wish",) if name in arguments}
         try:
             catalog = _catalog.load(
                 overrides=arguments.pop("overrides", None), components=arguments.pop("components", None)
@@ -61,5 +62,5 @@ class ActionModule(ActionBase):
             for name, entry in wanted.items()
         }
         name = "observability.stack.component_version"
-        result.update(self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars))
+        result.update(self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars), **wish)
         return result

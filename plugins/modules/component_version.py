@@ -34,6 +34,11 @@ options:
     description: Whole components of your own, by name, in the catalog's format.
     type: dict
     default: {}
+  wish:
+    description:
+      - What is wished of the host. It isn't looked at, nor sent to the host, only returned beside what the host has.
+      - Who plans for many hosts has both of each of them then, with no other task.
+    type: dict
   specs:
     description: Set by the controller's half. What the catalog says about reading each component.
     type: dict
@@ -72,6 +77,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+wish:
+  description: O(wish), as it was given.
+  returned: if it was given
+  type: dict
 components:
   description: What was found, by component. A component that the host has no trace of is left out.
   returned: success
@@ -224,6 +233,7 @@ def main() -> None:
             only={"type": "list", "elements": "str", "default": []},
             overrides={"type": "dict", "default": {}},
             components={"type": "dict", "default": {}},
+            wish={"type": "dict"},
             specs={"type": "dict"},
             checksum={"type": "bool", "default": True},
             timeout={"type": "int", "default": 10},

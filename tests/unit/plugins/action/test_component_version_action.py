@@ -61,6 +61,14 @@ def test_a_run_can_be_narrowed(act: t.Any) -> None:
     assert list(specs(act, only=[])) == list(CATALOG)
 
 
+def test_what_is_wished_is_told_beside_what_is_there_and_stays_on_the_controller(act: t.Any) -> None:
+    wish = {"versions": {"loki": "3.0.0"}, "blacklist": []}
+    assert act("component_version", only=["loki"], wish=wish)["wish"] == wish
+    assert "wish" not in act.sent[-1]
+    assert act("component_version", only=["loki"], wish={})["wish"] == {}
+    assert "wish" not in act("component_version", only=["loki"])
+
+
 def test_components_of_one_s_own_are_read_too(act: t.Any) -> None:
     mine = {**_catalog._raw()["node_exporter"], "name": "mine", "units": ["mine"]}
     sent = specs(act, components={"mine": mine}, overrides={"mine": {"port": 9999}})
