@@ -17,7 +17,7 @@ import time
 import typing as t
 import urllib.parse
 
-from . import _files, _process, _systemd
+from . import _process, _systemd
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -109,14 +109,18 @@ def act(
 
 @contextlib.contextmanager
 def announced(path: str) -> t.Iterator[None]:
-    """Tell the host's guard, see C(_guard), that a start of the service is this process's own, as long as it lives."""
+    """Tell the host's guard, see C(_guard), that a start of the service is this process's own, as long as it lives.
+
+    Where that can't be written, on a full disk for one, the guard finds the lock taken, which only takes longer.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with open(os.open(path, flags, 0o600), "w", encoding="ascii") as marker:
+    with contextlib.suppress(OSError), open(os.open(path, flags, 0o600), "w", encoding="ascii") as marker:
         marker.write(f"{os.getpid()} {_process.start_ticks(os.getpid())}\n")
     try:
         yield
     finally:
-        _files.remove_if_there(path)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
 
 
 def settle(

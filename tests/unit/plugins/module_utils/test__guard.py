@@ -217,6 +217,15 @@ def test_the_program_is_not_even_started_while_a_module_restarts_the_service(hos
     assert program_starts(host)
 
 
+def test_a_restart_does_not_depend_on_telling_of_it(host: Host) -> None:
+    own = os.path.join(host.state, "restarting")
+    os.mkdir(own)
+    with _restart.announced(own):
+        assert program_starts(host)
+    with _restart.announced(os.path.join(host.state, "nowhere", "restarting")):
+        assert program_starts(host)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{pid}\n", "{pid} 1\n", "1 {start}\n", "{gone} {start}\n", "* *\n", "\0\0", "../self 1\n"]
 )
