@@ -45,6 +45,7 @@ NAME = os.environ.get("LAB") or ".lab"
 LAB = CHECKOUT / NAME
 LABS = f"obslab-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}"
 PREFIX = LABS + NAME.removeprefix(".lab")
+WATCHES = 1024
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "observability-stack-lab"
 LIMIT = 16384
 
@@ -86,6 +87,7 @@ def up(count: int, *, fresh: bool, packages: t.Sequence[str] = ()) -> None:
         mirror = _mirror()
         mirror.build()
         used = image.build(mirror.directory / "share", CACHE / "image.work", packages)
+    _allow_watches()
     names = [f"host{number}" for number in range(1, count + 1)]
     wanted = {_container(name): used for name in [*names, "mirror"]}
     there = _containers()
@@ -97,6 +99,14 @@ def up(count: int, *, fresh: bool, packages: t.Sequence[str] = ()) -> None:
         _start_mirror(runtime, used, mirror.directory)
     _describe(names)
     print(f"{count} hosts, in {(LAB / 'inventory').relative_to(CHECKOUT)}")
+
+
+def _allow_watches() -> None:
+    """Let many hosts boot: each systemd has about 20 inotify instances, and a user may have 128 (inotify(7))."""
+    limit = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
+    with contextlib.suppress(OSError):  # where that can't be changed, fewer hosts must do
+        if int(limit.read_text()) < WATCHES:
+            limit.write_text(str(WATCHES))
 
 
 def restart(host: str) -> None:
