@@ -27,6 +27,7 @@ _READ_BY_THE_HOST = (
     "port",
     "metrics_path",
     "build_info",
+    "removed_settings",
     "state_paths",
 )
 
@@ -46,20 +47,16 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        wish = {name: arguments.pop(name) for name in ("wish",) if name in arguments}
+        wish = {"wish": arguments.pop("wish")} if "wish" in arguments else {}
         try:
             catalog = _catalog.load(
                 overrides=arguments.pop("overrides", None), components=arguments.pop("components", None)
             )
-            wanted = _catalog.only(catalog, arguments.pop("only", None) or catalog)
+            catalog = _catalog.only(catalog, arguments.pop("only", None) or catalog)
         except UpgradeError as exc:
             raise AnsibleActionFail(str(exc)) from exc
         arguments["specs"] = {
-            name: {
-                **{field: entry[field] for field in _READ_BY_THE_HOST},
-                "removed_settings": _catalog.settings_to_find(catalog, name),
-            }
-            for name, entry in wanted.items()
+            name: {field: entry[field] for field in _READ_BY_THE_HOST} for name, entry in catalog.items()
         }
         name = "observability.stack.component_version"
         result.update(self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars), **wish)

@@ -56,10 +56,7 @@ def is_starter(program: str) -> bool:
 
 def program_name(pid: int) -> str:
     """The name, without directory, of the file that a process runs; empty if it can't be seen."""
-    try:
-        return os.path.basename(os.readlink(executable(pid))).removesuffix(" (deleted)")
-    except OSError:
-        return ""
+    return os.path.basename(told_executable(pid) or "").removesuffix(" (deleted)")
 
 
 def runs_file(pid: int, path: str) -> bool:

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import socket
 import time
 import typing as t
-import urllib.parse
 
-from . import _process, _systemd
+from . import _http, _process, _systemd
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -29,6 +26,7 @@ FAST = 10.0
 _STEADY = 1.0  # seconds for which a service must outlive a reload
 _PAUSE = 0.1
 _INTERVAL = 0.02
+_SERVER_ERRORS = 500
 
 
 class Choice(t.NamedTuple):
@@ -130,20 +128,17 @@ def settle(
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Wait until a service answers. Whether it did in time; if not, it is for others to tell why.
+    """Wait until a service answers, and not with an error of its own. Whether it did in time; if not, it is for others
+    to tell why.
 
-    :param url: what is asked. With https it is enough that somebody takes connections there.
+    :param url: what is asked.
     :param within: seconds.
     """
-    parts = urllib.parse.urlsplit(url)
-    address = (parts.hostname or "localhost", parts.port or {"https": 443}.get(parts.scheme, 80))
-    asked = f"GET {parts.path or '/'} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n" if parts.scheme == "http" else ""
     until = clock() + within
     while clock() < until:
-        with contextlib.suppress(OSError), socket.create_connection(address, timeout=within) as connection:
-            connection.sendall(asked.encode())
-            if not asked or re.match(rb"HTTP/\S+ [1-4]", connection.recv(64)):
-                return True
+        status = _http.get(url, timeout=within).status
+        if status is not None and status < _SERVER_ERRORS:
+            return True
         sleep(_INTERVAL)
     return False
 

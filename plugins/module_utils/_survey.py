@@ -206,13 +206,12 @@ def _config_values(spec: Spec, text: str) -> dict[str, str]:
 
 def _settings(spec: Spec, text: str) -> list[str]:
     """Those settings of the configuration that some version doesn't take any more."""
-    found = (
+    return [
         removal["setting"]
         for removal in spec.get("removed_settings", [])
         if re.search(removal["pattern"], text, re.MULTILINE)
         and not (removal["unless"] and re.search(removal["unless"], text, re.MULTILINE))
-    )
-    return list(dict.fromkeys(found))
+    ]
 
 
 def _prefix(route_prefix: str | None, external_url: str | None) -> str:

@@ -53,7 +53,6 @@ options:
     description:
       - What the service answers when it is ready. With it the module ends when the answer is no error of the server,
         or after two seconds. Whatever works earlier only takes the processor from a service that is about to start.
-        With C(https) it is enough that somebody takes connections there.
     type: str
   reload_signal:
     description:

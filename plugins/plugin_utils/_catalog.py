@@ -308,11 +308,14 @@ _REMOVAL = {
     "reference": _REFERENCE,
 }
 
-_SETTING = {
+_SETTING = {"setting": Field(any_text), "pattern": Field(_pattern), "unless": Field(or_none(_pattern), None)}
+
+_CUT = {
+    "since": Field(version_text),
+    "component": Field(_NAME),
     "setting": Field(any_text),
-    "pattern": Field(_pattern),
-    "unless": Field(or_none(_pattern), None),
-    "of": Field(or_none(_NAME), None),
+    "use": Field(any_text),
+    "reference": _REFERENCE,
 }
 
 _NEED = {
@@ -369,6 +372,7 @@ ENTRY: dict[str, Field] = {
     "removed_flags": Field(list_of(record({"flag": Field(_FLAG), **_REMOVAL})), []),
     "removed_environment": Field(list_of(record({"variable": Field(_METRIC), **_REMOVAL})), []),
     "removed_settings": Field(list_of(record({**_SETTING, **_REMOVAL})), []),
+    "cuts_off": Field(list_of(record(_CUT)), []),
     "state_paths": Field(list_of(_path_below), []),
     "stopped_state": Field(switch, False),
     "notes": Field(list_of(record(_NOTE)), []),
@@ -408,16 +412,6 @@ def _check_files(entry: Entry) -> None:
         missing = [file for file in files if file not in era["members"]]
         if missing and entry["install"] == "files":
             raise FieldError(f"says nothing of {', '.join(missing)}; it must name the member for each of files", path)
-
-
-def settings_to_find(catalog: t.Mapping[str, Entry], name: str) -> list[Entry]:
-    """The settings that matter in a component's configuration: what it, or another one, doesn't take any more."""
-    return [
-        removal
-        for entry in catalog.values()
-        for removal in entry["removed_settings"]
-        if (removal["of"] or entry["name"]) == name
-    ]
 
 
 def needs(value: t.Any) -> dict[str, list[Entry]]:

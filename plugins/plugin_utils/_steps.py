@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import typing as t
 
@@ -169,7 +170,7 @@ def _removed(subject: Subject, version: str, field: str, what: str, present: t.C
     for removal in subject.entry[field]:
         name = removal[what]
         ended = removal.get("until") and _versions.compare(version, removal["until"]) >= 0
-        if name not in present or _versions.compare(version, removal["since"]) < 0 or ended or removal.get("of"):
+        if name not in present or _versions.compare(version, removal["since"]) < 0 or ended:
             continue
         if any(flag in subject.facts["flags"] for flag in removal.get("unless_flags", [])):
             continue
@@ -182,17 +183,20 @@ def _removed(subject: Subject, version: str, field: str, what: str, present: t.C
 
 def _cut_off(subject: Subject, here: str, version: str, stack: t.Mapping[str, Data]) -> list[Data]:
     """Settings of other components of the stack by which they can't speak to this one from that version on."""
+    crossed = [
+        cut
+        for cut in subject.entry["cuts_off"]
+        if _versions.compare(here, cut["since"]) < 0 <= _versions.compare(version, cut["since"])
+    ]
     findings = []
-    for removal in subject.entry["removed_settings"]:
-        name, other = removal["setting"], removal["of"]
-        if not _versions.compare(here, removal["since"]) < 0 <= _versions.compare(version, removal["since"]):
-            continue
-        for host, survey in stack.items():
-            facts = survey["components"].get(other, {})
-            if other and name in facts.get("settings", ()):
-                where = f"{facts['config']} of {other} on {host}"
-                message = f"{where} sets {name}, which {subject.name} {removal['since']} doesn't answer any more"
-                findings.append(subject.finding(f"removed.{name}", removal["level"], message, removal["use"]))
+    for cut, (host, survey) in itertools.product(crossed, stack.items()):
+        other = survey["components"].get(cut["component"], {})
+        if cut["setting"] in other.get("settings", ()):
+            message = (
+                f"{other['config']} of {cut['component']} on {host} sets {cut['setting']}, which {subject.name} "
+                f"{cut['since']} doesn't answer any more"
+            )
+            findings.append(subject.finding(f"cuts_off.{cut['component']}", "blocker", message, cut["use"]))
     return findings
 
 

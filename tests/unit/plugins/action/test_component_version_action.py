@@ -32,11 +32,8 @@ def specs(act: t.Any, **arguments: t.Any) -> dict[str, dict[str, t.Any]]:
 def test_the_host_is_told_of_all_components_what_reading_takes_and_no_more(act: t.Any) -> None:
     sent = specs(act)
     assert list(sent) == list(CATALOG)
-    of_others = "removed_settings"
-    assert {tuple(spec) for spec in sent.values()} == {(*component_version._READ_BY_THE_HOST, of_others)}
-    assert all(
-        spec[field] == CATALOG[name][field] for name, spec in sent.items() for field in spec if field != of_others
-    )
+    assert {tuple(spec) for spec in sent.values()} == {component_version._READ_BY_THE_HOST}
+    assert all(spec[field] == CATALOG[name][field] for name, spec in sent.items() for field in spec)
 
 
 def test_the_host_reads_with_what_it_is_told(act: t.Any, systemd: Systemd, tmp_path: pathlib.Path) -> None:
@@ -52,12 +49,6 @@ def test_the_host_reads_with_what_it_is_told(act: t.Any, systemd: Systemd, tmp_p
 
 def test_a_run_can_be_narrowed(act: t.Any) -> None:
     assert list(specs(act, only=["loki", "promtail"])) == ["loki", "promtail"]
-    # Of a component's settings also those count by which it speaks to one that isn't asked for.
-    (prometheus,) = specs(act, only=["prometheus"]).values()
-    named = [(removal["of"], removal["setting"]) for removal in prometheus["removed_settings"]]
-    assert {(None, "api_version: v1"), ("prometheus", "api_version: v1")} <= set(named)
-    (alertmanager,) = specs(act, only=["alertmanager"]).values()
-    assert alertmanager["removed_settings"] == []
     assert list(specs(act, only=[])) == list(CATALOG)
 
 

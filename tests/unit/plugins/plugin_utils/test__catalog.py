@@ -458,6 +458,8 @@ def test_versions_fit_together(name: str) -> None:
         assert not _versions.matches(advisory["fixed_in"], advisory["versions"])
     for removal in (*entry["removed_flags"], *entry["removed_environment"]):
         assert removal["until"] is None or _versions.compare(removal["since"], removal["until"]) < 0
+    for cut in entry["cuts_off"]:
+        assert cut["setting"] in [removal["setting"] for removal in CATALOG[cut["component"]]["removed_settings"]]
 
 
 @pytest.mark.parametrize(

@@ -110,11 +110,11 @@ def test_what_another_component_says_to_it_and_it_does_not_answer_any_more_block
     plan = _planner.plan_upgrade(surveys, wishes)
     found = [finding for finding in plan["findings"] if finding["severity"] == "blocker"]
     assert [(each["key"], each["host"]) for each in found] == (
-        [("alertmanager.removed.api_version: v1", "host1")] if blocked else []
+        [("alertmanager.cuts_off.prometheus", "host1")] if blocked else []
     )
     assert all("prometheus.yml of prometheus on host2 sets api_version: v1" in each["message"] for each in found)
     assert list(plan["hosts"]) == ([] if blocked else ["host1"])
-    accept = {**wishes["host1"], "accept": ["alertmanager.removed.api_version: v1"]}
+    accept = {**wishes["host1"], "accept": ["alertmanager.cuts_off.prometheus"]}
     assert list(_planner.plan_upgrade(surveys, {**wishes, "host1": accept})["hosts"]) == ["host1"]
 
 
