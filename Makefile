@@ -40,7 +40,7 @@ $(VENV)/.made: tests/requirements.txt tests/tools/python
 	@tests/tools/python $(WHICH_PYTHON) >/dev/null 2>&1 || tests/lab/prepare.sh
 	@echo "Installing the tools into $(VENV)"
 	@"$$(tests/tools/python $(WHICH_PYTHON))" -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
 lint: lint-yaml lint-python lint-ansible lint-docs ## yamllint, ruff, mypy, ansible-lint, documentation

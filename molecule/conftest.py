@@ -15,6 +15,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import typing as t
 
 import pytest
@@ -78,21 +79,25 @@ class Run:
         settings = dict(SETTINGS)
         if collections:
             settings["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
+        # Not a pipe: while nobody reads it, a full one holds the run up.
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # until the end of the run
         self._process = subprocess.Popen(
             ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
             cwd=collections or CHECKOUT,
             env={**os.environ, **settings},
-            stdout=subprocess.PIPE,
+            stdout=self._output,
             stderr=subprocess.STDOUT,
-            text=True,
             start_new_session=True,
         )
 
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *args: object) -> None:
+    def __exit__(self, kind: object, *args: object) -> None:
         self.kill()
+        if kind:  # pytest shows it beside the failure
+            print(self._read())
+        self._output.close()
 
     def kill(self) -> None:
         """End it and all its workers at once, as a machine's death does."""
@@ -108,8 +113,11 @@ class Run:
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def end(self) -> Played:
-        output = self._process.communicate(timeout=1800)[0]
-        return Played(self._process.returncode, output)
+        return Played(self._process.wait(timeout=1800), self._read())
+
+    def _read(self) -> str:
+        self._output.seek(0)
+        return self._output.read()
 
 
 class Answering:
@@ -198,7 +206,11 @@ class Server:
 
         :param within: seconds. It is long, because a machine may be busy: where all is well, nobody waits for its end.
         """
-        self.out(f"timeout {within} python3 -c %s %s %s %s", _AWAIT, f"{STATE_DIR}/state.json", name, state)
+        path = f"{STATE_DIR}/state.json"
+        awaited = self.host.run(f"timeout {within} python3 -c %s %s %s %s", _AWAIT, path, name, state)
+        if awaited.rc:
+            found = self.host.run("date +%%FT%%TZ --utc; cat %s", path).stdout
+            pytest.fail(f"{name} isn't {state} on {self.name} after {within} s: {awaited.stderr}{found}")
 
     def state(self) -> Data:
         return t.cast("Data", json.loads(self.out("cat %s", f"{STATE_DIR}/state.json")))
