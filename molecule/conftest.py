@@ -201,15 +201,16 @@ class Server:
     def out(self, command: str, *arguments: str) -> str:
         return str(self.host.check_output(command, *arguments))
 
-    def await_state(self, name: str, state: str, *, within: int = 300) -> None:
+    def await_state(self, name: str, state: str, *, then: str = "true", within: int = 300) -> None:
         """Wait until the host's record says that a component is in a state. It looks a hundred times a second.
 
+        :param then: a command of the shell that runs there at once. From here it could be too late on a busy machine.
         :param within: seconds. It is long, because a machine may be busy: where all is well, nobody waits for its end.
         """
         path = f"{STATE_DIR}/state.json"
-        awaited = self.host.run(f"timeout {within} python3 -c %s %s %s %s", _AWAIT, path, name, state)
+        awaited = self.host.run(f"timeout {within} python3 -c %s %s %s %s && {{\n{then}\n}}", _AWAIT, path, name, state)
         if awaited.rc:
-            found = self.host.run("date +%%FT%%TZ --utc; cat %s", path).stdout
+            found = self.host.run("date --utc; cat %s", path).stdout
             pytest.fail(f"{name} isn't {state} on {self.name} after {within} s: {awaited.stderr}{found}")
 
     def state(self) -> Data:

@@ -20,6 +20,7 @@ Versions = dict[str, list[str]]
 
 IMPATIENT = {"node_exporter": {"probe_timeout": 12, "probe_window": 5}}
 UNIT = "/etc/systemd/system/{}.service"
+REPLACE = "cd /usr/local/bin && cp node_exporter .other && mv .other node_exporter"
 
 LOOPS = "1.99.15"  # a crash loop that looks active whenever one looks
 LACKS_A_FLAG = "1.99.17"  # it doesn't know --collector.textfile.directory, which the unit sets
@@ -209,9 +210,7 @@ def test_a_program_that_is_replaced_under_its_process_is_not_taken_for_the_new_v
     """Another tool puts its own file there while the new version is being proven: what runs is deleted by then."""
     server, (older, newer) = servers["host3"], versions["node_exporter"][:2]
     with Run("upgrade", "-l", "host3", upgrade_versions={"node_exporter": newer}, upgrade_overrides=IMPATIENT) as run:
-        server.await_state("node_exporter", "verifying")
-        server.out("cp /usr/local/bin/node_exporter /usr/local/bin/.other")
-        server.out("mv /usr/local/bin/.other /usr/local/bin/node_exporter")
+        server.await_state("node_exporter", "verifying", then=REPLACE)
         played = run.end()
     assert played.code == 2
     assert "runs /usr/local/bin/node_exporter (deleted)" in told(played, "host3")
@@ -223,8 +222,7 @@ def test_a_deleted_program_that_still_runs_is_told_by_verify_and_repaired(
     servers: dict[str, Server], versions: Versions
 ) -> None:
     server, older = servers["host3"], versions["node_exporter"][0]
-    server.out("cp /usr/local/bin/node_exporter /usr/local/bin/.other")
-    server.out("mv /usr/local/bin/.other /usr/local/bin/node_exporter")
+    server.out(REPLACE)
     before = server.pid("node_exporter")
     assert "runs /usr/local/bin/node_exporter (deleted)" in play("verify", "-l", "host3", code=2).output
     play("upgrade", "-l", "host3", upgrade_versions={"node_exporter": older})

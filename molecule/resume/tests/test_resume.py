@@ -14,7 +14,7 @@ from conftest import CHECKOUT, Run, Server, play
 
 Versions = dict[str, list[str]]
 ALL_AT_ONCE = ["100%"]
-_AWAY = "systemctl stop ssh; pkill -KILL sshd; sleep 25; systemctl start ssh"
+_GO_AWAY = "systemd-run --quiet sh -c 'sleep 1; systemctl stop ssh; pkill -KILL sshd; sleep 25; systemctl start ssh'"
 
 
 # Each begins where the one before it ended. 1.99.12 is a stand-in with which all is well.
@@ -51,6 +51,7 @@ def test_a_power_cut_between_the_swap_and_the_proof_is_undone_by_the_host_and_ma
     wish = {"alertmanager": after}
     with Run("upgrade", "-l", "host1", upgrade_versions=wish) as run:
         server.await_state("alertmanager", "verifying")
+        run.stop()
         subprocess.run([sys.executable, CHECKOUT / "tests/lab/lab.py", "restart", "host1"], check=True)
         run.kill()
     server.await_state("alertmanager", "rolled_back")
@@ -73,7 +74,9 @@ def test_a_run_beside_a_live_one_is_refused_by_name_and_harms_nothing(
     with Run("upgrade", "-l", "host1", upgrade_versions=wish) as first:
         server.await_state("alertmanager", "verifying")
         upgrade = server.state()["upgrade"]["upgrade_id"]
+        first.stop()
         second = play("upgrade", "-l", "host1", code=2, upgrade_versions=wish)
+        first.go_on()
         assert first.end().code == 0
     assert upgrade in second.output
     assert server.is_healthy("alertmanager", after)
@@ -107,8 +110,7 @@ def test_a_host_that_is_lost_stops_what_comes_after_it_and_is_finished_by_the_ne
     prometheus = versions["prometheus"][:2]
     wish = {"node_exporter": after, "prometheus": prometheus[1]}
     with Run("upgrade", upgrade_versions=wish, upgrade_waves=[2, "100%"]) as run:
-        servers["host2"].await_state("node_exporter", "verifying")
-        servers["host2"].out("systemd-run --quiet --on-active=1 sh -c %s", _AWAY)
+        servers["host2"].await_state("node_exporter", "verifying", then=_GO_AWAY)
         played = run.end()
     assert played.code != 0
     assert "host3 isn't begun: host2 can't be reached any more" in played.output

@@ -157,11 +157,11 @@ def test_a_server_that_dies_at_start_comes_back_with_its_tools(servers: dict[str
 def test_what_cannot_be_undone_is_told_with_the_reason(servers: dict[str, Server], host: str, record: str) -> None:
     server = servers[host]
     wish = {"upgrade_versions": {"node_exporter": "1.99.2"}, "upgrade_overrides": IMPATIENT}
+    spoil = f"mv {STATE_DIR}/backups {STATE_DIR}/kept && mkdir --mode=700 {STATE_DIR}/backups"
+    if record == "not writable":
+        spoil += f" && mount --bind {STATE_DIR} {STATE_DIR} && mount -o remount,ro,bind {STATE_DIR}"
     with Run("upgrade", "-l", host, **wish) as run:
-        server.await_state("node_exporter", "verifying")
-        server.out(f"mv {STATE_DIR}/backups {STATE_DIR}/kept && mkdir --mode=700 {STATE_DIR}/backups")
-        if record == "not writable":
-            server.out(f"mount --bind {STATE_DIR} {STATE_DIR} && mount -o remount,ro,bind {STATE_DIR}")
+        server.await_state("node_exporter", "verifying", then=spoil)
         played = run.end()
     server.out(f"umount {STATE_DIR} || true; rmdir {STATE_DIR}/backups; mv {STATE_DIR}/kept {STATE_DIR}/backups")
     assert played.code == 2
