@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import pathlib
+import threading
+import typing as t
 
 import pytest
 from conftest import Answering, Run, Server, play
@@ -59,6 +62,33 @@ def test_what_check_found_is_enough_to_plan_by_without_asking_anybody(
     assert f"node_exporter {versions['node_exporter'][0]} {versions['node_exporter'][-1]} host2" in " ".join(
         played.output.split()
     )
+
+
+class Listing(http.server.BaseHTTPRequestHandler):
+    """A mirror that lists nothing, and remembers what it was asked."""
+
+    asked: t.ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(404)
+
+
+def test_a_saved_plan_is_carried_out_without_asking_anybody_what_there_is(
+    versions: Versions, tmp_path: pathlib.Path
+) -> None:
+    pins = {"node_exporter": f"<={versions['node_exporter'][-1]}"}
+    wish: dict[str, t.Any] = {"upgrade_versions": {"node_exporter": "latest"}, "upgrade_pins": pins}
+    plan = saved(tmp_path, "-l", "host2", **wish)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listing) as mirror:
+        threading.Thread(target=mirror.serve_forever, daemon=True).start()
+        wish["upgrade_release_mirror"] = f"http://127.0.0.1:{mirror.server_port}"
+        played = play("plan", "-l", "host2", upgrade_plan=str(plan), **wish)
+        assert Listing.asked == []
+        play("plan", "-l", "host2", code=2, **wish)
+        assert Listing.asked != []
+        mirror.shutdown()
+    assert "1 step on 1 host" in played.output
 
 
 def test_a_saved_plan_is_refused_once_a_host_was_changed_by_hand(
