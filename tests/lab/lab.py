@@ -173,11 +173,14 @@ def _limits() -> t.Iterator[str]:
 
 
 def _runtime(used: str) -> str:
-    """The container runtime: podman's own choice, or runc where that one refuses the machine's cgroups."""
+    """The container runtime: runc, or podman's own choice where it doesn't work.
+
+    Not the other way round: where cgroups of both versions are mounted, crun starts containers now and then.
+    """
     known = LAB / "runtime"
     if not known.exists():
         chosen = run("podman", "info", "--format={{.Host.OCIRuntime.Name}}").strip()
-        for runtime in dict.fromkeys((chosen, "runc")):
+        for runtime in dict.fromkeys(("runc", chosen)):
             probe = ["podman", f"--runtime={runtime}", "run", "--rm", *_limits(), *OPTIONS, used, "true"]
             tried = subprocess.run(probe, capture_output=True, text=True, check=False)
             if tried.returncode == 0:
