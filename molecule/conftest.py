@@ -209,9 +209,10 @@ class Server:
         """
         path = f"{STATE_DIR}/state.json"
         awaited = self.host.run(f"timeout {within} python3 -c %s %s %s %s && {{\n{then}\n}}", _AWAIT, path, name, state)
-        if awaited.rc:
+        if awaited.rc == _TIMED_OUT:
             found = self.host.run("date --utc; cat %s", path).stdout
-            pytest.fail(f"{name} isn't {state} on {self.name} after {within} s: {awaited.stderr}{found}")
+            pytest.fail(f"{name} isn't {state} on {self.name} after {within} s: {found}")
+        assert awaited.rc == 0, awaited.stderr or awaited.command
 
     def state(self) -> Data:
         return t.cast("Data", json.loads(self.out("cat %s", f"{STATE_DIR}/state.json")))
@@ -265,6 +266,7 @@ class Server:
 
 _GET = "import sys, urllib.request as u; sys.stdout.write(u.urlopen(sys.argv[1], timeout=30).read().decode())"
 
+_TIMED_OUT = 124  # what timeout ends with
 _AWAIT = """
 import json, sys, time
 path, name, state = sys.argv[1:]

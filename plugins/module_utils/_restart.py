@@ -135,8 +135,8 @@ def settle(
     :param within: seconds.
     """
     until = clock() + within
-    while clock() < until:
-        status = _http.get(url, timeout=within).status
+    while (left := until - clock()) > 0:
+        status = _http.get(url, timeout=left).status
         if status is not None and status < _SERVER_ERRORS:
             return True
         sleep(_INTERVAL)
