@@ -23,7 +23,7 @@ export LC_ALL := C.UTF-8
 LAB ?= .lab
 export LAB
 
-SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates
+SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates molecule-hostile
 HOSTS := tests/lab/lab.py
 PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ANSIBLE_INVENTORY=$(LAB)/inventory ansible-playbook
 
