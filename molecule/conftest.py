@@ -69,14 +69,20 @@ class Run:
     """A run of ansible-playbook, in a process group of its own."""
 
     def __init__(
-        self, playbook: str, *arguments: str, collections: pathlib.Path | None = None, **variables: t.Any
+        self,
+        playbook: str,
+        *arguments: str,
+        collections: pathlib.Path | None = None,
+        settings: dict[str, str] | None = None,
+        **variables: t.Any,
     ) -> None:
         """Start it.
 
         :param collections: where the collection is installed; otherwise it is the checkout's.
+        :param settings: Ansible's own settings as environment variables, beside those of the lab.
         """
         path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
-        settings = dict(SETTINGS)
+        settings = {**SETTINGS, **(settings or {})}
         if collections:
             settings["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
         # Not a pipe: while nobody reads it, a full one holds the run up.
