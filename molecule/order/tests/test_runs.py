@@ -17,7 +17,7 @@ SETTINGS = {"ANSIBLE_ANY_ERRORS_FATAL": "true", "ANSIBLE_STRATEGY": "free", "ANS
 def test_settings_of_ansible_do_not_switch_the_rollback_off(
     servers: dict[str, Server], versions: dict[str, list[str]]
 ) -> None:
-    """With any_errors_fatal a failed host ended the run for its whole wave, before the rollback; a task_timeout ended the
+    """With any_errors_fatal a failed host ended the run of its whole wave before the rollback. A task_timeout ended the
     probe window, and another strategy broke the survey."""
     older, newer = versions["node_exporter"][:2]
     request = {"node_exporter": f"{{{{ '{DIES}' if inventory_hostname == 'host2' else '{newer}' }}}}"}
@@ -27,7 +27,8 @@ def test_settings_of_ansible_do_not_switch_the_rollback_off(
     assert played.recap["host2"]["rescued"] == 1
     assert servers["host2"].is_healthy("node_exporter", older)
     assert servers["host3"].is_healthy("node_exporter", newer)
-    assert [servers[name].component("node_exporter")["state"] for name in ("host2", "host3")] == ["rolled_back", "success"]
+    assert servers["host2"].component("node_exporter")["state"] == "rolled_back"
+    assert servers["host3"].component("node_exporter")["state"] == "success"
     assert all(servers[name].is_at_rest() for name in ("host2", "host3"))
 
 
