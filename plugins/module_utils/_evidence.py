@@ -33,7 +33,7 @@ if t.TYPE_CHECKING:
 
     Data = dict[str, t.Any]
 
-Known = t.Dict[str, t.Dict[str, str]]
+Known = dict[str, dict[str, str]]
 """For each component the versions of its files, by sha256."""
 
 NOT_IN_A_UNIT = r"[^\w-]"
@@ -192,7 +192,7 @@ class Versions:
             self._listeners = _process.listeners()
         port = _http.port_of(url)
         users = self._listeners.get(port, set())
-        return not self._listeners or bool(users) and users <= {0, _process.effective_user(pid)}
+        return not self._listeners or (bool(users) and users <= {0, _process.effective_user(pid)})
 
     def _of_program(self, name: str, spec: Data, path: str, properties: dict[str, str]) -> Found:
         """What a program on disk prints of itself."""

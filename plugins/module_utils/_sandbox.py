@@ -197,8 +197,8 @@ def bare(properties: dict[str, str], *, name: str, programs: dict[str, str], hid
 
 
 def user_of(properties: dict[str, str]) -> str:
-    """The user as whom a program of a unit may be run that is not trusted: the unit's, or C(nobody) in place of root, of
-    a user that systemd makes up at the start, and of one that is not known."""
+    """The user as whom an untrusted program of a unit may be run: the unit's, or C(nobody) in place of root, of a user
+    that systemd makes up at the start, and of one that is not known."""
     user = properties.get("User", "")
     if _is_root(user) or properties.get("DynamicUser") == "yes":
         return NOBODY

@@ -20,10 +20,10 @@ import typing as t
 
 from . import _argv, _files, _output, _process, _sandbox, _systemd
 from ._errors import HostError
-from ._sandbox import Answer
 
 if t.TYPE_CHECKING:
     from ._command import Run
+    from ._sandbox import Answer
 
     Data = dict[str, t.Any]
 
