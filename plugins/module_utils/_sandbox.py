@@ -54,12 +54,15 @@ _LIMITS = ("LimitAS", "LimitMEMLOCK", "LimitNOFILE", "LimitNPROC")
 # merely tries one goes on. Those of the second line act on other processes of the same user; no namespace hides these
 # from the program before systemd 257.
 _CALLS = (
-    *("@clock", "@cpu-emulation", "@debug", "@module", "@mount", "@obsolete", "@raw-io", "@reboot", "@resources"),
+    *("@cpu-emulation", "@debug", "@module", "@mount", "@obsolete", "@raw-io", "@reboot", "@resources"),
     *("@swap", "bpf", "open_by_handle_at", "process_vm_readv", "process_vm_writev", "kcmp", "userfaultfd"),
 )
 _SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
 _PROCESSES_OF_ITS_OWN = 257
 
+# ProtectClock isn't among them: it would also keep node_exporter from reading the clock's state. Nobody here has the
+# capability to set the clock.
+#
 # Since which version of systemd (systemd.exec(5)), and what it sets. systemd-run refuses properties that it doesn't
 # know; the oldest systemd beside a Python 3.9 is 239.
 _FENCE = (
@@ -67,6 +70,7 @@ _FENCE = (
     (0, "TimeoutStopSec=2"),
     (0, "NoNewPrivileges=yes"),
     (0, "ProtectSystem=strict"),
+    (0, "ReadOnlyPaths=/run"),  # systemd 252 forgets it with ProtectProc
     (0, "PrivateTmp=yes"),
     (0, "PrivateDevices=yes"),
     (0, "ProtectKernelModules=yes"),
@@ -78,21 +82,21 @@ _FENCE = (
     (0, "SystemCallErrorNumber=EPERM"),
     (0, f"SystemCallFilter=~{' '.join(_CALLS)}"),
     (0, "TemporaryFileSystem=/dev/shm:mode=1777"),
+    (0, "TemporaryFileSystem=/run/systemd:ro"),
+    (0, "BindReadOnlyPaths=-/run/systemd/resolve"),
+    (0, "BindReadOnlyPaths=-/run/systemd/system"),
     (242, "ProtectHostname=yes"),
     (242, "RestrictSUIDSGID=yes"),
     (244, "ProtectKernelLogs=yes"),
-    (245, "ProtectClock=yes"),
     (247, "ProtectProc=invisible"),
     (248, "PrivateIPC=yes"),
     (_PROCESSES_OF_ITS_OWN, "PrivatePIDs=yes"),
 )
 
-# Who may talk to these commands root, whatever the file system's permissions are.
+# Sockets and pipes in /run behind which root does what is asked for.
 _ENGINES = ("docker.sock", "podman", "containerd", "crio", "lxd", "libvirt", "initctl", "incus")
-_SYSTEMDS_SOCKETS = (
-    *("TemporaryFileSystem=/run/systemd:ro", "BindReadOnlyPaths=-/run/systemd/resolve"),
-    "InaccessiblePaths=-/run/dbus",
-)
+_BUS = "InaccessiblePaths=-/run/dbus"
+"""D-Bus. It obeys root; of any other user it only takes what it takes of the service, too."""
 
 # Of root's capabilities those that remain; of a unit's ambient ones all but those below.
 _ROOTS_CAPABILITIES = {"cap_dac_override", "cap_net_bind_service", "cap_net_raw", "cap_ipc_lock"}
@@ -215,8 +219,9 @@ def _is_root(name: str) -> bool:
 
 
 def _may_have_users_of_its_own() -> bool:
-    """Whether the kernel gives out user namespaces. In one of its own, a program can't look into, or trace, processes
-    of the same user."""
+    """Whether the kernel gives out user namespaces. In one of its own a program has no capability over anything
+    outside, and can't trace or look into processes of the same user. Root needs that, too: even without capabilities it
+    may do all to services that have namespaces of their own, since systemd made these as root."""
     with contextlib.suppress(OSError, ValueError), open("/proc/sys/user/max_user_namespaces", encoding="ascii") as file:
         return int(file.read()) > 0
     return False
@@ -242,7 +247,7 @@ def _settings(properties: dict[str, str]) -> t.Iterator[str]:
 
 
 def _privileges(properties: dict[str, str]) -> t.Iterator[str]:
-    """Its capabilities: those that a unit gives it, but for those that would lead out; of root's only a few."""
+    """Capabilities: those that the unit gives it, but for those that would lead out; of root's only a few."""
     runs_as_root = properties.get("DynamicUser") != "yes" and _runs_as_root(properties.get("User", ""))
     ambient = set(properties.get("AmbientCapabilities", "").lower().split()) - _NEVER
     bounding = properties.get("CapabilityBoundingSet")
@@ -253,10 +258,10 @@ def _privileges(properties: dict[str, str]) -> t.Iterator[str]:
     yield f"CapabilityBoundingSet={' '.join(sorted(kept))}"
     if ambient:
         yield f"AmbientCapabilities={' '.join(sorted(ambient))}"
-    elif not runs_as_root and _may_have_users_of_its_own():  # capabilities would be those of its own users only
+    elif _may_have_users_of_its_own():
         yield "PrivateUsers=yes"
     if runs_as_root:
-        yield from _SYSTEMDS_SOCKETS
+        yield _BUS
 
 
 def _runs_as_root(user: str) -> bool:

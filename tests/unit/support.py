@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import stat
+import struct
 import subprocess
 import tarfile
 import threading
@@ -53,7 +54,7 @@ class Systemd:
         self.on_restart: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
         self.on_reload: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
         self.on_kill: t.Callable[[str], object] = lambda unit: None
-        self.on_run: t.Callable[[list[str]], Completed] = lambda argv: Completed(0, "", "")
+        self.on_run: t.Callable[[list[str]], Completed] = _ran_alone
 
     def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
         """A unit with a file. It runs if it has a process."""
@@ -125,14 +126,40 @@ def without_sandbox(argv: list[str]) -> Completed:
     systemd isn't there in unit tests."""
     binds = (re.fullmatch(r'--property=BindReadOnlyPaths="(.*)":"(.*)"', word) for word in argv)
     real = {bind.group(2): bind.group(1) for bind in binds if bind}
-    command = [word.replace("$$", "$") for word in argv[argv.index("--") + 2 :]]
-    settings = (word.partition("=")[2].partition("=") for word in argv if word.startswith("--setenv="))
-    done = _command.run(
-        [real.get(command[0], command[0]), *command[1:]], env={name: value for name, _equals, value in settings}
-    )
+    limit = next(float(word[24:-1]) for word in argv if word.startswith("--property=RuntimeMaxSec="))
+    environment, command = given(argv)
+    done = _command.run([real.get(command[0], command[0]), *command[1:]], env=environment, timeout=limit)
+    if done.rc is None and "no answer" in done.err:
+        return Completed(1, "", "Running as unit: x.service\nFinished with result: timeout\n")
     status = 203 if done.rc is None else 255 if done.rc < 0 else done.rc
     result = "success" if not status else "exit-code" if status < 255 else "signal"
     return Completed(status, done.out, f"Running as unit: x.service\n{done.err}Finished with result: {result}\n")
+
+
+def given(argv: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The environment and the command line that systemd makes of the command line of systemd-run and of the environment
+    files that it names, as long as they are there."""
+    environment: dict[str, str] = {}
+    for word in argv:
+        if word.startswith("--property=EnvironmentFile="):
+            path = pathlib.Path(word.removeprefix("--property=EnvironmentFile=").removeprefix("-"))
+            environment.update(_assignments(path.read_text(encoding="utf-8") if path.exists() else ""))
+    words = [word for word in argv[argv.index("--") + 2 :] if not word.startswith("-u")]
+    command = [environment[word[2:-1]] for word in words]
+    unset = {word[2:-1] for word in words}
+    return {name: value for name, value in environment.items() if name not in unset}, command
+
+
+def _assignments(text: str) -> dict[str, str]:
+    """Of an environment file in which all values are quoted, as C(_sandbox) writes it, and of simple other ones."""
+    quoted = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', text, re.MULTILINE)
+    plain = re.findall(r"^(\w+)=([^\"\n]*)$", text, re.MULTILINE)
+    return {**dict(plain), **{name: re.sub(r'\\(["\\`$])', r"\1", value) for name, value in quoted}}
+
+
+def _ran_alone(argv: list[str]) -> Completed:
+    """A program that is asked something really runs. Of what is started and left alone it is only said that it was."""
+    return without_sandbox(argv) if "--pipe" in argv else Completed(0, "", "")
 
 
 class Answer(t.NamedTuple):
@@ -202,6 +229,44 @@ def write_program(path: pathlib.Path, version: str = "2.42.0", *, prints: str | 
     path.parent.mkdir(parents=True, exist_ok=True)
     replaced = path.with_name(f".{path.name}.new")
     replaced.write_text(f'#!/bin/sh\ncase "$*" in -version | --version) {tells}; exit ;; esac\necho up\nread -r line\n')
+    replaced.chmod(0o755)
+    replaced.rename(path)
+    return path
+
+
+def elf_program(text: str, *, status: int = 0, hangs: bool = False) -> bytes:
+    """The smallest ELF program for this machine that prints a text when it has an argument, and otherwise says C(up) and
+    reads a line; with C(hangs) it does that with an argument, too.
+
+    It is one segment: header, code, texts. The code is that of x86-64, as it is on all machines that run these tests.
+    """
+    assert os.uname().machine == "x86_64", "write its code for this machine"
+    said = text.encode()
+    write = b"\xb8\x01\0\0\0\xbf\x01\0\0\0\x48\x8d\x35%s\xba%s\x0f\x05"  # write(1, rip + %s, %s)
+    leave = b"\xbf%s\xb8\x3c\0\0\0\x0f\x05"  # exit(%s)
+    read = b"\x31\xc0\x31\xff\x48\x89\xe6\xba\x01\0\0\0\x0f\x05"  # read(0, rsp, 1)
+    none = bytes(4)
+    idle_length = len(write % (none, none)) + len(read) + len(leave % none)
+    least = b"\x7f" if hangs else b"\x02"
+    jump = b"\x48\x8b\x04\x24\x48\x83\xf8" + least + b"\x7d" + bytes([idle_length])  # if argc >= least
+    print_at, start = len(jump) + idle_length, 64 + 56
+    code_length = print_at + len(write % (none, none)) + len(leave % none)
+    up = code_length - len(jump) - 17  # where the text is, seen from behind the instruction that names it
+    out = code_length + 3 - print_at - 17
+    code = jump + write % (up.to_bytes(4, "little"), (3).to_bytes(4, "little")) + read + leave % none
+    code += write % (out.to_bytes(4, "little"), len(said).to_bytes(4, "little"))
+    code += leave % status.to_bytes(4, "little")
+    content = code + b"up\n" + said
+    base, size = 0x400000, start + len(content)
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096) + content
+
+
+def write_elf(path: pathlib.Path, version: str = "2.42.0", **options: t.Any) -> pathlib.Path:
+    """An ELF program that tells a version when it has an argument; see C(elf_program)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replaced = path.with_name(f".{path.name}.new")
+    replaced.write_bytes(elf_program(f"{path.name}, version {version} (branch: HEAD)\n", **options))
     replaced.chmod(0o755)
     replaced.rename(path)
     return path
