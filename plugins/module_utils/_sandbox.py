@@ -110,6 +110,7 @@ _NEVER = {
 # systemd-run looks for the program outside of the sandbox, where it isn't. env is there, and becomes the program.
 _STARTER = "/usr/bin/env"
 
+_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 _PLACE = "/run"
 _PREFIX = "observability-sandbox-"
 _ARGUMENT = "OBSERVABILITY_ARGUMENT_"
@@ -222,7 +223,7 @@ def _may_have_users_of_its_own() -> bool:
     """Whether the kernel gives out user namespaces. In one of its own a program has no capability over anything
     outside, and can't trace or look into processes of the same user. Root needs that, too: even without capabilities it
     may do all to services that have namespaces of their own, since systemd made these as root."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/sys/user/max_user_namespaces", encoding="ascii") as file:
+    with contextlib.suppress(OSError, ValueError), open(_USER_NAMESPACES, encoding="ascii") as file:
         return int(file.read()) > 0
     return False
 
@@ -330,7 +331,7 @@ def _fence(sandbox: Sandbox, argv: t.Sequence[str], version: int) -> t.Iterator[
     if version < _PROCESSES_OF_ITS_OWN:
         yield f"SystemCallFilter=~{' '.join(_SIGNALS)}"
     if not any(setting.startswith("ProtectHome=") for setting in sandbox.settings):
-        yield f"ProtectHome={'read-only' if _names_homes((*argv, *sandbox.settings)) else 'yes'}"
+        yield f"ProtectHome={'read-only' if _names_homes(argv, sandbox.settings) else 'yes'}"
     if sandbox.network == "private":
         yield from ("PrivateNetwork=yes", "IPAddressDeny=any", "IPAddressAllow=localhost")
     if not sandbox.sockets:
@@ -342,9 +343,12 @@ def _fence(sandbox: Sandbox, argv: t.Sequence[str], version: int) -> t.Iterator[
         yield f"BindReadOnlyPaths={_quoted(path)}:{_quoted(sandbox.path(name))}"
 
 
-def _names_homes(words: t.Iterable[str]) -> bool:
+def _names_homes(argv: t.Iterable[str], settings: t.Iterable[str]) -> bool:
     """Whether something that the program needs is in a home: a configuration may be anywhere."""
-    return any(re.search(r"/(?:home|root|run/user)/|^WorkingDirectory=-?(?:~|/root$)", word) for word in words)
+    directories = (
+        f"{each.partition('=')[2].lstrip('-')}/" for each in settings if each.startswith("WorkingDirectory=")
+    )
+    return any(re.search(r"/(?:home|root|run/user)/|^~", word) for word in (*argv, *directories))
 
 
 @functools.lru_cache(maxsize=4)

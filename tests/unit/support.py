@@ -41,7 +41,8 @@ class Systemd:
     """A host's systemd. Answers for systemctl, journalctl and the package manager; anything else really runs.
 
     ``units`` holds the properties of each unit, or a function that gives them anew at every look. ``asked`` keeps every
-    command line that it answered. ``broken`` is what it says where there is none.
+    command line that it answered, with what was in environment files filled in; C(as_systemd_sees). ``broken`` is what
+    it says where there is none.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -90,8 +91,9 @@ class Systemd:
         }.get(os.path.basename(argv[0]))
         if answer is None:
             return _command.run(argv, **options)
-        self.asked.append(list(argv))
-        return answer(list(argv))
+        seen = as_systemd_sees(argv)
+        self.asked.append(seen)
+        return answer(seen)
 
     def _systemctl(self, argv: list[str]) -> Completed:
         if self.broken:
@@ -121,13 +123,31 @@ class Systemd:
         return Completed(0 if found else 1, "\n".join(found), "")
 
 
+def as_systemd_sees(argv: t.Sequence[str]) -> list[str]:
+    """The command line of systemd-run as if it had no environment files of its own: their variables are C(--setenv),
+    and what of the command only refers to them is filled in. All other command lines are what they are."""
+    if "--" not in argv or os.path.basename(argv[0]) != "systemd-run":
+        return list(argv)
+    options, command = list(argv[: argv.index("--")]), argv[argv.index("--") + 1 :]
+    own = [word for word in options if re.match(r"--property=EnvironmentFile=.*/observability-sandbox-", word)]
+    environment: dict[str, str] = {}
+    for word in own:
+        environment.update(_assignments(pathlib.Path(word.partition("File=")[2]).read_text(encoding="utf-8")))
+    referred = {word[2:-1] for word in command if word.startswith("${") and own}
+    words = [environment.get(word[2:-1], word) for word in command if word not in {f"-u{name}" for name in referred}]
+    shown = [f"--setenv={name}={value}" for name, value in environment.items() if name not in referred]
+    return [*(word for word in options if word not in own), *shown, "--", *words]
+
+
 def without_sandbox(argv: list[str]) -> Completed:
     """What systemd-run says of a program that it is to run to its end. The program runs for real, but in no sandbox:
     systemd isn't there in unit tests."""
     binds = (re.fullmatch(r'--property=BindReadOnlyPaths="(.*)":"(.*)"', word) for word in argv)
     real = {bind.group(2): bind.group(1) for bind in binds if bind}
-    limit = next(float(word[24:-1]) for word in argv if word.startswith("--property=RuntimeMaxSec="))
-    environment, command = given(argv)
+    limit = next(float(word.rpartition("=")[2][:-1]) for word in argv if word.startswith("--property=RuntimeMaxSec="))
+    command = argv[argv.index("--") + 2 :]
+    settings = (word.partition("=")[2].partition("=") for word in argv if word.startswith("--setenv="))
+    environment = {name: value for name, _equals, value in settings}
     done = _command.run([real.get(command[0], command[0]), *command[1:]], env=environment, timeout=limit)
     if done.rc is None and "no answer" in done.err:
         return Completed(1, "", "Running as unit: x.service\nFinished with result: timeout\n")
@@ -136,25 +156,10 @@ def without_sandbox(argv: list[str]) -> Completed:
     return Completed(status, done.out, f"Running as unit: x.service\n{done.err}Finished with result: {result}\n")
 
 
-def given(argv: list[str]) -> tuple[dict[str, str], list[str]]:
-    """The environment and the command line that systemd makes of the command line of systemd-run and of the environment
-    files that it names, as long as they are there."""
-    environment: dict[str, str] = {}
-    for word in argv:
-        if word.startswith("--property=EnvironmentFile="):
-            path = pathlib.Path(word.removeprefix("--property=EnvironmentFile=").removeprefix("-"))
-            environment.update(_assignments(path.read_text(encoding="utf-8") if path.exists() else ""))
-    words = [word for word in argv[argv.index("--") + 2 :] if not word.startswith("-u")]
-    command = [environment[word[2:-1]] for word in words]
-    unset = {word[2:-1] for word in words}
-    return {name: value for name, value in environment.items() if name not in unset}, command
-
-
 def _assignments(text: str) -> dict[str, str]:
-    """Of an environment file in which all values are quoted, as C(_sandbox) writes it, and of simple other ones."""
+    """Of an environment file in which all values are quoted, as C(_sandbox) writes it."""
     quoted = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', text, re.MULTILINE)
-    plain = re.findall(r"^(\w+)=([^\"\n]*)$", text, re.MULTILINE)
-    return {**dict(plain), **{name: re.sub(r'\\(["\\`$])', r"\1", value) for name, value in quoted}}
+    return {name: re.sub(r'\\(["\\`$])', r"\1", value) for name, value in quoted}
 
 
 def _ran_alone(argv: list[str]) -> Completed:
@@ -235,8 +240,8 @@ def write_program(path: pathlib.Path, version: str = "2.42.0", *, prints: str | 
 
 
 def elf_program(text: str, *, status: int = 0, hangs: bool = False) -> bytes:
-    """The smallest ELF program for this machine that prints a text when it has an argument, and otherwise says C(up) and
-    reads a line; with C(hangs) it does that with an argument, too.
+    """The smallest ELF program for this machine that prints a text when it has an argument, and otherwise says C(up)
+    and reads a line; with C(hangs) it does that with an argument, too.
 
     It is one segment: header, code, texts. The code is that of x86-64, as it is on all machines that run these tests.
     """
@@ -258,7 +263,11 @@ def elf_program(text: str, *, status: int = 0, hangs: bool = False) -> bytes:
     code += leave % status.to_bytes(4, "little")
     content = code + b"up\n" + said
     base, size = 0x400000, start + len(content)
-    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    header = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    )
     return header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096) + content
 
 
@@ -272,13 +281,14 @@ def write_elf(path: pathlib.Path, version: str = "2.42.0", **options: t.Any) -> 
     return path
 
 
-def write_archive(path: pathlib.Path, **files: str) -> pathlib.Path:
+def write_archive(path: pathlib.Path, **files: str | bytes) -> pathlib.Path:
     """A gzipped tar archive as releases are: files in one directory, that is named like the archive."""
     with tarfile.open(path, mode="w:gz") as bundle:
         for name, text in files.items():
             info = tarfile.TarInfo(f"{path.name.removesuffix('.tar.gz')}/{name}")
-            info.size = len(text.encode())
-            bundle.addfile(info, io.BytesIO(text.encode()))
+            content = text.encode() if isinstance(text, str) else text
+            info.size = len(content)
+            bundle.addfile(info, io.BytesIO(content))
     return path
 
 
