@@ -100,4 +100,4 @@ def test_same_version_needs_two_known_ones(one: str | None, other: str | None, s
     ],
 )
 def test_a_text_is_a_version_as_a_whole_or_unknown(text: str, version: str) -> None:
-    assert _version.parse(text) == version
+    assert parse(text) == version
