@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import stat
 import struct
 import typing as t
 
@@ -52,6 +53,18 @@ def read_elf(header: bytes) -> Elf | None:
         little_endian=little,
         machine=int.from_bytes(header[18:20], "little" if little else "big"),
     )
+
+
+def header_of(path: str) -> Elf | None:
+    """The ELF header of a file. None for a script, for what is no regular file, and for what can't be read; a FIFO or a
+    device that takes the file's place is not waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with open(descriptor, "rb") as source:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            return read_elf(source.read(HEADER_BYTES)) if is_file else None
+    except OSError:
+        return None
 
 
 def architecture(elf: Elf, kernel: str) -> str:

@@ -58,6 +58,15 @@ def ask(
             connection.close()
 
 
+def port_of(url: str) -> int:
+    """The port that a URL leads to; 0 if it names none that there can be."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.port or {"https": 443}.get(parts.scheme, 80)
+    except ValueError:
+        return 0
+
+
 def _connection(parts: urllib.parse.SplitResult, timeout: float) -> http.client.HTTPConnection:
     if parts.scheme != "https":
         return http.client.HTTPConnection(parts.netloc, timeout=timeout)

@@ -14,8 +14,12 @@ import re
 import time
 import typing as t
 
+from . import _files
+
 PROC = "/proc"
 _STARTERS = re.compile(r"(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)")
+_LISTENS = "0A"
+"""State TCP_LISTEN in /proc/net/tcp."""
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -45,6 +49,15 @@ def told_executable(pid: int) -> str | None:
     more; none if it can't be seen."""
     try:
         return os.readlink(executable(pid))
+    except OSError:
+        return None
+
+
+def executable_sha256(pid: int) -> str | None:
+    """The sha256 of the file that a process runs, even if it has been replaced or deleted since; none if it can't be
+    read. The file is read, never run."""
+    try:
+        return _files.sha256_file(executable(pid))
     except OSError:
         return None
 
@@ -82,6 +95,24 @@ def command_line(pid: int) -> list[str]:
             return source.read().decode("utf-8", "surrogateescape").split("\0")[:-1]
     except OSError:
         return []
+
+
+def effective_user(pid: int) -> int | None:
+    """The user whose rights a process has; none if it is gone."""
+    found = re.search(r"^Uid:\s+\d+\s+(\d+)", _files.read_text(f"{PROC}/{pid}/status"), re.MULTILINE)
+    return int(found.group(1)) if found else None
+
+
+def listeners() -> dict[int, set[int]]:
+    """The users whose sockets listen at each TCP port of this host's network; empty if that can't be seen. The kernel
+    lists sockets that listen first (proc_net_tcp in its documentation)."""
+    found: dict[int, set[int]] = {}
+    for name in ("tcp", "tcp6"):
+        for line in _files.read_text(f"{PROC}/net/{name}").splitlines():
+            words = line.split()
+            if len(words) > 9 and words[3] == _LISTENS:
+                found.setdefault(int(words[1].rpartition(":")[2], 16), set()).add(int(words[7]))
+    return found
 
 
 def started(pid: int) -> float:

@@ -144,9 +144,6 @@ class _Stage:
     def _start(self, properties: dict[str, str], argv: list[str], port: int) -> str:
         """Start the candidate. Why it couldn't be, if so."""
         wanted, inside = self.wanted, f"/run/{self.wanted.name}"
-        sandbox = _sandbox.of_unit(
-            properties, name=wanted.name, programs=wanted.programs, network=wanted.rehearse["network"]
-        )
         config, data = self._copied_config(), self._made_data(properties)
         values = {
             "port": str(port),
@@ -155,12 +152,19 @@ class _Stage:
         }
         flags = _rehearsed.filled_in(wanted.rehearse["flags"], values)
         words = [next(iter(wanted.programs)), *_rehearsed.command(argv, wanted.target["binary"], flags)]
-        line = _sandbox.service(sandbox, words, timeout=wanted.seconds)
-        own = [f"--property=SyslogIdentifier={wanted.component}"]
-        own += [f'--property=BindReadOnlyPaths="{config}":"{inside}/config"'] if config else []
-        own += [f'--property=BindPaths="{data}":"{inside}/data"'] if data else []
-        done = self.run([line[0], *own, *line[1:]], timeout=30)
-        return "" if done.rc == 0 else f"systemd couldn't start it: {done.err.strip() or 'systemd-run failed'}"
+        sandbox = _sandbox.of_unit(
+            properties,
+            name=wanted.name,
+            programs=wanted.programs,
+            network=wanted.rehearse["network"],
+            sockets=True,
+            hidden=(os.path.dirname(os.path.dirname(self.directory)),),
+        )
+        own = [f"SyslogIdentifier={wanted.component}"]
+        own += [f'BindReadOnlyPaths="{config}":"{inside}/config"'] if config else []
+        own += [f'BindPaths="{data}":"{inside}/data"'] if data else []
+        sandbox = sandbox._replace(settings=(*sandbox.settings, *own))
+        return _sandbox.start(self.run, sandbox, words, timeout=wanted.seconds)
 
     def _texts(self, unit: Unit, argv: list[str]) -> t.Iterator[str]:
         """Where secrets may stand that the candidate could repeat."""

@@ -5,22 +5,36 @@
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Pure ring. How a candidate is run as a service would run it, where it can do no harm: command lines of systemd-run.
+"""Io ring. Running a program that is not trusted, as a transient unit of systemd that can do no harm.
 
-It has the unit's user, groups, capabilities, limits, environment and working directory. It sees the host as it is, but
-can write nowhere but in a /tmp of its own, and where it is let; and, unless it must, it reaches nobody: its network has
-a loopback interface and nothing else.
+There are two kinds of sandbox. In that of a unit (C(of_unit)) a candidate has the unit's user, groups, limits,
+environment and working directory, and of its capabilities the harmless ones. In a bare one (C(bare)) a program has a
+user and nothing else. Both see the host as it is, but read-only, and have a /tmp of their own. What holds them is the
+table C(_FENCE); what it does not hold is in docs/trials.md.
 
-The candidate's files are seen in ``/run/<name of the sandbox>/``, each bound there by itself, since their own directory
-is root's alone. systemd makes that directory and removes it.
+The candidate's files are seen in ``/run/<name of the sandbox>/``. Each is bound there by itself, since their own
+directory is root's alone. systemd makes that directory and removes it.
+
+Environment and arguments may hold secrets. They reach systemd in files that only root can read, never on a command
+line, and so they stand neither in the process list nor in the transient unit's file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import pwd
 import re
+import shutil
+import tempfile
+import time
 import typing as t
 
-from . import _argv
+from . import _argv, _systemd
+
+if t.TYPE_CHECKING:
+    from ._command import Run
 
 PROPERTIES = (
     *("User", "Group", "SupplementaryGroups", "DynamicUser", "Environment", "EnvironmentFiles", "WorkingDirectory"),
@@ -30,14 +44,79 @@ PROPERTIES = (
 )
 """What to ask systemd of a unit for C(of_unit)."""
 
-_AS_THEY_ARE = (
-    *("User", "Group", "SupplementaryGroups", "AmbientCapabilities", "CapabilityBoundingSet", "UMask", "MemoryMax"),
-)
+NOBODY = "nobody"
+"""Who runs what would run as root, or as a user that is not known."""
+
+_AS_THEY_ARE = ("User", "Group", "SupplementaryGroups", "UMask", "MemoryMax")
 _LIMITS = ("LimitAS", "LimitMEMLOCK", "LimitNOFILE", "LimitNPROC")
-_CAN_BE_EMPTY = ("CapabilityBoundingSet",)  # no capability at all; of all others that is what they are without it
+
+# System calls that the programs of the catalog can do without. They are refused with EPERM, so that a program that
+# merely tries one goes on. Those of the second line act on other processes of the same user; no namespace hides these
+# from the program before systemd 257.
+_CALLS = (
+    *("@cpu-emulation", "@debug", "@module", "@mount", "@obsolete", "@raw-io", "@reboot", "@resources"),
+    *("@swap", "bpf", "open_by_handle_at", "process_vm_readv", "process_vm_writev", "kcmp", "userfaultfd"),
+)
+_SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
+_PROCESSES_OF_ITS_OWN = 257
+
+# ProtectClock isn't among them: it would also keep node_exporter from reading the clock's state. Nobody here has the
+# capability to set the clock.
+#
+# Since which version of systemd (systemd.exec(5)), and what it sets. systemd-run refuses properties that it doesn't
+# know; the oldest systemd beside a Python 3.9 is 239.
+_FENCE = (
+    (0, "Restart=no"),
+    (0, "TimeoutStopSec=2"),
+    (0, "NoNewPrivileges=yes"),
+    (0, "ProtectSystem=strict"),
+    (0, "ReadOnlyPaths=/run"),  # systemd 252 forgets it with ProtectProc
+    (0, "PrivateTmp=yes"),
+    (0, "PrivateDevices=yes"),
+    (0, "ProtectKernelModules=yes"),
+    (0, "ProtectKernelTunables=yes"),
+    (0, "ProtectControlGroups=yes"),
+    (0, "RestrictNamespaces=yes"),
+    (0, "RestrictRealtime=yes"),
+    (0, "LockPersonality=yes"),
+    (0, "SystemCallErrorNumber=EPERM"),
+    (0, f"SystemCallFilter=~{' '.join(_CALLS)}"),
+    (0, "TemporaryFileSystem=/dev/shm:mode=1777"),
+    (0, "TemporaryFileSystem=/run/systemd:ro"),
+    (0, "BindReadOnlyPaths=-/run/systemd/resolve"),
+    (0, "BindReadOnlyPaths=-/run/systemd/system"),
+    (242, "ProtectHostname=yes"),
+    (242, "RestrictSUIDSGID=yes"),
+    (244, "ProtectKernelLogs=yes"),
+    (247, "ProtectProc=invisible"),
+    (248, "PrivateIPC=yes"),
+    (_PROCESSES_OF_ITS_OWN, "PrivatePIDs=yes"),
+)
+
+# Sockets and pipes in /run behind which root does what is asked for.
+_ENGINES = ("docker.sock", "podman", "containerd", "crio", "lxd", "libvirt", "initctl", "incus")
+_BUS = "InaccessiblePaths=-/run/dbus"
+"""D-Bus. It obeys root; of any other user it only takes what it takes of the service, too."""
+
+# Of root's capabilities those that remain; of a unit's ambient ones all but those below.
+_ROOTS_CAPABILITIES = {"cap_dac_override", "cap_net_bind_service", "cap_net_raw", "cap_ipc_lock"}
+_NEVER = {
+    *("cap_sys_admin", "cap_sys_ptrace", "cap_sys_module", "cap_mknod", "cap_sys_rawio", "cap_sys_boot"),
+    *("cap_sys_time", "cap_mac_admin", "cap_mac_override", "cap_bpf", "cap_perfmon", "cap_kill", "cap_setuid"),
+    *("cap_setgid", "cap_setpcap", "cap_setfcap", "cap_sys_chroot", "cap_checkpoint_restore", "cap_syslog"),
+    *("cap_audit_control", "cap_linux_immutable", "cap_chown", "cap_fowner", "cap_sys_resource", "cap_sys_nice"),
+}
 
 # systemd-run looks for the program outside of the sandbox, where it isn't. env is there, and becomes the program.
 _STARTER = "/usr/bin/env"
+
+_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
+_PLACE = "/run"
+_PREFIX = "observability-sandbox-"
+_ARGUMENT = "OBSERVABILITY_ARGUMENT_"
+_FORGOTTEN = 3600
+_SLACK = 4
+"""Seconds that systemd has for the end of a program whose time is over."""
 
 # Of a service's results those that are no word of its program; and statuses with which systemd ends what it couldn't
 # start (both systemd.exec(5)).
@@ -61,22 +140,23 @@ _STATUSES = {
 
 
 class Sandbox(t.NamedTuple):
-    """Where a candidate runs.
+    """Where a program runs.
 
-    ``name`` is that of the transient unit, without C(.service). ``programs`` are the candidate's files on the host, by
-    name. ``settings`` are the unit's own, as properties. ``environment`` has a C(NAME=value) each. ``writable`` are
-    paths that exist. ``network`` is private, or the host's.
+    ``name`` is that of the transient unit, without C(.service). ``programs`` are files on the host, by name.
+    ``settings`` are further properties of the unit. ``environment`` has a C(NAME=value) each. ``network`` is private,
+    or the host's. ``sockets`` tells whether it may connect to Unix sockets. ``hidden`` are paths that it must not see.
     """
 
     name: str
     programs: dict[str, str]
     settings: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
-    writable: tuple[str, ...] = ()
     network: str = "private"
+    sockets: bool = False
+    hidden: tuple[str, ...] = ()
 
     def path(self, program: str) -> str:
-        """Where a file of the candidate is, seen from within."""
+        """Where a file of the program is, seen from within."""
         return f"/run/{self.name}/{program}"
 
 
@@ -85,12 +165,13 @@ def of_unit(
     *,
     name: str,
     programs: dict[str, str],
-    writable: t.Sequence[str] = (),
     network: str = "private",
+    sockets: bool = False,
+    hidden: t.Sequence[str] = (),
 ) -> Sandbox:
     """The sandbox in which a program is who it would be in a unit.
 
-    :param properties: of the unit, as C(systemctl show) tells them: those of C(PROPERTIES).
+    :param properties: of the unit, as C(systemctl show) reports them: those of C(PROPERTIES).
     """
     environment = _argv.split_words(properties.get("Environment", ""))
     return Sandbox(
@@ -98,16 +179,60 @@ def of_unit(
         programs=programs,
         settings=tuple(_settings(properties)),
         environment=tuple(word for word in environment if "=" in word),
-        writable=tuple(writable),
         network=network,
+        sockets=sockets,
+        hidden=tuple(hidden),
     )
+
+
+def bare(properties: dict[str, str], *, name: str, programs: dict[str, str], hidden: t.Sequence[str] = ()) -> Sandbox:
+    """The sandbox in which a program is only asked who it is: as the unit's user, never as root, with nothing else of
+    the unit.
+
+    :param properties: of the unit; none if there is no unit.
+    """
+    user = user_of(properties)
+    settings = [f"User={user}", "CapabilityBoundingSet=", "ProtectHome=yes", "MemoryMax=1G", "TasksMax=1024"]
+    group = properties.get("Group", "")
+    if user != NOBODY and group and not _is_root(group):
+        settings.append(f"Group={group}")
+    if _may_have_users_of_its_own():
+        settings.append("PrivateUsers=yes")
+    return Sandbox(name=name, programs=programs, settings=tuple(settings), hidden=tuple(hidden))
+
+
+def user_of(properties: dict[str, str]) -> str:
+    """The user as whom an untrusted program of a unit may be run: the unit's, or C(nobody) in place of root, of a user
+    that systemd makes up at the start, and of one that is not known."""
+    user = properties.get("User", "")
+    if _is_root(user) or properties.get("DynamicUser") == "yes":
+        return NOBODY
+    if user.isdigit():
+        return user
+    try:
+        return NOBODY if pwd.getpwnam(user).pw_uid == 0 else user
+    except KeyError:
+        return NOBODY
+
+
+def _is_root(name: str) -> bool:
+    return name in ("", "root") or (name.isdigit() and int(name) == 0)
+
+
+def _may_have_users_of_its_own() -> bool:
+    """Whether the kernel gives out user namespaces. In one of its own a program has no capability over anything
+    outside, and can't trace or look into processes of the same user. Root needs that, too: even without capabilities it
+    may do all to services that have namespaces of their own, since systemd made these as root."""
+    with contextlib.suppress(OSError, ValueError), open(_USER_NAMESPACES, encoding="ascii") as file:
+        return int(file.read()) > 0
+    return False
 
 
 def _settings(properties: dict[str, str]) -> t.Iterator[str]:
     for name in _AS_THEY_ARE:
-        value = properties.get(name, "")
-        if value or (name in _CAN_BE_EMPTY and name in properties):
-            yield f"{name}={value}"
+        if properties.get(name):
+            yield f"{name}={properties[name]}"
+    yield from _privileges(properties)
     if properties.get("DynamicUser") == "yes":
         yield "DynamicUser=yes"
     for name in _LIMITS:
@@ -122,13 +247,156 @@ def _settings(properties: dict[str, str]) -> t.Iterator[str]:
         yield f"EnvironmentFile={'-' if ignored.startswith('yes') else ''}{path}"
 
 
-def once(sandbox: Sandbox, argv: t.Sequence[str], *, timeout: int) -> list[str]:
-    """The command line that runs a program of the candidate to its end; C(outcome) reads what it comes to.
+def _privileges(properties: dict[str, str]) -> t.Iterator[str]:
+    """Capabilities: those that the unit gives it, but for those that would lead out; of root's only a few."""
+    runs_as_root = properties.get("DynamicUser") != "yes" and _runs_as_root(properties.get("User", ""))
+    ambient = set(properties.get("AmbientCapabilities", "").lower().split()) - _NEVER
+    bounding = properties.get("CapabilityBoundingSet")
+    kept = ambient | (_ROOTS_CAPABILITIES if runs_as_root else set())
+    if bounding is not None:
+        kept &= set(bounding.lower().split())
+        ambient &= kept
+    yield f"CapabilityBoundingSet={' '.join(sorted(kept))}"
+    if ambient:
+        yield f"AmbientCapabilities={' '.join(sorted(ambient))}"
+    elif _may_have_users_of_its_own():
+        yield "PrivateUsers=yes"
+    if runs_as_root:
+        yield _BUS
 
-    :param argv: the name of a file of the candidate, and its arguments.
+
+def _runs_as_root(user: str) -> bool:
+    if _is_root(user):
+        return True
+    try:
+        return pwd.getpwnam(user).pw_uid == 0
+    except KeyError:
+        return False
+
+
+# -- running ------------------------------------------------------------------------------------------------------
+
+
+class Answer(t.NamedTuple):
+    """What a program said until its end, and its exit status. ``trouble`` says why it could not be asked; otherwise it
+    is empty."""
+
+    status: int
+    text: str
+    trouble: str
+
+
+def once(run: Run, sandbox: Sandbox, argv: t.Sequence[str], *, timeout: float) -> Answer:
+    """Run a program to its end.
+
+    :param argv: the name of a file of the sandbox, and its arguments.
     :param timeout: seconds after which systemd ends it.
     """
-    return ["systemd-run", "--pipe", "--wait", "--collect", *_transient(sandbox, timeout), *_command(sandbox, argv)]
+    words = ["systemd-run", "--pipe", "--wait", "--collect"]
+    with _secrets(sandbox, argv) as files:
+        done = run([*words, *_line(run, sandbox, argv, timeout, files)], timeout=timeout + _SLACK)
+    if done.rc is None:
+        return Answer(-1, "", done.err)
+    ended = outcome(done.rc, done.err)
+    return Answer(ended.status, (done.out + ended.err).replace(f"/run/{sandbox.name}/", ""), ended.trouble)
+
+
+def start(run: Run, sandbox: Sandbox, argv: t.Sequence[str], *, timeout: float) -> str:
+    """Start a program as a unit called like the sandbox, without waiting. Why that failed, if so.
+
+    The unit stays until it is stopped, or has failed and C(systemctl reset-failed) was said of it.
+
+    :param timeout: seconds after which systemd ends it, whether its starter is still there or not.
+    """
+    with _secrets(sandbox, argv) as files:
+        done = run(["systemd-run", "--quiet", *_line(run, sandbox, argv, timeout, files)], timeout=30)
+    return "" if done.rc == 0 else f"systemd couldn't start it: {done.err.strip() or 'systemd-run failed'}"
+
+
+def _line(run: Run, sandbox: Sandbox, argv: t.Sequence[str], timeout: float, files: tuple[str, str]) -> t.Iterator[str]:
+    yield f"--unit={sandbox.name}"
+    yield f"--description={sandbox.name}"  # otherwise the journal gets the command line
+    environment, arguments = files
+    # Later files win: those of the unit over its settings, and over none of the arguments.
+    settings = [f"EnvironmentFile={environment}", *sandbox.settings, f"EnvironmentFile={arguments}"]
+    for setting in (f"RuntimeMaxSec={timeout:g}s", *_fence(sandbox, argv, version_of(run)), *settings):
+        yield f"--property={setting}"
+    yield from ("--", _STARTER)
+    yield from (f"-u{_ARGUMENT}{number}" for number in range(len(argv)))
+    yield from (f"${{{_ARGUMENT}{number}}}" for number in range(len(argv)))
+
+
+def _fence(sandbox: Sandbox, argv: t.Sequence[str], version: int) -> t.Iterator[str]:
+    yield from (setting for since, setting in _FENCE if version >= since)
+    if version < _PROCESSES_OF_ITS_OWN:
+        yield f"SystemCallFilter=~{' '.join(_SIGNALS)}"
+    if not any(setting.startswith("ProtectHome=") for setting in sandbox.settings):
+        yield f"ProtectHome={'read-only' if _names_homes(argv, sandbox.settings) else 'yes'}"
+    if sandbox.network == "private":
+        yield from ("PrivateNetwork=yes", "IPAddressDeny=any", "IPAddressAllow=localhost")
+    if not sandbox.sockets:
+        yield "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK"
+    yield from (f"InaccessiblePaths=-/run/{name}" for name in _ENGINES)
+    yield from (f"InaccessiblePaths=-{_quoted(path)}" for path in sandbox.hidden)
+    yield f"RuntimeDirectory={sandbox.name}"
+    for name, path in sandbox.programs.items():
+        yield f"BindReadOnlyPaths={_quoted(path)}:{_quoted(sandbox.path(name))}"
+
+
+def _names_homes(argv: t.Iterable[str], settings: t.Iterable[str]) -> bool:
+    """Whether something that the program needs is in a home: a configuration may be anywhere."""
+    directories = (
+        f"{each.partition('=')[2].lstrip('-')}/" for each in settings if each.startswith("WorkingDirectory=")
+    )
+    return any(re.search(r"/(?:home|root|run/user)/|^~", word) for word in (*argv, *directories))
+
+
+@functools.lru_cache(maxsize=4)
+def version_of(run: Run) -> int:
+    """The version of the host's systemd; 0 if it is not known."""
+    return _systemd.version(run)
+
+
+def _quoted(path: str) -> str:
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+@contextlib.contextmanager
+def _secrets(sandbox: Sandbox, argv: t.Sequence[str]) -> t.Iterator[tuple[str, str]]:
+    """The environment and the arguments as environment files, in a directory that is root's alone and in memory. They
+    are there within the context only; systemd reads them before it starts a program."""
+    _sweep()
+    words = [sandbox.path(argv[0]), *argv[1:]]
+    numbered = [f"{_ARGUMENT}{number}={word}" for number, word in enumerate(words)]
+    place = _PLACE if os.access(_PLACE, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as directory:
+        files = tuple(os.path.join(directory, name) for name in ("environment", "arguments"))
+        for path, lines in zip(files, (sandbox.environment, numbered)):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as target:
+                target.writelines(map(environment_line, lines))
+        yield t.cast("tuple[str, str]", files)
+
+
+def environment_line(assignment: str) -> str:
+    r"""An assignment C(NAME=value) as a line of an environment file (systemd.exec(5)). Within double quotes a backslash
+    takes one of C(\"`$) as it is; all else, newlines too, stands for itself."""
+    name, _equals, value = assignment.partition("=")
+    return f'{name}="{_QUOTED.sub(_ESCAPED, value)}"\n'
+
+
+_QUOTED = re.compile(r'(["\\`$])')
+_ESCAPED = r"\\\1"
+
+
+def _sweep() -> None:
+    """Remove what a module left that was killed meanwhile."""
+    for name in os.listdir(_PLACE):
+        path = os.path.join(_PLACE, name)
+        with contextlib.suppress(OSError):
+            if name.startswith(_PREFIX) and os.lstat(path).st_mtime < time.time() - _FORGOTTEN:
+                shutil.rmtree(path)
 
 
 class Outcome(t.NamedTuple):
@@ -166,45 +434,3 @@ def _trouble(result: str, status: int, said: str) -> str:
     if status in (126, 127) and said.startswith(f"{_STARTER}: "):
         return said.strip()
     return ""
-
-
-def service(sandbox: Sandbox, argv: t.Sequence[str], *, timeout: int) -> list[str]:
-    """The command line that starts a program of the candidate as a unit called like the sandbox, without waiting.
-
-    The unit stays until it is stopped, or has failed and C(systemctl reset-failed) was said of it.
-
-    :param timeout: seconds after which systemd ends it, whoever started it is there or not.
-    """
-    return ["systemd-run", "--quiet", *_transient(sandbox, timeout), *_command(sandbox, argv)]
-
-
-def _transient(sandbox: Sandbox, timeout: int) -> t.Iterator[str]:
-    yield f"--unit={sandbox.name}"
-    yield f"--description={sandbox.name}"  # otherwise the journal gets the command line, and what is secret in it
-    for setting in (*_fence(sandbox, timeout), *sandbox.settings):
-        yield f"--property={setting}"
-    for word in sandbox.environment:
-        yield f"--setenv={word}"
-
-
-def _fence(sandbox: Sandbox, timeout: int) -> t.Iterator[str]:
-    yield from (f"RuntimeMaxSec={timeout}", "TimeoutStopSec=2", "Restart=no")
-    yield from ("ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "NoNewPrivileges=yes")
-    if sandbox.network == "private":
-        yield "PrivateNetwork=yes"
-    yield f"RuntimeDirectory={sandbox.name}"
-    for name, path in sandbox.programs.items():
-        yield f"BindReadOnlyPaths={_quoted(path)}:{_quoted(sandbox.path(name))}"
-    for path in sandbox.writable:
-        yield f"ReadWritePaths={_quoted(path)}"
-
-
-def _quoted(path: str) -> str:
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _command(sandbox: Sandbox, argv: t.Sequence[str]) -> list[str]:
-    """What the unit runs. systemd fills in variables; what is written here has them filled in already."""
-    words = [sandbox.path(argv[0]), *argv[1:]]
-    return ["--", _STARTER, *(word.replace("$", "$$") for word in words)]

@@ -17,19 +17,25 @@ import json
 import os
 import typing as t
 
-from . import _archive, _elf, _files, _version
-from ._errors import ReleaseError
+from . import _archive, _elf, _files, _sandbox, _systemd, _version
+from ._errors import HostError, ReleaseError
 
 if t.TYPE_CHECKING:
     from ._command import Run
 
+
+_TIMEOUT = 20
+"""Seconds that a program has to print its version."""
 
 # In a sandbox a file is run by the unit's user; its directory is root's alone.
 _MODE = 0o755
 
 
 class Release(t.NamedTuple):
-    """An archive of a release, and what it must prove to be."""
+    """An archive of a release, and what it must prove to be.
+
+    ``unit`` is the service's; its user runs the program for the first time. ``hidden`` are paths that it must not see.
+    """
 
     component: str
     version: str
@@ -39,6 +45,8 @@ class Release(t.NamedTuple):
     members: dict[str, str]
     version_args: list[list[str]]
     architecture: str
+    unit: str | None = None
+    hidden: tuple[str, ...] = ()
 
 
 def read_candidate(directory: str, release: Release) -> dict[str, str] | None:
@@ -81,8 +89,7 @@ def unpack(run: Run, release: Release, directory: str) -> dict[str, str]:
 
 
 def _prove_architecture(path: str, release: Release) -> None:
-    with open(path, "rb") as source:
-        elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
+    elf = _elf.header_of(path)
     if elf and _elf.architecture(elf, os.uname().machine) != release.architecture:
         raise ReleaseError(
             f"{os.path.basename(path)} in {release.archive_name} is made for {elf.describe()}, "
@@ -102,15 +109,35 @@ def _prove_glibc(path: str, release: Release) -> None:
 
 
 def _prove_version(run: Run, path: str, release: Release) -> None:
-    answers = []
-    for arguments in release.version_args:
-        done = run([path, *arguments], timeout=20)
-        found = _version.find_version(done.text)
-        if _version.same_version(found, release.version):
+    """Run a release's program for the first time: in a bare sandbox, as the unit's user or as nobody, never as root."""
+    program = os.path.basename(path)
+    if _elf.header_of(path) is None:
+        raise ReleaseError(
+            f"{program} in {release.archive_name} is no ELF program: only such are run, in a sandbox, to see that they "
+            "are the version that they are said to be; take a release that has one",
+            key="release.no_program",
+        )
+    sandbox, answers = _sandbox.bare(_user(run, release), name="", programs={program: path}, hidden=release.hidden), []
+    for number, arguments in enumerate(release.version_args):
+        name = f"observability-first-run-{release.component}-{os.getpid()}-{number}"
+        answer = _sandbox.once(run, sandbox._replace(name=name), [program, *arguments], timeout=_TIMEOUT)
+        found = _version.find_version(answer.text)
+        if not answer.trouble and _version.same_version(found, release.version):
             return
-        answers.append(f"{' '.join(arguments)}: {found if done.rc is not None else done.err}")
+        answers.append(f"{' '.join(arguments)}: {answer.trouble or found}")
     raise ReleaseError(
-        f"{os.path.basename(path)} in {release.archive_name} doesn't say that it is version {release.version} "
+        f"{program} in {release.archive_name} doesn't say that it is version {release.version} "
         f"({'; '.join(answers)}): the release is mislabelled, or can't run on this host; don't use it",
         key="release.version",
     )
+
+
+def _user(run: Run, release: Release) -> dict[str, str]:
+    """The properties of the service's unit that name its user; none where it has no unit, or systemd doesn't answer."""
+    if not release.unit:
+        return {}
+    try:
+        unit = _systemd.show(run, [release.unit])[0]
+    except HostError:
+        return {}
+    return unit.properties if unit.is_loaded else {}

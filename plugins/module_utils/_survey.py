@@ -18,10 +18,11 @@ import re
 import typing as t
 import urllib.parse
 
-from . import _argv, _elf, _files, _http, _metrics, _packages, _process, _systemd, _version
+from . import _argv, _elf, _files, _packages, _process, _systemd
 
 if t.TYPE_CHECKING:
     from ._command import Run
+    from ._evidence import Versions
 
     Spec = dict[str, t.Any]
 
@@ -31,11 +32,11 @@ _BASIC_AUTH = re.compile(r"^basic_auth_users:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\S+[ \t
 
 
 class Reader:
-    """Reads one host. What it runs has a time limit; what it can't read is unknown."""
+    """Reads one host. What it can't read is unknown."""
 
-    def __init__(self, run: Run, *, timeout: float, checksum: bool) -> None:
+    def __init__(self, run: Run, versions: Versions, *, checksum: bool) -> None:
         self._run = run
-        self._timeout = timeout
+        self._versions = versions
         self._checksum = checksum
 
     def survey(self, components: dict[str, Spec]) -> dict[str, dict[str, t.Any]]:
@@ -44,7 +45,8 @@ class Reader:
         located = {name: self._locate(spec, units[name]) for name, spec in components.items()}
         found = {name: facts for name, facts in located.items() if facts["installed"] or facts["unit"]}
         with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
-            versions = dict(zip(found, pool.map(self._versions, map(components.get, found), found.values())))
+            specs, properties = map(components.get, found), (_properties(units[name]) for name in found)
+            versions = dict(zip(found, pool.map(self._versions.of, found, specs, found.values(), properties)))
         owners = _packages.owners(self._run, [path for facts in found.values() for path in _paths(facts)])
         for name, facts in found.items():
             facts.update(versions[name])
@@ -94,36 +96,9 @@ class Reader:
                 file["sha256"] = _files.sha256_file(file["path"])
         return files
 
-    def _versions(self, spec: Spec, facts: dict[str, t.Any]) -> dict[str, t.Any]:
-        """The version on disk, the version that runs, and whether they are the same file."""
-        if not facts["installed"]:
-            return {"version": None, "running": None, "restart_pending": False}
-        version, pid = self._version_of(facts["binary"], spec), facts.get("main_pid", 0)
-        if not pid:
-            return {"version": version, "running": None, "restart_pending": False}
-        if _process.runs_file(pid, facts["binary"]):
-            return {"version": version, "running": version, "restart_pending": False}
-        running = _version.UNKNOWN
-        if not _process.is_starter(_process.program_name(pid)):  # it would tell a version of its own
-            running = self._version_of(_process.executable(pid), spec)
-        if running == _version.UNKNOWN:
-            running = self._told_by(spec, facts)
-        return {"version": version, "running": running, "restart_pending": True}
 
-    def _version_of(self, program: str, spec: Spec) -> str:
-        for arguments in spec["version_args"]:
-            version = _version.find_version(self._run([program, *arguments], timeout=self._timeout).text)
-            if version != _version.UNKNOWN:
-                return version
-        return _version.UNKNOWN
-
-    def _told_by(self, spec: Spec, facts: dict[str, t.Any]) -> str:
-        """The version that the service tells of itself."""
-        if not spec.get("build_info"):
-            return _version.UNKNOWN
-        answer = _http.get(facts["url"] + facts["metrics_path"], timeout=self._timeout)
-        told = _metrics.version_in(answer.body, spec["build_info"]) if answer.status == 200 else None
-        return _version.normalize(told) if told else _version.UNKNOWN
+def _properties(unit: _systemd.Unit | None) -> dict[str, str]:
+    return unit.properties if unit else {}
 
 
 def _paths(facts: dict[str, t.Any]) -> list[str]:
@@ -144,11 +119,7 @@ def _binary(spec: Spec, unit: _systemd.Unit | None, argv: list[str]) -> str | No
 
 
 def _architecture(binary: str) -> str:
-    with open(binary, "rb") as source:
-        elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
-    if elf is None:
-        with open("/proc/self/exe", "rb") as source:
-            elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
+    elf = _elf.header_of(binary) or _elf.header_of("/proc/self/exe")
     return _elf.architecture(elf, os.uname().machine) if elf else os.uname().machine
 
 

@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
-    "EnvironmentFiles,User,Group,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
+    "EnvironmentFiles,User,Group,DynamicUser,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
 )
 
 _JOURNAL_LINES = 15
@@ -109,6 +109,13 @@ def show(run: Run, names: t.Sequence[str], *, more: t.Sequence[str] = ()) -> lis
         )
     blocks = done.out.strip("\n").split("\n\n")
     return [_unit(name, _parse(block)) for name, block in zip(units, blocks)]
+
+
+def version(run: Run) -> int:
+    """The main version of the host's systemd, such as 252; 0 if it can't be read."""
+    done = run(["systemctl", "show", "--property=Version"], timeout=30)
+    found = re.match(r"Version=\D{0,20}(\d{1,5})", done.out)
+    return int(found.group(1)) if found else 0
 
 
 def _parse(block: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from ._errors import HostError
 
 if t.TYPE_CHECKING:
     from ._command import Run
+    from ._sandbox import Answer
 
     Data = dict[str, t.Any]
 
@@ -66,7 +67,7 @@ class Case(t.NamedTuple):
 
     ``programs`` are its files on the host, by name, the one that the unit starts first. ``facts`` are the paths of what
     is in place: config, web_config, data. ``help_args`` make it print its flags, where it can't be asked by a trial.
-    ``removed_flags`` is what the catalog knows of flags.
+    ``removed_flags`` is what the catalog knows of flags. ``hidden`` are paths that it must not see.
     """
 
     component: str
@@ -77,6 +78,7 @@ class Case(t.NamedTuple):
     facts: Data
     help_args: list[str]
     removed_flags: list[Data]
+    hidden: tuple[str, ...] = ()
 
     @property
     def candidate(self) -> str:
@@ -141,14 +143,6 @@ def _accepted(finding: Data, accept: t.Collection[str]) -> Data:
 
 def _facts(trial: Data) -> list[str]:
     return [name for word in trial["args"] for name in _FACT.findall(word)]
-
-
-class _Answer(t.NamedTuple):
-    """What a program said, and with which status. ``trouble`` says why it could not be asked."""
-
-    status: int
-    text: str
-    trouble: str
 
 
 class _Hearing:
@@ -225,7 +219,7 @@ class _Hearing:
             fix = f"--{name}{since}: {'use ' if removal['use'].startswith('-') else ''}{removal['use']}"
         return self._case.finding(f"flag_removed.{name}", "blocker", message, fix, evidence)
 
-    def _refusal(self, trial: Data, answer: _Answer) -> Data:
+    def _refusal(self, trial: Data, answer: Answer) -> Data:
         what, message, fix = _REFUSED[trial["about"]]
         words = {
             "candidate": self._case.candidate,
@@ -271,23 +265,24 @@ class _Hearing:
 
     # -- asking -----------------------------------------------------------------------------------------------------
 
-    def _answer(self, trial: Data, programs: dict[str, str]) -> _Answer:
+    def _answer(self, trial: Data, programs: dict[str, str]) -> Answer:
         words = filled(trial["args"], self._case.facts, self._arguments or [])
-        network = "host" if trial["about"] == "start" else "private"
-        return self._once(programs, [trial["program"] or self._program, *words], network)
+        return self._once(programs, [trial["program"] or self._program, *words], starts=trial["about"] == "start")
 
-    def _help(self, path: str) -> _Answer:
-        return self._once({self._program: path}, [self._program, *self._case.help_args], "private")
+    def _help(self, path: str) -> Answer:
+        return self._once({self._program: path}, [self._program, *self._case.help_args], starts=False)
 
-    def _once(self, programs: dict[str, str], argv: list[str], network: str) -> _Answer:
-        name = f"observability-trial-{self._case.component}-{os.getpid()}-{next(self._numbers)}"
-        sandbox = _sandbox.of_unit(self._properties, name=name, programs=programs, network=network)
-        done = self._run(_sandbox.once(sandbox, argv, timeout=TIMEOUT), timeout=TIMEOUT + 15)
-        if done.rc is None:
-            return _Answer(-1, "", done.err)
-        outcome = _sandbox.outcome(done.rc, done.err)
-        text = (done.out + outcome.err).replace(os.path.dirname(sandbox.path("x")) + "/", "")
-        return _Answer(outcome.status, text, outcome.trouble)
+    def _once(self, programs: dict[str, str], argv: list[str], *, starts: bool) -> Answer:
+        """Run a program once. Only for a trial of its start may it reach what it works with."""
+        sandbox = _sandbox.of_unit(
+            self._properties,
+            name=f"observability-trial-{self._case.component}-{os.getpid()}-{next(self._numbers)}",
+            programs=programs,
+            network="host" if starts else "private",
+            sockets=starts,
+            hidden=self._case.hidden,
+        )
+        return _sandbox.once(self._run, sandbox, argv, timeout=TIMEOUT)
 
 
 _ABOUT = {

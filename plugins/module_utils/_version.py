@@ -16,6 +16,8 @@ UNKNOWN = "unknown"
 
 _VERSION = r"v?(\d+\.\d+(?:\.\d+){0,2}(?:-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?)(?![0-9A-Za-z.+])"
 
+_LONGEST = 64
+
 # In order: the first that finds something decides. A Go version or a build date never stands at these places.
 _PATTERNS = tuple(
     re.compile(pattern, re.MULTILINE | re.IGNORECASE)
@@ -53,6 +55,12 @@ def normalize(text: str) -> str:
     if text[:1] in "vV" and text[1:2].isdigit():
         text = text[1:]
     return _DEBIAN_REVISION.sub("", _REPACKAGED.sub("", text))
+
+
+def parse(text: str) -> str:
+    """The version that a text is, as a whole; "unknown" if it is something else."""
+    version = normalize(text)
+    return version if len(version) <= _LONGEST and re.fullmatch(_VERSION, version) else UNKNOWN
 
 
 def same_version(one: str | None, other: str | None) -> bool:

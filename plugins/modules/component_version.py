@@ -13,9 +13,12 @@ author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
   - Reads all components of a host in one call, without changing anything.
-  - The version B(on disk) is what the program at its path says of itself. The version B(running) is that of the file
-    that the process really runs, even if it has been replaced or deleted since. Where the two differ, a restart is
-    pending.
+  - The version B(on disk) is that of the program at its path. The version B(running) is that of the file that the
+    process really runs, even if it has been replaced or deleted since. Where the two differ, a restart is pending.
+  - Root runs no program that it finds on a host. A version is taken from what the host has recorded for the file's
+    sha256 (the state, restore points, staged candidates), otherwise from the metrics of the service that runs the
+    file. Only where neither knows it, an ELF program is run with the arguments that print its version, in a sandbox
+    without network, as the unit's user, or as C(nobody) where that is root. Scripts are never run.
   - How a component is set up is taken from its unit, not assumed. The command line comes from C(ExecStart) with its
     environment files, or from the running process where both say the same; files, addresses and paths follow from it.
   - What can't be read is V(unknown), never a number.
@@ -47,7 +50,9 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds after which a program that doesn't tell its version is killed. Its version is V(unknown) then.
+    description:
+      - Seconds that the services have for their metrics, all together, and that each program has which is run for its
+        version. The version is V(unknown) then.
     type: int
     default: 10
 extends_documentation_fragment:
@@ -100,6 +105,20 @@ components:
     restart_pending:
       description: Whether the process runs another file than the one on disk.
       type: bool
+    version_source:
+      description:
+        - How RV(components.version) is known. V(sha256), from what the host has recorded; V(service), from the metrics
+          of the service that runs this file; V(program), from the program, which was run in a sandbox.
+        - None if it is unknown.
+      type: str
+      choices: [sha256, service, program]
+    version_unknown:
+      description: Why RV(components.version) is V(unknown); otherwise none.
+      type: str
+      sample: /opt/x/start is no ELF program, and no other is run to ask it
+    running_unknown:
+      description: Why RV(components.running) is V(unknown); otherwise none.
+      type: str
     unit:
       description: The unit that runs it; none if it has none.
       type: str
@@ -199,7 +218,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _candidates, _lease, _store, _survey
+from ..module_utils import _candidates, _evidence, _lease, _store, _survey
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
@@ -215,7 +234,13 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
     lease = _store.read_lease(params["state_dir"])
     held = _lease.holder(lease, now=time.time()) is not None
     records = (state or {}).get("components", {})
-    reader = _survey.Reader(run, timeout=params["timeout"], checksum=params["checksum"])
+    versions = _evidence.Versions(
+        run,
+        timeout=params["timeout"],
+        recorded=_evidence.known(params["state_dir"], records),
+        state_dir=params["state_dir"],
+    )
+    reader = _survey.Reader(run, versions, checksum=params["checksum"])
     return {
         "changed": False,
         "components": reader.survey(params["specs"]),

@@ -289,6 +289,8 @@ def stage(module: AnsibleModule) -> dict[str, t.Any]:
         members=params["members"],
         version_args=params["version_args"],
         architecture=params["architecture"],
+        unit=params["unit"],
+        hidden=(params["state_dir"],),
     )
     ahead, limits = params["ahead"], _transfer.Limits(**(params["limits"] or {}))
     with _store.session(
@@ -376,6 +378,7 @@ def _heard(params: dict[str, t.Any], candidate: _Candidate) -> list[dict[str, t.
         facts=params["facts"],
         help_args=params["help_args"] or [],
         removed_flags=params["removed_flags"],
+        hidden=(params["state_dir"],),
     )
     return _trial.hold(run, case, accept=params["accept"])
 

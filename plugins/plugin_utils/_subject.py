@@ -112,8 +112,8 @@ def impossible(subject: Subject) -> Data | None:
         return subject.finding(
             "unknown_version",
             "blocker",
-            f"{facts['binary']} doesn't tell its version",
-            f"see what it prints; set upgrade_overrides: {{{name}: {{version_args: [[...]]}}}}",
+            f"the version of {facts['binary']} is unknown: {facts.get('version_unknown') or 'nothing tells it'}",
+            f"start its service, which reports it; or set upgrade_overrides: {{{name}: {{version_args: [[...]]}}}}",
         )
     return None
 

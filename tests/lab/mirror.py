@@ -94,6 +94,8 @@ STAND_INS: dict[str, dict[str, dict[str, t.Any]]] = {
         "1.99.15": {"LIVES": 2},  # a crash loop that looks active whenever one looks
         "1.99.16": {"TAKEN": 1},  # another process has just taken its port
         "1.99.17": {"LACKS": "collector.textfile.directory"},  # it has no such flag any more
+        "1.98.1": {"SOURCE": "escape.c"},  # it tries to get out of its sandbox
+        "1.98.2": {"CANARY": 1},  # all is well with this one, but it tells who runs it
     },
     "prometheus": {"3.99.1": {"LIVES": 0}},
 }
@@ -255,10 +257,9 @@ class Mirror:
                     _spoil(archive, version)
 
     def _bad_program(self, name: str, version: str, traits: dict[str, t.Any]) -> bytes:
-        usual = {"SERVES": version, "LIVES": -1, "LISTENS": 1, "TAKEN": 0, "LACKS": ""}
-        return _compile(
-            self.work, "exporter.c", {**usual, **traits, "NAME": name, "VERSION": traits.get("VERSION", version)}
-        )
+        usual = {"SERVES": version, "LIVES": -1, "LISTENS": 1, "TAKEN": 0, "LACKS": "", "CANARY": 0}
+        settings = {**usual, **traits, "NAME": name, "VERSION": traits.get("VERSION", version)}
+        return _compile(self.work, settings.pop("SOURCE", "exporter.c"), settings)
 
     def _service(self, service: Service) -> None:
         """All releases of a program that Debian hasn't, and beside them each program as it is, for the first time."""

@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import stat
+import struct
 import subprocess
 import tarfile
 import threading
@@ -40,7 +41,8 @@ class Systemd:
     """A host's systemd. Answers for systemctl, journalctl and the package manager; anything else really runs.
 
     ``units`` holds the properties of each unit, or a function that gives them anew at every look. ``asked`` keeps every
-    command line that it answered. ``broken`` is what it says where there is none.
+    command line that it answered, with what was in environment files filled in; C(as_systemd_sees). ``broken`` is what
+    it says where there is none.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -53,7 +55,7 @@ class Systemd:
         self.on_restart: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
         self.on_reload: t.Callable[[str], Completed] = lambda unit: Completed(0, "", "")
         self.on_kill: t.Callable[[str], object] = lambda unit: None
-        self.on_run: t.Callable[[list[str]], Completed] = lambda argv: Completed(0, "", "")
+        self.on_run: t.Callable[[list[str]], Completed] = _ran_alone
 
     def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
         """A unit with a file. It runs if it has a process."""
@@ -89,8 +91,9 @@ class Systemd:
         }.get(os.path.basename(argv[0]))
         if answer is None:
             return _command.run(argv, **options)
-        self.asked.append(list(argv))
-        return answer(list(argv))
+        seen = as_systemd_sees(argv)
+        self.asked.append(seen)
+        return answer(seen)
 
     def _systemctl(self, argv: list[str]) -> Completed:
         if self.broken:
@@ -120,19 +123,48 @@ class Systemd:
         return Completed(0 if found else 1, "\n".join(found), "")
 
 
+def as_systemd_sees(argv: t.Sequence[str]) -> list[str]:
+    """The command line of systemd-run as if it had no environment files of its own: their variables are C(--setenv),
+    and what of the command only refers to them is filled in. All other command lines are what they are."""
+    if "--" not in argv or os.path.basename(argv[0]) != "systemd-run":
+        return list(argv)
+    options, command = list(argv[: argv.index("--")]), argv[argv.index("--") + 1 :]
+    own = [word for word in options if re.match(r"--property=EnvironmentFile=.*/observability-sandbox-", word)]
+    environment: dict[str, str] = {}
+    for word in own:
+        environment.update(_assignments(pathlib.Path(word.partition("File=")[2]).read_text(encoding="utf-8")))
+    referred = {word[2:-1] for word in command if word.startswith("${") and own}
+    words = [environment.get(word[2:-1], word) for word in command if word not in {f"-u{name}" for name in referred}]
+    shown = [f"--setenv={name}={value}" for name, value in environment.items() if name not in referred]
+    return [*(word for word in options if word not in own), *shown, "--", *words]
+
+
 def without_sandbox(argv: list[str]) -> Completed:
     """What systemd-run says of a program that it is to run to its end. The program runs for real, but in no sandbox:
     systemd isn't there in unit tests."""
     binds = (re.fullmatch(r'--property=BindReadOnlyPaths="(.*)":"(.*)"', word) for word in argv)
     real = {bind.group(2): bind.group(1) for bind in binds if bind}
-    command = [word.replace("$$", "$") for word in argv[argv.index("--") + 2 :]]
+    limit = next(float(word.rpartition("=")[2][:-1]) for word in argv if word.startswith("--property=RuntimeMaxSec="))
+    command = argv[argv.index("--") + 2 :]
     settings = (word.partition("=")[2].partition("=") for word in argv if word.startswith("--setenv="))
-    done = _command.run(
-        [real.get(command[0], command[0]), *command[1:]], env={name: value for name, _equals, value in settings}
-    )
+    environment = {name: value for name, _equals, value in settings}
+    done = _command.run([real.get(command[0], command[0]), *command[1:]], env=environment, timeout=limit)
+    if done.rc is None and "no answer" in done.err:
+        return Completed(1, "", "Running as unit: x.service\nFinished with result: timeout\n")
     status = 203 if done.rc is None else 255 if done.rc < 0 else done.rc
     result = "success" if not status else "exit-code" if status < 255 else "signal"
     return Completed(status, done.out, f"Running as unit: x.service\n{done.err}Finished with result: {result}\n")
+
+
+def _assignments(text: str) -> dict[str, str]:
+    """Of an environment file in which all values are quoted, as C(_sandbox) writes it."""
+    quoted = re.findall(r'^(\w+)="((?:[^"\\]|\\.)*)"$', text, re.MULTILINE)
+    return {name: re.sub(r'\\(["\\`$])', r"\1", value) for name, value in quoted}
+
+
+def _ran_alone(argv: list[str]) -> Completed:
+    """A program that is asked something really runs. Of what is started and left alone it is only said that it was."""
+    return without_sandbox(argv) if "--pipe" in argv else Completed(0, "", "")
 
 
 class Answer(t.NamedTuple):
@@ -207,13 +239,56 @@ def write_program(path: pathlib.Path, version: str = "2.42.0", *, prints: str | 
     return path
 
 
-def write_archive(path: pathlib.Path, **files: str) -> pathlib.Path:
+def elf_program(text: str, *, status: int = 0, hangs: bool = False) -> bytes:
+    """The smallest ELF program for this machine that prints a text when it has an argument, and otherwise says C(up)
+    and reads a line; with C(hangs) it does that with an argument, too.
+
+    It is one segment: header, code, texts. The code is that of x86-64, as it is on all machines that run these tests.
+    """
+    assert os.uname().machine == "x86_64", "write its code for this machine"
+    said = text.encode()
+    write = b"\xb8\x01\0\0\0\xbf\x01\0\0\0\x48\x8d\x35%s\xba%s\x0f\x05"  # write(1, rip + %s, %s)
+    leave = b"\xbf%s\xb8\x3c\0\0\0\x0f\x05"  # exit(%s)
+    read = b"\x31\xc0\x31\xff\x48\x89\xe6\xba\x01\0\0\0\x0f\x05"  # read(0, rsp, 1)
+    none = bytes(4)
+    idle_length = len(write % (none, none)) + len(read) + len(leave % none)
+    least = b"\x7f" if hangs else b"\x02"
+    jump = b"\x48\x8b\x04\x24\x48\x83\xf8" + least + b"\x7d" + bytes([idle_length])  # if argc >= least
+    print_at, start = len(jump) + idle_length, 64 + 56
+    code_length = print_at + len(write % (none, none)) + len(leave % none)
+    up = code_length - len(jump) - 17  # where the text is, seen from behind the instruction that names it
+    out = code_length + 3 - print_at - 17
+    code = jump + write % (up.to_bytes(4, "little"), (3).to_bytes(4, "little")) + read + leave % none
+    code += write % (out.to_bytes(4, "little"), len(said).to_bytes(4, "little"))
+    code += leave % status.to_bytes(4, "little")
+    content = code + b"up\n" + said
+    base, size = 0x400000, start + len(content)
+    header = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, base + start, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    )
+    return header + struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096) + content
+
+
+def write_elf(path: pathlib.Path, version: str = "2.42.0", **options: t.Any) -> pathlib.Path:
+    """An ELF program that tells a version when it has an argument; see C(elf_program)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replaced = path.with_name(f".{path.name}.new")
+    replaced.write_bytes(elf_program(f"{path.name}, version {version} (branch: HEAD)\n", **options))
+    replaced.chmod(0o755)
+    replaced.rename(path)
+    return path
+
+
+def write_archive(path: pathlib.Path, **files: str | bytes) -> pathlib.Path:
     """A gzipped tar archive as releases are: files in one directory, that is named like the archive."""
     with tarfile.open(path, mode="w:gz") as bundle:
         for name, text in files.items():
             info = tarfile.TarInfo(f"{path.name.removesuffix('.tar.gz')}/{name}")
-            info.size = len(text.encode())
-            bundle.addfile(info, io.BytesIO(text.encode()))
+            content = text.encode() if isinstance(text, str) else text
+            info.size = len(content)
+            bundle.addfile(info, io.BytesIO(content))
     return path
 
 

@@ -13,8 +13,10 @@
  *   LISTENS  0: it runs, and never opens its port
  *   TAKEN    1: when it wants its port, another process has just taken it
  *   LACKS    a flag that it doesn't know ("": it takes all)
+ *   CANARY   1: it first makes an empty file /canary/<uid> that tells who runs it, where there is such a directory
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,6 +32,13 @@ static void die(int signal)
     if (write(2, last, sizeof last - 1)) {
     }
     _exit(3);
+}
+
+static void sing(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/canary/%d", geteuid());
+    close(open(path, O_WRONLY | O_CREAT, 0644));
 }
 
 static int listen_port(int argc, char **argv)
@@ -95,6 +104,8 @@ static void serve(int server)
 int main(int argc, char **argv)
 {
     int server;
+    if (CANARY)
+        sing();
     check_flags(argc, argv);
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--version") || !strcmp(argv[i], "-version")) {

@@ -16,12 +16,13 @@ from ansible_collections.observability.stack.tests.unit.support import (
     Answer,
     Data,
     Web,
+    elf_program,
     sha256,
     write_archive,
 )
 
 NAME = "prometheus-2.53.3.linux-amd64"
-PROMETHEUS = "#!/bin/sh\necho 'prometheus, version 2.53.3 (branch: HEAD)'\n"
+PROMETHEUS = elf_program("prometheus, version 2.53.3 (branch: HEAD)\n")
 
 
 class Release:

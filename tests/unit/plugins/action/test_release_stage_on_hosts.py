@@ -20,6 +20,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     OTHER_RUN,
     RUN,
     Data,
+    elf_program,
     sha256,
     snapshot,
     write_archive,
@@ -28,7 +29,7 @@ from ansible_collections.observability.stack.tests.unit.web_faults import File, 
 
 NAME = "prometheus-2.53.3.linux-amd64"
 ARCHIVE = f"/{NAME}.tar.gz"
-PROMETHEUS = "#!/bin/sh\necho 'prometheus, version 2.53.3 (branch: HEAD)'\n"
+PROMETHEUS = elf_program("prometheus, version 2.53.3 (branch: HEAD)\n")
 KEY = "prometheus@2.53.3"
 QUICK = {"pause": 0, "longest_pause": 0}
 

@@ -147,7 +147,7 @@ def test_a_plan_knows_releases_windows_waves_and_where_restore_points_go() -> No
 def test_what_stands_in_the_way_is_told_in_lines_and_of_nothing_nothing() -> None:
     unknown = {"h1": survey({"node_exporter": facts("node_exporter", "unknown")})}
     (line,) = render("plan | plan_problems", plan=planned(surveys=unknown))
-    assert line.startswith("h1: /usr/local/bin/node_exporter doesn't tell its version. see what it prints")
+    assert line.startswith("h1: the version of /usr/local/bin/node_exporter is unknown: nothing tells it. start its")
     assert render("plan | plan_problems('continue')", plan=planned(surveys=unknown)) == []
     plan = planned()
     assert render("plan | plan_problems", plan=plan) == []

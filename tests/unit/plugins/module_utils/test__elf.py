@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import platform
 import shutil
@@ -13,6 +14,7 @@ import sys
 import typing as t
 
 import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _elf
 from ansible_collections.observability.stack.plugins.module_utils._elf import (
     HEADER_BYTES,
     Elf,
@@ -154,3 +156,13 @@ def test_it_reads_what_readelf_reads(name: str) -> None:
     _before, _start, needs = told.stdout.partition(".gnu.version_r")
     versions = [word.removeprefix("GLIBC_") for word in needs.split() if word.startswith("GLIBC_2.")]
     assert glibc_needed(path) == max((tuple(map(int, version.split("."))) for version in versions), default=None)
+
+
+def test_the_header_of_a_file_is_read_without_waiting_for_what_is_none(tmp_path: pathlib.Path) -> None:
+    program, fifo, script = (tmp_path / name for name in ("program", "fifo", "script"))
+    program.write_bytes(pathlib.Path("/bin/true").read_bytes())
+    script.write_text("#!/bin/sh\n")
+    os.mkfifo(fifo)
+    assert _elf.header_of(str(program)) == _elf.read_elf(program.read_bytes()[: _elf.HEADER_BYTES])
+    for path in (fifo, script, tmp_path, tmp_path / "nowhere", "/dev/zero"):
+        assert _elf.header_of(str(path)) is None

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _metrics
 from ansible_collections.observability.stack.plugins.module_utils._metrics import labels_of, version_in
 
 PAGE = """\
@@ -56,3 +59,22 @@ def test_labels_of_reads_the_exposition_format(metric: str, labels: list[dict[st
 
 def test_a_page_that_is_no_metrics_has_none() -> None:
     assert version_in("<html>node_exporter_build_info</html>", build_info("node_exporter_build_info")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 2_000_000,
+        "x{" + "a" * 2_000_000 + "} 1",
+        "x{" + "a " * 500_000 + "} 1",
+        'x{"\n' * 500_000,
+        "x{" + 'a="' * 500_000 + "} 1",
+        "x{a" + " " * 500_000 + "} 1",
+    ],
+    ids=["name", "label", "labels", "lines", "quotes", "blanks"],
+)
+def test_a_page_that_is_made_to_be_slow_is_read_in_time(text: str) -> None:
+    begun = time.process_time()
+    assert _metrics.version_in(text, [{"metric": "x", "label": "version"}]) is None
+    _metrics.Page(text).total("x", {"version": "1"})
+    assert time.process_time() - begun < 5

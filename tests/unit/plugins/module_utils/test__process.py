@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -164,3 +166,28 @@ def test_what_is_gone_runs_nothing(program: pathlib.Path) -> None:
 def test_a_process_is_known_by_when_it_started(pid: int) -> None:
     assert abs(_process.started(pid) - time.time()) < 5
     assert _process.started(pid) == _process.started(pid)
+
+
+def test_who_listens_is_known_by_port() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        assert os.geteuid() not in _process.listeners().get(port, set())
+        listening.listen()
+        assert _process.listeners()[port] == {os.geteuid()}
+    assert _process.effective_user(os.getpid()) == os.geteuid()
+    assert _process.effective_user(2**22 + 1) is None
+
+
+def test_the_file_that_a_process_runs_is_read_even_when_it_is_gone(tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "cat"
+    shutil.copy(shutil.which("cat") or "", program)
+    wanted = hashlib.sha256(program.read_bytes()).hexdigest()
+    process = subprocess.Popen([program], stdin=subprocess.PIPE)
+    try:
+        program.unlink()
+        assert _process.executable_sha256(process.pid) == wanted
+    finally:
+        process.kill()
+        process.communicate()
+    assert _process.executable_sha256(process.pid) is None

@@ -10,16 +10,19 @@ import shutil
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _command, _survey
+from ansible_collections.observability.stack.plugins.module_utils import _command, _evidence, _process, _survey
+from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
 from ansible_collections.observability.stack.plugins.plugin_utils import _catalog
 from ansible_collections.observability.stack.tests.unit.support import (
     Answer,
     Systemd,
     Web,
+    elf_program,
     outlive_the_tick,
     running,
     sha256,
+    write_elf,
     write_program,
 )
 
@@ -47,10 +50,16 @@ def spec(name: str, **changes: t.Any) -> Data:
 
 
 def survey(
-    systemd: Systemd, *specs: Data, timeout: float = 10, checksum: bool = False, **components: Data
+    systemd: Systemd,
+    *specs: Data,
+    timeout: float = 10,
+    checksum: bool = False,
+    recorded: _evidence.Known | None = None,
+    **components: Data,
 ) -> dict[str, Data]:
     named = {each["name"]: each for each in specs} | components
-    return _survey.Reader(systemd, timeout=timeout, checksum=checksum).survey(named)
+    versions = _evidence.Versions(systemd, timeout=timeout, recorded=recorded or {}, state_dir="/nowhere")
+    return _survey.Reader(systemd, versions, checksum=checksum).survey(named)
 
 
 # -- which unit ---------------------------------------------------------------------------------------------------
@@ -114,8 +123,9 @@ def test_without_systemd_there_is_nothing_to_read(
 ) -> None:
     systemd.add("loki.service", "/opt/loki")
     monkeypatch.setenv("PATH", str(tmp_path))
+    versions = _evidence.Versions(_command.run, timeout=1, recorded={}, state_dir="/nowhere")
     with pytest.raises(HostError) as failure:
-        _survey.Reader(_command.run, timeout=1, checksum=False).survey({"loki": spec("loki")})
+        _survey.Reader(_command.run, versions, checksum=False).survey({"loki": spec("loki")})
     assert failure.value.key == "host.no_systemd"
 
 
@@ -123,13 +133,16 @@ def test_without_systemd_there_is_nothing_to_read(
 
 
 def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Systemd, bin_dir: pathlib.Path) -> None:
-    program, tool = write_program(bin_dir / "prometheus"), write_program(bin_dir / "promtool")
+    program, tool = write_elf(bin_dir / "prometheus"), write_program(bin_dir / "promtool")
     systemd.add("prometheus.service", str(program), User="prom")
     assert survey(systemd, spec("prometheus"), checksum=True)["prometheus"] == {
         "installed": True,
         "version": "2.42.0",
         "running": None,
         "restart_pending": False,
+        "version_source": "program",
+        "version_unknown": None,
+        "running_unknown": None,
         "unit": "prometheus.service",
         "state": {"active": "inactive", "sub": "dead", "n_restarts": 0},
         "binary": str(program),
@@ -204,6 +217,9 @@ def test_a_program_that_is_gone_or_hidden_is_not_installed_but_its_unit_is_told(
         "version": None,
         "running": None,
         "restart_pending": False,
+        "version_source": None,
+        "version_unknown": None,
+        "running_unknown": None,
         "package": None,
     }
 
@@ -212,7 +228,7 @@ def test_a_program_that_is_gone_or_hidden_is_not_installed_but_its_unit_is_told(
 def test_a_program_in_a_usual_place_is_found_without_a_unit(
     systemd: Systemd, usual_place: pathlib.Path, name: str
 ) -> None:
-    program = write_program(usual_place / name, "1.5.0")
+    program = write_elf(usual_place / name, "1.5.0")
     found = survey(systemd, spec("node_exporter"))["node_exporter"]
     assert (found["installed"], found["unit"], found["binary"]) == (True, None, str(program))
     assert (found["version"], found["running"], found["restart_pending"]) == ("1.5.0", None, False)
@@ -437,103 +453,219 @@ def test_metrics_are_where_the_flag_says(set_up: t.Callable[..., Data]) -> None:
 # -- which version ------------------------------------------------------------------------------------------------
 
 
+def ran(systemd: Systemd) -> list[list[str]]:
+    return systemd.commands("systemd-run")
+
+
 @pytest.mark.parametrize(
-    ("prints", "version"),
+    ("text", "status", "version"),
     [
-        ("echo 'loki, version 2.9.17 (branch: HEAD, revision: 1)'", "2.9.17"),
-        ("echo 'loki, version 2.9.17' >&2", "2.9.17"),
-        ("echo '2.9.17'", "2.9.17"),
-        ("echo 'loki, version 2.9.17+ds (branch: debian/sid)'; exit 1", "2.9.17"),
-        ("echo 'flag provided but not defined' >&2; exit 2", "unknown"),
-        ("echo go1.21.3", "unknown"),
-        (":", "unknown"),
+        ("loki, version 2.9.17 (branch: HEAD, revision: 1)\n", 0, "2.9.17"),
+        ("2.9.17\n", 0, "2.9.17"),
+        ("loki, version 2.9.17+ds (branch: debian/sid)\n", 1, "2.9.17"),
+        ("flag provided but not defined\n", 2, "unknown"),
+        ("go1.21.3\n", 0, "unknown"),
+        ("", 0, "unknown"),
     ],
 )
-def test_the_version_on_disk_is_what_the_program_prints_wherever_it_prints_it(
-    systemd: Systemd, bin_dir: pathlib.Path, prints: str, version: str
+def test_the_version_on_disk_is_what_the_program_prints(
+    systemd: Systemd, bin_dir: pathlib.Path, text: str, status: int, version: str
 ) -> None:
-    systemd.add("loki.service", str(write_program(bin_dir / "loki", prints=prints)))
+    bin_dir.mkdir(parents=True)
+    (bin_dir / "loki").write_bytes(elf_program(text, status=status))
+    (bin_dir / "loki").chmod(0o755)
+    systemd.add("loki.service", str(bin_dir / "loki"))
     found = survey(systemd, spec("loki"))["loki"]
     assert (found["version"], found["running"], found["restart_pending"]) == (version, None, False)
+    assert found["version_source"] == (None if version == "unknown" else "program")
+    assert ("it printed no version" in (found["version_unknown"] or "")) == (version == "unknown")
 
 
 def test_all_ways_to_ask_for_the_version_are_tried_in_turn(systemd: Systemd, bin_dir: pathlib.Path) -> None:
-    program = bin_dir / "loki"
-    bin_dir.mkdir(parents=True)
-    program.write_text('#!/bin/sh\necho "$1" >> "$0.log"; [ "$1" = version ] && echo "loki, version 3.1.0"\nexit 1\n')
-    program.chmod(0o755)
-    systemd.add("loki.service", str(program))
-    found = survey(systemd, spec("loki", version_args=[["--version"], ["version"], ["-V"]]))
-    assert found["loki"]["version"] == "3.1.0"
-    assert program.with_name("loki.log").read_text().split() == ["--version", "version"]
+    systemd.add("loki.service", str(write_elf(bin_dir / "loki", "")))
+    survey(systemd, spec("loki", version_args=[["--version"], ["version"], ["-V"]]))
+    assert [argv[-1] for argv in ran(systemd)] == ["--version", "version", "-V"]
 
 
 def test_a_program_that_hangs_is_unknown_within_the_time_limit(systemd: Systemd, bin_dir: pathlib.Path) -> None:
-    systemd.add(
-        "loki.service", str(write_program(bin_dir / "loki", prints="sleep 60 & wait; echo 'loki, version 1.0.0'"))
-    )
-    systemd.add("prometheus.service", str(write_program(bin_dir / "prometheus")))
-    found = survey(systemd, spec("loki", version_args=[["--version"]]), spec("prometheus"), timeout=0.3)
-    assert {name: facts["version"] for name, facts in found.items()} == {"loki": "unknown", "prometheus": "2.42.0"}
+    hangs = write_elf(bin_dir / "loki", hangs=True)
+    systemd.on_run = lambda argv: Completed(1, "", "Running as unit: x\nFinished with result: timeout\n")
+    systemd.add("loki.service", str(hangs))
+    found = survey(systemd, spec("loki", version_args=[["--version"]]), timeout=0.3)["loki"]
+    assert (found["version"], "it didn't end in time" in found["version_unknown"]) == ("unknown", True)
+    assert 0 < limit(ran(systemd)[0]) <= 0.3
 
 
-def test_a_program_that_runs_from_its_file_runs_its_version(systemd: Systemd, bin_dir: pathlib.Path) -> None:
-    program = write_program(bin_dir / "prometheus")
+def limit(argv: list[str]) -> float:
+    return next(float(word.rpartition("=")[2][:-1]) for word in argv if word.startswith("--property=RuntimeMaxSec="))
+
+
+@pytest.mark.parametrize("kind", ["script", "wrapper", "directory", "empty"])
+def test_what_is_no_elf_program_is_never_run(systemd: Systemd, bin_dir: pathlib.Path, kind: str) -> None:
+    canary, program = bin_dir / "canary", bin_dir / "loki"
+    write_program(program, prints=f"touch {canary}; echo 'loki, version 1.0.0'")
+    if kind == "empty":
+        program.write_bytes(b"")
+    start = ["/bin/sh", str(program)] if kind == "wrapper" else [str(program)]
+    systemd.add("loki.service", *start)
+    if kind == "directory":
+        found = {"version": "unknown"} | survey_of_a_directory(systemd, program)
+    else:
+        found = survey(systemd, spec("loki"))["loki"]
+    assert found["version"] == "unknown"
+    assert f"{program} is no ELF program" in found["version_unknown"]
+    assert not canary.exists()
+    assert ran(systemd) == []
+
+
+def survey_of_a_directory(systemd: Systemd, program: pathlib.Path) -> Data:
+    """As a race would have it: it was a file when it was located, and is a directory when it is asked."""
+    program.unlink()
+    program.mkdir()
+    versions = _evidence.Versions(systemd, timeout=1, recorded={}, state_dir="/nowhere")
+    facts = {"installed": True, "binary": str(program), "files": [{}]}
+    return versions.of("loki", spec("loki"), facts, {})
+
+
+@pytest.mark.parametrize(
+    ("properties", "user"),
+    [
+        ({"User": "daemon"}, "daemon"),
+        ({"User": "1234"}, "1234"),
+        ({}, "nobody"),
+        ({"User": "root"}, "nobody"),
+        ({"User": "0"}, "nobody"),
+        ({"User": "00"}, "nobody"),
+        ({"User": "nobody-knows-her"}, "nobody"),
+        ({"User": "daemon", "DynamicUser": "yes"}, "nobody"),
+    ],
+)
+def test_a_program_is_run_as_the_units_user_and_never_as_root(
+    systemd: Systemd, bin_dir: pathlib.Path, properties: Data, user: str
+) -> None:
+    systemd.add("loki.service", str(write_elf(bin_dir / "loki")), Environment="SECRET=geheim", **properties)
+    assert survey(systemd, spec("loki"))["loki"]["version"] == "2.42.0"
+    (argv,) = ran(systemd)
+    assert [word for word in argv if word.startswith("--property=User=")] == [f"--property=User={user}"]
+    assert {"--property=CapabilityBoundingSet=", "--property=PrivateNetwork=yes"} <= set(argv)
+    assert "geheim" not in repr(argv)
+
+
+def test_a_program_without_a_unit_is_run_as_nobody(systemd: Systemd, usual_place: pathlib.Path) -> None:
+    write_elf(usual_place / "node_exporter", "1.5.0")
+    assert survey(systemd, spec("node_exporter"))["node_exporter"]["version"] == "1.5.0"
+    assert "--property=User=nobody" in ran(systemd)[0]
+
+
+def test_a_sandbox_that_systemd_cannot_make_leaves_the_version_unknown(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    systemd.add("loki.service", str(write_elf(bin_dir / "loki")))
+    systemd.on_run = lambda argv: Completed(1, "loki, version 9.9.9", "Failed to start transient service unit: no")
+    found = survey(systemd, spec("loki"))["loki"]
+    assert found["version"] == "unknown"
+    assert "Failed to start transient service unit: no" in found["version_unknown"]
+
+
+def page(version: str) -> Answer:
+    return Answer(f'prometheus_build_info{{branch="HEAD",version="{version}"}} 1\n'.encode())
+
+
+def listens_at(web: Web) -> str:
+    return f"--web.listen-address=127.0.0.1:{web.port}"
+
+
+def test_a_service_that_runs_its_file_tells_the_version_of_both_and_nothing_is_run(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web
+) -> None:
+    program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus", "6.6.6"), page("2.42.0+ds")
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), pid=pid)
+        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
         found = survey(systemd, spec("prometheus"))["prometheus"]
-    assert (found["version"], found["running"], found["restart_pending"]) == ("2.42.0", "2.42.0", False)
+    assert (found["version"], found["running"], found["version_source"]) == ("2.42.0", "2.42.0", "service")
+    assert ran(systemd) == []
+    assert web.asked == ["/metrics"]
+
+
+@pytest.mark.parametrize("version", ["", "latest", "1.2.3 (evil)", "1.2.3\\n9", "1." + "2" * 100])
+def test_what_a_service_calls_its_version_must_be_one(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web, version: str
+) -> None:
+    program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus"), page(version)
+    with running(program) as pid:
+        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
+        found = survey(systemd, spec("prometheus"))["prometheus"]
+    assert (found["version"], found["version_source"]) == ("2.42.0", "program")
+
+
+def test_another_users_service_at_the_same_port_is_not_asked(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus"), page("6.6.6")
+    monkeypatch.setattr(_process, "listeners", lambda: {web.port: {12345}})
+    with running(program) as pid:
+        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
+        found = survey(systemd, spec("prometheus"))["prometheus"]
+    assert (found["version"], found["running"], web.asked) == ("2.42.0", "2.42.0", [])
 
 
 def native(path: pathlib.Path) -> pathlib.Path:
-    """A program of machine code that tells a version: a copy of bash."""
+    """A program of machine code: a copy of bash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(shutil.which("bash") or "", path)
     return path
 
 
-def test_a_program_that_was_replaced_under_its_process_awaits_a_restart(
-    systemd: Systemd, bin_dir: pathlib.Path
-) -> None:
-    program = native(bin_dir / "prometheus")
-    systemd.add("prometheus.service", str(program))
-    before = survey(systemd, spec("prometheus"))["prometheus"]
-    with running(program, "-c", "echo up; read -r line") as pid:
-        write_program(program, "9.9.9")
-        systemd.add("prometheus.service", str(program), "-c", "x", pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
-        assert os.readlink(f"/proc/{pid}/exe").endswith("(deleted)")
-    assert before["version"] not in ("unknown", "9.9.9")
-    assert (found["version"], found["running"], found["restart_pending"]) == ("9.9.9", before["version"], True)
-
-
-PAGE = b'prometheus_build_info{branch="HEAD",version="2.42.0+ds"} 1\n'
-
-
 @pytest.mark.parametrize(
-    ("answer", "version"),
+    ("answer", "version", "why"),
     [
-        (Answer(PAGE), "2.42.0"),
-        (Answer(PAGE, 503), "unknown"),
-        (Answer(b"up 1\n"), "unknown"),
-        (None, "unknown"),
+        (page("2.42.0+ds"), "2.42.0", None),
+        (Answer(page("2.42.0").body, 503), "unknown", "its metrics can't be read (503)"),
+        (Answer(b"up 1\n"), "unknown", "its metrics tell no version"),
+        (None, "unknown", "nothing of its user alone listens at http://127.0.0.1:1/p"),
     ],
     ids=["it tells", "not ready", "no build info", "no answer"],
 )
-def test_of_a_replaced_script_only_the_service_itself_can_tell_what_runs(
-    systemd: Systemd, bin_dir: pathlib.Path, web: Web, answer: Answer | None, version: str
+def test_of_a_replaced_program_only_the_service_itself_can_tell_what_runs(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web, answer: Answer | None, version: str, why: str | None
 ) -> None:
-    """Its process runs an interpreter, which would tell a version of its own."""
-    program = write_program(bin_dir / "prometheus")
+    program = write_elf(bin_dir / "prometheus")
     if answer:
         web.answers["/p/metrics"] = answer
     flags = [f"--web.listen-address=127.0.0.1:{web.port if answer else 1}", "--web.route-prefix=/p"]
-    with running(shutil.which("bash") or "", program) as pid:
-        outlive_the_tick(pid)
-        write_program(program, "9.9.9")
+    with running(program) as pid:
+        write_elf(program, "9.9.9")
         systemd.add("prometheus.service", str(program), *flags, pid=pid)
         found = survey(systemd, spec("prometheus"))["prometheus"]
+        assert os.readlink(f"/proc/{pid}/exe").endswith("(deleted)")
     assert (found["version"], found["running"], found["restart_pending"]) == ("9.9.9", version, True)
+    assert found["running_unknown"] == why
+    assert [argv[-2] for argv in ran(systemd)] == [argv[-2] for argv in ran(systemd) if "/run/" in argv[-2]]
+
+
+def test_the_file_that_a_process_runs_is_never_run_again(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    """What a service became by exec is its own affair: its file is hashed, and compared with what is recorded."""
+    program, other = write_elf(bin_dir / "prometheus"), native(bin_dir / "other")
+    systemd.add("prometheus.service", str(program))
+    with running(other, "-c", "echo up; read -r line") as pid:
+        systemd.add("prometheus.service", str(program), "-c", "x", pid=pid)
+        recorded = {"prometheus": {sha256(other): "1.2.3"}}
+        found = survey(systemd, spec("prometheus", port=1), recorded=recorded)["prometheus"]
+        unknown = survey(systemd, spec("prometheus", port=1))["prometheus"]
+    assert (found["version"], found["running"], found["restart_pending"]) == ("2.42.0", "1.2.3", True)
+    assert unknown["running"] == "unknown"
+    assert {argv[-2].rpartition("/")[2] for argv in ran(systemd)} == {"prometheus"}
+    assert not any(str(other) in word or "/proc/" in word for argv in ran(systemd) for word in argv)
+
+
+def test_what_is_recorded_for_the_sha256_comes_before_all_else(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web
+) -> None:
+    program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus", "6.6.6"), page("7.7.7")
+    recorded = {"prometheus": {sha256(program): "2.42.0"}}
+    with running(program) as pid:
+        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
+        found = survey(systemd, spec("prometheus"), checksum=True, recorded=recorded)["prometheus"]
+    assert (found["version"], found["running"], found["version_source"]) == ("2.42.0", "2.42.0", "sha256")
+    assert (ran(systemd), web.asked) == ([], [])
 
 
 def test_a_component_that_tells_nothing_about_itself_runs_an_unknown_version(
@@ -542,8 +674,9 @@ def test_a_component_that_tells_nothing_about_itself_runs_an_unknown_version(
     program = write_program(bin_dir / "prometheus")
     with running(program) as pid:
         outlive_the_tick(pid)
-        write_program(program, "9.9.9")
+        write_elf(program, "9.9.9")
         systemd.add("prometheus.service", str(program), pid=pid)
         found = survey(systemd, spec("prometheus", build_info=[], port=web.port))["prometheus"]
     assert (found["running"], found["restart_pending"]) == ("unknown", True)
+    assert found["running_unknown"] == "its metrics carry no version"
     assert web.asked == []

@@ -240,3 +240,18 @@ def test_the_journal_is_read_without_secrets_and_with_bytes() -> None:
 )
 def test_a_word_is_quoted_as_unit_files_want_it(word: str, quoted: str) -> None:
     assert _systemd.quote(word) == quoted
+
+
+@pytest.mark.parametrize(
+    ("shown", "version"),
+    [
+        ("Version=252.39-1~deb12u2\n", 252),
+        ("Version=v255\n", 255),
+        ("Version=systemd 241\n", 241),
+        ("Version=\n", 0),
+        ("", 0),
+        ("Version=" + "9" * 99, 99999),
+    ],
+)
+def test_the_version_of_systemd(shown: str, version: int) -> None:
+    assert _systemd.version(lambda argv, **options: Completed(0, shown, "")) == version

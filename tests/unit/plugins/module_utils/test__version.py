@@ -82,3 +82,22 @@ def test_normalize_drops_only_what_a_distribution_appended(text: str, version: s
 )
 def test_same_version_needs_two_known_ones(one: str | None, other: str | None, same: bool) -> None:
     assert same_version(one, other) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("1.2.3", "1.2.3"),
+        ("v1.2.3", "1.2.3"),
+        ("2.42.0+ds", "2.42.0"),
+        ("10.0.0+security-01", "10.0.0+security-01"),
+        ("", "unknown"),
+        ("latest", "unknown"),
+        ("1.2.3 9", "unknown"),
+        ("1.2.3\n", "1.2.3"),
+        ("1.2.3\x1b[2J", "unknown"),
+        ("1." + "2" * 100, "unknown"),
+    ],
+)
+def test_a_text_is_a_version_as_a_whole_or_unknown(text: str, version: str) -> None:
+    assert parse(text) == version

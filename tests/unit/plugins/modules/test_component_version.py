@@ -20,7 +20,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     Systemd,
     sha256,
     snapshot,
-    write_program,
+    write_elf,
 )
 
 
@@ -28,7 +28,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
 def program(systemd: Systemd, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A node_exporter that is installed; this machine's own programs are out of sight."""
     monkeypatch.setattr(_survey, "_USUAL_PLACES", (str(tmp_path / "usual"),))
-    path = write_program(tmp_path / "bin" / "node_exporter", "1.5.0")
+    path = write_elf(tmp_path / "bin" / "node_exporter", "1.5.0")
     systemd.add("node_exporter.service", str(path), "--web.listen-address=:9200", "--api-token=geheim")
     return path
 
@@ -90,7 +90,7 @@ def test_without_checksums_no_file_is_read_for_them(read: Call) -> None:
 
 
 def test_a_program_that_tells_nothing_in_time_is_unknown(read: Call, program: pathlib.Path) -> None:
-    write_program(program, prints="sleep 60 & wait; echo 'x, version 1.0.0'")
+    write_elf(program, hangs=True)
     assert read(timeout=1)["components"]["node_exporter"]["version"] == "unknown"
 
 

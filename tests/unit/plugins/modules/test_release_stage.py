@@ -19,13 +19,14 @@ from ansible_collections.observability.stack.tests.unit.support import (
     Call,
     Data,
     Systemd,
+    elf_program,
     sha256,
     snapshot,
     without_sandbox,
     write_archive,
 )
 
-PROMETHEUS = "#!/bin/sh\necho 'prometheus, version 2.53.3 (branch: HEAD)'\n"
+PROMETHEUS = elf_program("prometheus, version 2.53.3 (branch: HEAD)\n")
 STEP = Step("prometheus", "2.53.3")
 NAME = "prometheus-2.53.3.linux-amd64"
 
@@ -49,7 +50,7 @@ class Host:
             session.document.begin(RUN, steps=[STEP.key], details={}, now=session.now)
             session.save()
 
-    def release(self, **files: str) -> None:
+    def release(self, **files: str | bytes) -> None:
         write_archive(self.archive, **files)
 
     def stage(self, **changes: t.Any) -> Data:
@@ -82,7 +83,7 @@ def host(call: Call, tmp_path: pathlib.Path, state_dir: pathlib.Path) -> Host:
 
 
 HASHES = {
-    "prometheus": hashlib.sha256(PROMETHEUS.encode()).hexdigest(),
+    "prometheus": hashlib.sha256(PROMETHEUS).hexdigest(),
     "promtool": hashlib.sha256(b"tool").hexdigest(),
 }
 
@@ -146,7 +147,7 @@ def test_check_mode_proves_it_and_leaves_nothing(host: Host) -> None:
 
 
 def test_check_mode_refuses_what_would_be_refused(host: Host) -> None:
-    host.release(prometheus="#!/bin/sh\necho 'prometheus, version 2.42.0'\n", promtool="tool")
+    host.release(prometheus=elf_program("prometheus, version 2.42.0\n"), promtool="tool")
     before = snapshot(host.state)
     assert host.stage(check=True)["key"] == "release.version"
     assert snapshot(host.state) == before
@@ -202,7 +203,7 @@ def test_check_mode_does_not_remember_a_manifest(host: Host) -> None:
 def refused(host: Host, case: str) -> Data:
     """Stage what must be refused."""
     if case == "other version":
-        host.release(prometheus="#!/bin/sh\necho 'prometheus, version 2.42.0'\n", promtool="tool")
+        host.release(prometheus=elf_program("prometheus, version 2.42.0\n"), promtool="tool")
     elif case == "does not run":
         host.release(prometheus="#!/nowhere/sh\n", promtool="tool")
     elif case == "other machine":
@@ -239,7 +240,7 @@ def refused(host: Host, case: str) -> Data:
             "release.version",
             "doesn't say that it is version 2.53.3 (version: 2.42.0; --version: 2.42.0)",
         ),
-        ("does not run", "release.version", "can't run on this host; don't use it"),
+        ("does not run", "release.no_program", "is no ELF program: only such are run, in a sandbox"),
     ],
 )
 def test_what_is_not_the_release_is_refused_and_leaves_nothing(host: Host, case: str, key: str, says: str) -> None:
@@ -269,7 +270,7 @@ class Asking:
         self.host, self.systemd = host, systemd
         self.config = root / "prometheus.yml"
         systemd.on_run = without_sandbox
-        systemd.add("prometheus.service", str(root / "prometheus"), f"--config.file={self.config}", User="prometheus")
+        systemd.add("prometheus.service", str(root / "prometheus"), f"--config.file={self.config}", User="daemon")
         host.release(prometheus=PROMETHEUS, promtool=TOOL)
 
     def stage(self, **changes: t.Any) -> Data:
@@ -320,13 +321,15 @@ def test_check_mode_asks_too_and_leaves_nothing(asking: Asking, text: str) -> No
     before = snapshot(asking.host.state)
     result = asking.stage(check=True)
     assert result.get("key") == ("candidate.refused" if text == "old\n" else None)
-    assert len(asking.systemd.commands("systemd-run")) == 1
+    first, second = asking.systemd.commands("systemd-run")
+    assert {"--property=User=daemon", "--property=CapabilityBoundingSet="} <= set(first)
+    assert "check" in second
     assert snapshot(asking.host.state) == before
     assert [path for path in asking.host.temporary.rglob("*") if path.is_file()] == []
 
 
 def test_nothing_is_asked_ahead_of_the_proof_or_without_a_unit(asking: Asking) -> None:
     assert asking.stage(unit=None)["findings"] == []
-    asking.host.release(prometheus="#!/bin/sh\necho 'prometheus, version 2.42.0'\n", promtool=TOOL)
+    asking.host.release(prometheus=elf_program("prometheus, version 2.42.0\n"), promtool=TOOL)
     assert asking.stage()["key"] == "release.version"
-    assert asking.systemd.commands("systemd-run") == []
+    assert [argv for argv in asking.systemd.commands("systemd-run") if "check" in argv] == []

@@ -19,7 +19,13 @@ from ansible_collections.observability.stack.tests.unit.surveys import (
     ("changes", "key", "severity", "says"),
     [
         ({"unit": None}, "no_unit", "blocker", "none of the units node_exporter"),
-        ({"version": "unknown"}, "unknown_version", "blocker", "doesn't tell its version"),
+        ({"version": "unknown"}, "unknown_version", "blocker", "is unknown: nothing tells it"),
+        (
+            {"version": "unknown", "version_unknown": "why"},
+            "unknown_version",
+            "blocker",
+            "node_exporter is unknown: why",
+        ),
         (
             {"package": {"manager": "apt", "name": "prometheus-node-exporter"}},
             "package_owned",
