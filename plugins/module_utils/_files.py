@@ -104,6 +104,11 @@ class Location:
         name = os.path.basename(path)
         return Location(self.descriptor, name, os.path.join(os.path.dirname(self.path), name), self.unsafe, self.links)
 
+    def within(self, found: Found) -> Location:
+        """The name of something below this directory, in the directory that C(entries_below) has open for it."""
+        unsafe = self.unsafe or _unsafe(self.path, os.fstat(found.directory))
+        return Location(found.directory, found.name, os.path.join(self.path, found.path), unsafe, self.links)
+
     def status(self) -> os.stat_result:
         """What is there, a link as itself."""
         with _about(self.path):
@@ -407,15 +412,20 @@ def read_bytes(path: str, *, most: int = 4 << 20) -> bytes:
         return source.read(most)
 
 
+def read_start(path: str, size: int) -> bytes:
+    """The first bytes of a file; none if it can't be read."""
+    try:
+        return read_bytes(path, most=size)
+    except OSError:
+        return b""
+
+
 def read_text(path: str, *, most: int = 4 << 20) -> str:
     """The text in a file, as far as it can be read; empty if it can't be.
 
     :param most: bytes; what comes after them is left out.
     """
-    try:
-        return read_bytes(path, most=most).decode("utf-8", "replace")
-    except OSError:
-        return ""
+    return read_start(path, most).decode("utf-8", "replace")
 
 
 class Facts(t.NamedTuple):
@@ -604,6 +614,14 @@ def write_copy(
     return digest.hexdigest()
 
 
+def put_in_place(places: list[Location]) -> None:
+    """Rename what was prepared beside each place, and make that durable."""
+    for place in places:
+        place.sibling(temporary_beside(place.path)).rename(place)
+    for place in {os.path.dirname(place.path): place for place in places}.values():
+        place.sync()
+
+
 def prepare_copy(source: str, temporary: str, *, attributes: Attributes, sha256: str | None = None) -> str:
     """Copy a file to a temporary name with the given attributes; see C(write_copy)."""
     with opened(source) as original, located(temporary) as place:
@@ -632,6 +650,24 @@ def make_directory(path: str) -> None:
     """Make a directory of mode 0755, and those above it, unless it is there."""
     with located(os.path.join(path, "x"), make=True):
         pass
+
+
+def make_directory_of(path: str, uid: int, gid: int, mode: int) -> None:
+    """Make a new directory for somebody, in one of our own."""
+    with located(path) as place, _about(path):
+        os.mkdir(place.name, 0o700, dir_fd=place.descriptor)
+        descriptor = os.open(place.name, _LIST, dir_fd=place.descriptor)
+        try:
+            os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+
+def make_link(path: str, target: str) -> None:
+    """Make a symbolic link. It is never followed."""
+    with located(path) as place:
+        place.point_to(target)
 
 
 def remove_directory_if_empty(path: str) -> None:

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 import time
 import typing as t
 
@@ -47,6 +49,30 @@ def told_executable(pid: int) -> str | None:
         return os.readlink(executable(pid))
     except OSError:
         return None
+
+
+@contextlib.contextmanager
+def replaced_program(pid: int, path: str) -> t.Iterator[int | None]:
+    """The program that a process runs, for reading, if it was at a path and was replaced there; otherwise None.
+
+    In a user namespace of its own a process can pretend to any path, but not that a file is root's: there it must be.
+    """
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(executable(pid), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield descriptor if descriptor >= 0 and _was_at(descriptor, path, pid) else None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _was_at(descriptor: int, path: str, pid: int) -> bool:
+    status, name = os.fstat(descriptor), os.readlink(f"{PROC}/self/fd/{descriptor}")
+    ours, its = file_id(f"{PROC}/self/ns/user"), file_id(f"{PROC}/{pid}/ns/user")
+    is_told_truly = status.st_uid in (0, os.geteuid()) or (ours is not None and ours == its)
+    is_regular = stat.S_ISREG(status.st_mode)
+    return is_regular and is_told_truly and name in (f"{path} (deleted)", f"{os.path.realpath(path)} (deleted)")
 
 
 def is_starter(program: str) -> bool:
