@@ -8,8 +8,8 @@
 """Io ring. Copies of what belongs to a service: files that root keeps, without being led to others.
 
 What is below a directory that a user other than root can write is read by a process of that user, which has no
-privileges, and sends it through a pipe. So whatever the user exchanges meanwhile, only what that user can read anyway is
-copied. Links are never followed, and of all else only directories and regular files are read.
+privileges, and sends it through a pipe. So whatever the user exchanges meanwhile, only what that user can read anyway
+is copied. Links are never followed, and of all else only directories and regular files are read.
 """
 
 from __future__ import annotations
@@ -98,6 +98,14 @@ def copy(path: str, to: str, *, most: int, owner: Owner | None = None, links: bo
                 _files.make_directory_of(target, uid, gid, mode)
                 continue
             left = _copied(chunks, target, path, left, _files.Attributes(uid, gid, mode, {}))
+
+
+def make_directory(path: str, owner: Owner) -> None:
+    """Make a directory for who gets a copy, and those above it, unless they are there."""
+    if not os.path.isdir(path):
+        make_directory(os.path.dirname(path), owner)
+        uid, gid, mode = _given({"kind": "directory", "mode": 0o700}, owner)
+        _files.make_directory_of(path, uid, gid, mode)
 
 
 def _copied(chunks: t.Iterator[bytes], target: str, path: str, left: int, attributes: _files.Attributes) -> int:

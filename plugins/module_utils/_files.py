@@ -49,8 +49,8 @@ _KINDS = {
 
 
 class Attributes(t.NamedTuple):
-    """What a file has beside its content. Capabilities, ACLs and the SELinux context are extended attributes. Setuid and
-    setgid bits are left out: they are never carried over."""
+    """What a file has beside its content. Capabilities, ACLs and the SELinux context are extended attributes. Setuid
+    and setgid bits are left out: they are never carried over."""
 
     uid: int
     gid: int
@@ -273,7 +273,7 @@ class _Walk:
         if self.unsafe:
             raise OSError(
                 errno.ELOOP,
-                f"it is a symbolic link below {self.unsafe}, which a user other than root can write, and isn't followed",
+                f"it is a symbolic link, which isn't followed, for a user other than root can write {self.unsafe}",
                 self.path(name),
             )
         if len(self.links) == _LINKS:
@@ -302,8 +302,8 @@ def _parts(path: str) -> list[str]:
 
 
 def _unsafe(path: str, status: os.stat_result) -> Unsafe | None:
-    """Whether somebody else can write a directory. Who has an ACL that lets him is seen too: the group's permissions are
-    its mask then. A sticky directory is no exception, for anybody may put links there.
+    """Whether somebody else can write a directory. A user whom an ACL lets is seen too: the group's permissions are its
+    mask then. A sticky directory is no exception, for anybody may put links there.
 
     Of a user who isn't root, the controller's, the user's own group is the user: most distributions make one for each.
     """
@@ -546,10 +546,8 @@ def ensure_private_directory(path: str) -> None:
                 key="files.not_private",
             )
         with _about(path):
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(place.name, 0o700, dir_fd=place.descriptor)
-            except FileExistsError:
-                pass
             _narrow(place, path)
 
 
@@ -680,10 +678,13 @@ def remove_directory_if_empty(path: str) -> None:
             raise
 
 
-def remove_tree(path: str) -> None:
-    """Remove a directory of our own with all that is in it, as far as it is there. No link is followed."""
+def remove_tree(path: str, *, quietly: bool = False) -> None:
+    """Remove a directory of our own with all that is in it, as far as it is there. No link is followed.
+
+    :param quietly: what can't be removed stays.
+    """
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=quietly)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

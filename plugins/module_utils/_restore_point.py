@@ -14,6 +14,7 @@ backups/<id>/0-prometheus    the files, named by their place in the manifest
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import typing as t
@@ -180,13 +181,29 @@ def restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> l
     """Put back what differs: everything is prepared beside its place first, then renamed, in directories that are
     opened once. The paths put back.
 
-    :raises HostError: if the restore point is damaged; nothing was changed then.
+    :raises HostError: if the restore point is damaged, or a path leads through a link that isn't followed; nothing was
+        changed then.
     """
     verify(session, manifest, kinds)
+    try:
+        return _restore(session, manifest, kinds)
+    except OSError as exc:
+        if exc.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise HostError(
+            f"restore point {manifest.id} can't be put back: {_files.explain(exc)}. Nothing was restored: see who put "
+            "that there, put the directory back, and run the playbook rollback",
+            key="restore_point.unsafe_path",
+        ) from exc
+
+
+def _restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> list[str]:
     differ = differing(manifest, kinds)
     with contextlib.ExitStack() as stack:
         places = {
-            entry.path: stack.enter_context(_files.located(entry.path)) for entry in manifest.entries if entry.kind in kinds
+            entry.path: stack.enter_context(_files.located(entry.path))
+            for entry in manifest.entries
+            if entry.kind in kinds
         }
         for path, place in places.items():
             if path not in [entry.path for entry in differ]:  # what a swap left that was cut off

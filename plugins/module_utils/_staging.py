@@ -44,10 +44,9 @@ class Release(t.NamedTuple):
 def read_candidate(directory: str, release: Release) -> dict[str, str] | None:
     """Names and sha256 of the files of a candidate that is there, and is what it was when it was proven."""
     try:
-        with open(os.path.join(directory, "candidate.json"), encoding="utf-8") as source:
-            data = json.load(source)
+        data = json.loads(_files.read_text(os.path.join(directory, "candidate.json")))
         files = dict(data["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     if data.get("archive_sha256") != release.archive_sha256 or set(files) != set(release.members):
         return None
@@ -70,7 +69,7 @@ def unpack(run: Run, release: Release, directory: str) -> dict[str, str]:
         )
     paths = _archive.extract(archive, name=release.archive_name, members=release.members, directory=directory)
     for path in paths.values():
-        os.chmod(path, _MODE)
+        _files.set_mode(path, _MODE)
         _prove_architecture(path, release)
         _prove_glibc(path, release)
     _prove_version(run, next(iter(paths.values())), release)
@@ -81,8 +80,7 @@ def unpack(run: Run, release: Release, directory: str) -> dict[str, str]:
 
 
 def _prove_architecture(path: str, release: Release) -> None:
-    with open(path, "rb") as source:
-        elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
+    elf = _elf.read_elf(_files.read_start(path, _elf.HEADER_BYTES))
     if elf and _elf.architecture(elf, os.uname().machine) != release.architecture:
         raise ReleaseError(
             f"{os.path.basename(path)} in {release.archive_name} is made for {elf.describe()}, "

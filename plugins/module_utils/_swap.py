@@ -145,8 +145,7 @@ def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
     upgrade_id = session.document.upgrade.get("upgrade_id") or session.now.replace(":", "")
     pid = swap.main_pid if lost_restart(swap) else 0
     originals = [
-        Original(item.kind, item.path, pid if position == 0 else 0)
-        for position, item in enumerate(swap.candidates)
+        Original(item.kind, item.path, pid if position == 0 else 0) for position, item in enumerate(swap.candidates)
     ]
     replaced = {original.path for original in originals}
     manifest = _restore_point.create(
