@@ -537,18 +537,18 @@ def ensure_private_directory(path: str) -> None:
 
     :raises HostError: if it isn't, with what to do: C(files.not_private).
     """
-    with located(path, make=True) as place:
-        if place.unsafe:
-            raise HostError(
-                f"{path} can't be private: a user other than root can write {place.unsafe}, and put something else in "
-                f"its place. Nothing there was used; let root alone write {place.unsafe.path} (chown root:root, chmod "
-                "go-w), or choose another directory",
-                key="files.not_private",
-            )
-        with _about(path):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(place.name, 0o700, dir_fd=place.descriptor)
-            _narrow(place, path)
+    unsafe = unsafe_directory(path)
+    if unsafe:
+        raise HostError(
+            f"{path} can't be private: a user other than root can write {unsafe}, and put something else in its place. "
+            f"Nothing there was used: let root alone write {unsafe.path} (chown root:root, chmod go-w), or choose "
+            "another directory",
+            key="files.not_private",
+        )
+    with located(path, make=True) as place, _about(path):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(place.name, 0o700, dir_fd=place.descriptor)
+        _narrow(place, path)
 
 
 def _narrow(place: Location, path: str) -> None:

@@ -62,7 +62,6 @@ def test_each_kind_of_change_is_a_point(tmp_path: pathlib.Path) -> None:
         "unlink",
         "rmdir",
         "mkdir",
-        "chmod",
         "fchmod",
         "fchown",
     }

@@ -262,7 +262,7 @@ def test_the_program_is_not_run_where_somebody_else_could_have_put_it(host: Host
     if case == "stranger" and os.geteuid() == 0:
         os.chown(os.path.dirname(program), 12345, 12345)
     else:
-        os.chmod(os.path.dirname(host.state) if case == "parent" else program, 0o777)
+        os.chmod(os.path.dirname(host.state) if case == "parent" else program, 0o777)  # noqa: S103
     argv = [sys.executable, "-I", "-S", "-c", _guard._IF_ROOTS_ALONE, program, "fire", host.state, "prometheus"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 1
