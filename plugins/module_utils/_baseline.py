@@ -74,5 +74,4 @@ def sweep(session: Session) -> None:
 
 def clear(layout: Layout, component: str) -> None:
     """Forget a component's baseline, if there is one."""
-    if os.path.lexists(layout.baseline(component)):
-        os.unlink(layout.baseline(component))
+    _files.remove_if_there(layout.baseline(component))

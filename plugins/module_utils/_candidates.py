@@ -18,7 +18,8 @@ import json
 import os
 import typing as t
 
-from . import _files
+from . import _files, _private
+from ._errors import HostError
 
 if t.TYPE_CHECKING:
     from ._state import Document
@@ -41,9 +42,9 @@ def archives(layout: Layout) -> dict[str, str]:
     found = {}
     for key in _names(layout):
         try:
-            with open(os.path.join(layout.staging(key), "candidate.json"), encoding="utf-8") as source:
-                sha256 = json.load(source)["archive_sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+            text = _private.read(os.path.join(layout.staging(key), "candidate.json"))
+            sha256 = json.loads(text)["archive_sha256"]
+        except (HostError, OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(sha256, str) and "@" in key:
             found[key] = sha256

@@ -12,9 +12,10 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import stat
 import struct
 import typing as t
+
+from . import _files
 
 HEADER_BYTES = 20
 
@@ -58,13 +59,7 @@ def read_elf(header: bytes) -> Elf | None:
 def header_of(path: str) -> Elf | None:
     """The ELF header of a file. None for a script, for what is no regular file, and for what can't be read; a FIFO or a
     device that takes the file's place is not waited for."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with open(descriptor, "rb") as source:
-            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            return read_elf(source.read(HEADER_BYTES)) if is_file else None
-    except OSError:
-        return None
+    return read_elf(_files.read_start(path, HEADER_BYTES))
 
 
 def architecture(elf: Elf, kernel: str) -> str:
@@ -87,7 +82,7 @@ def glibc_needed(path: str) -> Glibc | None:
     """The oldest glibc that a program runs with, as C((2, 34)). None for what needs none, as most Go programs do, and
     for what isn't an ELF file, or a damaged one."""
     try:
-        with open(path, "rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with _files.opened(path) as source, mmap.mmap(source, 0, access=mmap.ACCESS_READ) as data:
             names = list(_versions_needed(data))
     except (OSError, ValueError, OverflowError, struct.error):
         return None

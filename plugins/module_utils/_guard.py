@@ -22,7 +22,6 @@ pending/<component>.pyz   the program
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob
 import io
 import json
@@ -32,7 +31,7 @@ import time
 import typing as t
 import zipfile
 
-from . import _candidates, _command, _files, _health, _lease, _process, _restore_point, _store, _systemd
+from . import _candidates, _command, _files, _health, _lease, _private, _process, _restore_point, _store, _systemd
 from ._errors import HostError, LockedError, UpgradeError
 from ._state import TOUCHED, Step
 
@@ -63,6 +62,17 @@ _UNLESS_OWN = (
 """Runs a command unless the file tells of a process that lives, C(_restart.announced): this start is that module's own.
 C(start) would find the lock taken, and do nothing. To know that without another process, let alone one of Python, keeps
 a restart by a run as short as any other."""
+
+
+_IF_ROOTS_ALONE = (
+    "import os,runpy,sys;del sys.argv[0];p=os.path.realpath(sys.argv[0]);"
+    "bad=[d for i,c in enumerate(p+'/') if c=='/' for d in [p[:i] or '/'] for s in [os.stat(d)] "
+    "if s.st_uid not in (0,os.geteuid()) or s.st_mode&18];"
+    "bad and sys.exit(bad[0]+': a user other than root can write it, so nothing below it is run');"
+    "runpy.run_path(p,run_name='__main__')"
+)
+"""Runs a program unless it, or a directory on the way to it, has another owner than root, or can be written by others.
+The state directory was private when the program was put there; this sees to it that it still is when it is run."""
 
 
 class Guard(t.NamedTuple):
@@ -122,19 +132,11 @@ def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) ->
         conditions.append(os.path.join(_UNITS, f"{unit}.d", _condition_name(component)))
     for condition in conditions:
         _files.remove_if_there(condition)
-        _remove_if_empty(os.path.dirname(condition))
+        _files.remove_directory_if_empty(os.path.dirname(condition))
     run(["systemctl", "daemon-reload"], timeout=90)
     _files.remove_if_there(_program(layout, component))
     _files.remove_if_there(layout.pending(component))
     _files.fsync_directory(layout.pending().rstrip("/"))
-
-
-def _remove_if_empty(directory: str) -> None:
-    try:
-        os.rmdir(directory)
-    except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-            raise  # and others may have drop-ins there
 
 
 def disarm_finished(run: Run, session: Session) -> None:
@@ -147,8 +149,8 @@ def disarm_finished(run: Run, session: Session) -> None:
 
 def boot_token() -> str:
     """Which boot this is. A container that is restarted keeps the kernel's boot id, but gets another first process."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as source:
-        return f"{source.read().strip()} {_process.since_boot(1):.2f}"
+    boot_id = _files.read_text("/proc/sys/kernel/random/boot_id").strip()
+    return f"{boot_id} {_process.since_boot(1):.2f}"
 
 
 # -- what the host runs by itself -------------------------------------------------------------------------------------
@@ -270,9 +272,8 @@ def _pending(session: Session, component: str) -> Marker | None:
 def read_marker(layout: Layout, component: str) -> Marker | None:
     """The marker of a guard; None if there is none that can be read."""
     try:
-        with open(layout.pending(component), encoding="utf-8") as source:
-            marker = json.load(source)
-    except (OSError, ValueError):
+        marker = json.loads(_private.read(layout.pending(component)))
+    except (HostError, OSError, ValueError):
         return None
     return marker if isinstance(marker, dict) else None
 
@@ -304,7 +305,7 @@ def _program(layout: Layout, component: str) -> str:
 
 
 def _command_line(layout: Layout, component: str, action: str) -> list[str]:
-    return [sys.executable, "-I", _program(layout, component), action, layout.root, component]
+    return [sys.executable, "-I", "-c", _IF_ROOTS_ALONE, _program(layout, component), action, layout.root, component]
 
 
 def _transient(layout: Layout, component: str, *options: str, suffix: str = "") -> list[str]:
@@ -327,7 +328,7 @@ def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
     program = _command_line(layout, guard.component, "start")
     command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
     directory = os.path.join(_UNITS, f"{guard.unit}.d")
-    os.makedirs(directory, exist_ok=True)
+    _files.make_directory(directory)
     text = (
         "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"
         f"[Service]\n{setting}=-+{command}\n"

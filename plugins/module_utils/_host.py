@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import grp
 import ipaddress
 import os
+import pwd
 import re
 import socket
+import stat
 import sys
-import tempfile
 import time
 import typing as t
 import urllib.parse
 
 from . import _argv, _elf, _files, _health, _lease, _packages, _preflight, _process, _state, _store, _systemd, _web
-from ._preflight import Facts, Listener, Place, Service
+from ._preflight import Facts, Listener, Place, Service, UnsafePath
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -87,6 +89,7 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
         synchronised=synchronised(run),
         holder=holder(state_dir, request.run or {}, now=now),
         unreachable=unreachable(request.urls, open_url=open_url, now=now),
+        unsafe_paths=tuple(unsafe_paths(path for step in steps for path in _preflight.replaced(step))),
         selinux=_files.read_text("/sys/fs/selinux/enforce").strip() == "1",
     )
 
@@ -124,6 +127,28 @@ def _place(path: str) -> Place:
     )
 
 
+def unsafe_paths(paths: t.Iterable[str]) -> t.Iterator[UnsafePath]:
+    """The directories on the way to files that users other than root can write: the first of each way."""
+    found: dict[_files.Unsafe, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        unsafe = _files.unsafe_directory(path)
+        if unsafe:
+            found.setdefault(unsafe, []).append(path)
+    for unsafe, below in found.items():
+        owner = f"owner {_name(pwd.getpwuid, unsafe.uid)}"
+        if unsafe.mode & stat.S_IWGRP:
+            owner += f", group {_name(grp.getgrgid, unsafe.gid)}"
+        yield UnsafePath(unsafe.path, owner, unsafe.mode, unsafe.uid == 0, tuple(below))
+
+
+def _name(look_up: t.Callable[[int], t.Any], number: int) -> str:
+    """A user or a group with its name, if it has one."""
+    try:
+        return f"{look_up(number)[0]} ({number})"
+    except KeyError:
+        return str(number)
+
+
 def unwritable(directories: t.Iterable[str], *, passing: bool) -> dict[str, str]:
     """Why directories can't be written to, of those that can't. It is really tried, unless it is only passing by.
 
@@ -144,13 +169,13 @@ def unwritable(directories: t.Iterable[str], *, passing: bool) -> dict[str, str]
 
 
 def _write(directory: str) -> None:
-    descriptor, path = tempfile.mkstemp(prefix=".upgrade-preflight-", dir=directory)
-    try:
-        os.write(descriptor, bytes(4096))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-        _files.remove_if_there(path)
+    with _files.located(os.path.join(directory, ".upgrade-preflight")) as place:
+        try:
+            with place.created(0o600) as descriptor:
+                _files.write_all(descriptor, bytes(4096))
+                os.fsync(descriptor)
+        finally:
+            place.remove()
 
 
 def newest(data: t.Any) -> tuple[str, float] | None:
@@ -261,11 +286,7 @@ def _of_unit(unit: Unit, binary: str) -> Data:
 
 def _architecture(binary: str) -> str:
     """What a program is made for; empty for a script, or where there is none."""
-    try:
-        with open(binary, "rb") as source:
-            elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
-    except OSError:
-        return ""
+    elf = _elf.read_elf(_files.read_start(binary, _elf.HEADER_BYTES))
     return _elf.architecture(elf, os.uname().machine) if elf else ""
 
 

@@ -109,6 +109,20 @@ class Service(t.NamedTuple):
     listeners: tuple[Listener, ...] | None = None
 
 
+class UnsafePath(t.NamedTuple):
+    """A directory on the way to files that are replaced, which a user other than root can write.
+
+    :ivar owner: its owner, and the group if that can write it, as a text.
+    :ivar is_roots: its owner is root: others can write it by its mode, or an ACL.
+    """
+
+    directory: str
+    owner: str
+    mode: int
+    is_roots: bool
+    paths: tuple[str, ...]
+
+
 class Facts(t.NamedTuple):
     """A host and its services before the steps. What isn't known is None, or empty.
 
@@ -119,6 +133,7 @@ class Facts(t.NamedTuple):
     :ivar newest: the newest record, as it tells its time, and in seconds since the epoch.
     :ivar holder: the other run that has this host.
     :ivar unreachable: why, by URL.
+    :ivar unsafe_paths: directories that users other than root can write, on the way to what is replaced.
     """
 
     services: tuple[Service, ...] = ()
@@ -133,6 +148,7 @@ class Facts(t.NamedTuple):
     synchronised: bool | None = None
     holder: str = ""
     unreachable: t.Mapping[str, str] = {}
+    unsafe_paths: tuple[UnsafePath, ...] = ()
     selinux: bool = False
 
 
@@ -180,6 +196,12 @@ def kept(step: Data) -> list[str]:
 def places_of(step: Data) -> list[str]:
     """Where a step's files go."""
     return [file["dest"] for file in step.get("files") or []]
+
+
+def replaced(step: Data) -> list[str]:
+    """What a step replaces, and its undoing puts back: its programs, and what else its kinds say."""
+    keep = step.get("keep") or {}
+    return [*places_of(step), *(path for kind in step.get("kinds") or [] for path in keep.get(kind) or [])]
 
 
 def needs(
@@ -296,6 +318,20 @@ def _writable(facts: Facts) -> list[Data]:
         )
         for directory, why in sorted(facts.unwritable.items())
     ]
+
+
+def _unsafe_path(facts: Facts) -> list[Data]:
+    found = []
+    for unsafe in facts.unsafe_paths:
+        message = (
+            f"a user other than root can write {unsafe.directory} ({unsafe.owner}, mode {unsafe.mode:04o}), and so put "
+            f"another file or link in the place of {', '.join(unsafe.paths)} while root replaces it"
+        )
+        command = f"chmod go-w {unsafe.directory}"
+        fix = command if unsafe.is_roots else f"chown root:root {unsafe.directory} && {command}"
+        evidence = {"directory": unsafe.directory, "owner": unsafe.owner, "mode": f"{unsafe.mode:04o}"}
+        found.append(finding("unsafe_path", BLOCKER, message, fix, **evidence, paths=list(unsafe.paths)))
+    return found
 
 
 def _noexec(facts: Facts) -> list[Data]:
@@ -476,6 +512,7 @@ HOST_CHECKS: tuple[t.Callable[[Facts], list[Data]], ...] = (
     _clock,
     _synchronised,
     _writable,
+    _unsafe_path,
     _noexec,
     _space,
     _inodes,

@@ -18,6 +18,7 @@ from . import _files
 from ._errors import HostError
 
 MODE = 0o600
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def read(path: str, *, narrowed: list[str] | None = None) -> bytes:
@@ -25,28 +26,28 @@ def read(path: str, *, narrowed: list[str] | None = None) -> bytes:
 
     :param narrowed: where to tell that others could read or write it, which is put an end to. Without it nothing is
         changed.
-    :raises HostError: if it is no file, or somebody else's.
+    :raises HostError: if it is no file, or somebody else's, or somebody else could put another in its place.
     """
-    with _explained(path):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return b""
-        with open(descriptor, "rb") as source:
-            _check(path, descriptor, narrowed)
-            return source.read()
+    try:
+        with opened(path, os.O_RDONLY, narrowed=narrowed) as descriptor:
+            return b"".join(_files.chunks(descriptor, path))
+    except FileNotFoundError:
+        return b""
 
 
 @contextlib.contextmanager
 def opened(path: str, flags: int, *, narrowed: list[str] | None = None) -> t.Iterator[int]:
     """A descriptor of a file, that is made if C(flags) says so. Errors and warnings as those of C(read)."""
-    with _explained(path):
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, MODE)
-    try:
-        _check(path, descriptor, narrowed)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with _files.located(path) as place:
+        if place.unsafe:
+            raise _refused(path, f"is below {place.unsafe}, which a user other than root can write")
+        with _explained(path):
+            descriptor = os.open(place.name, flags | _FLAGS, MODE, dir_fd=place.descriptor)
+        try:
+            _check(path, descriptor, narrowed)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def problem(path: str, *, mode: int = MODE) -> str | None:
@@ -77,9 +78,9 @@ def _check(path: str, descriptor: int, narrowed: list[str] | None) -> None:
 @contextlib.contextmanager
 def _explained(path: str) -> t.Iterator[None]:
     try:
-        with _files.naming(path):
-            yield
+        yield
     except OSError as exc:
+        exc.filename = path
         refusals = {errno.ELOOP: "is a symbolic link", errno.EISDIR: "is a directory", errno.ENXIO: "is no file"}
         if exc.errno not in refusals:
             raise

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 import time
 import typing as t
 
@@ -53,13 +55,42 @@ def told_executable(pid: int) -> str | None:
         return None
 
 
-def executable_sha256(pid: int) -> str | None:
-    """The sha256 of the file that a process runs, even if it has been replaced or deleted since; none if it can't be
-    read. The file is read, never run."""
+@contextlib.contextmanager
+def opened_executable(pid: int) -> t.Iterator[int | None]:
+    """The file that a process runs, for reading, even if it has been replaced or deleted since; None if it can't be
+    read. It is never run."""
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(executable(pid), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return _files.sha256_file(executable(pid))
-    except OSError:
-        return None
+        yield descriptor if descriptor >= 0 and stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def executable_sha256(pid: int) -> str | None:
+    """The sha256 of the file that a process runs; None if it can't be read."""
+    with contextlib.suppress(OSError), opened_executable(pid) as descriptor:
+        return None if descriptor is None else _files.sha256_of(descriptor, executable(pid))
+    return None
+
+
+@contextlib.contextmanager
+def replaced_program(pid: int, path: str) -> t.Iterator[int | None]:
+    """The program that a process runs, for reading, if it was at a path and was replaced there; otherwise None.
+
+    In a user namespace of its own a process can pretend to any path, but not that a file is root's: there it must be.
+    """
+    with opened_executable(pid) as descriptor:
+        yield descriptor if descriptor is not None and _was_at(descriptor, path, pid) else None
+
+
+def _was_at(descriptor: int, path: str, pid: int) -> bool:
+    status, name = os.fstat(descriptor), os.readlink(f"{PROC}/self/fd/{descriptor}")
+    ours, its = file_id(f"{PROC}/self/ns/user"), file_id(f"{PROC}/{pid}/ns/user")
+    is_told_truly = status.st_uid in (0, os.geteuid()) or (ours is not None and ours == its)
+    return is_told_truly and name in (f"{path} (deleted)", f"{os.path.realpath(path)} (deleted)")
 
 
 def is_starter(program: str) -> bool:

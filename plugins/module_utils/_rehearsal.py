@@ -18,13 +18,24 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import shutil
 import socket
-import stat
 import time
 import typing as t
 
-from . import _argv, _files, _health, _http, _metrics, _netns, _output, _process, _rehearsed, _sandbox, _systemd
+from . import (
+    _argv,
+    _copies,
+    _files,
+    _health,
+    _http,
+    _metrics,
+    _netns,
+    _output,
+    _process,
+    _rehearsed,
+    _sandbox,
+    _systemd,
+)
 from ._rehearsed import Seen
 
 if t.TYPE_CHECKING:
@@ -101,7 +112,7 @@ def throw_away(run: Run, root: str) -> None:
     for name in names:
         run(["systemctl", "stop", "--", name], timeout=30)
         run(["systemctl", "reset-failed", "--", name], timeout=30)
-    shutil.rmtree(root, ignore_errors=True)
+    _files.remove_tree(root, quietly=True)
 
 
 class _Stage:
@@ -178,18 +189,21 @@ class _Stage:
     def _copied_config(self) -> str | None:
         """A copy of the directory that the configuration is in, if the candidate is to have one."""
         path = self.wanted.config
-        if not path or not os.path.isfile(path) or not self._uses("{config}"):
+        if not path or not _files.is_file(path) or not self._uses("{config}"):
             return None
-        place, source = os.path.join(self.directory, "config"), os.path.dirname(os.path.realpath(path))
-        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        with _files.located(path, follow=True) as there:
+            source, name = os.path.split(there.path)
+        place = os.path.join(self.directory, "config")
+        _files.ensure_private_directory(os.path.dirname(self.directory))
+        _files.ensure_private_directory(self.directory)
         if source in _SHARED or _files.bytes_below(source) > _CONFIG_LIMIT:
-            os.mkdir(place, 0o755)
-            _copy(os.path.realpath(path), os.path.join(place, os.path.basename(path)))
+            _files.make_directory(place)
+            _copies.copy(path, os.path.join(place, os.path.basename(path)), most=_CONFIG_LIMIT)
             return place
-        _copy_tree(source, place)
+        _copies.copy(source, place, most=_CONFIG_LIMIT, links=True)
         alias = os.path.join(place, os.path.basename(path))
         if not os.path.lexists(alias):  # the configuration is reached by a link of another name
-            os.symlink(os.path.basename(os.path.realpath(path)), alias)
+            _files.make_link(alias, name)
         return place
 
     def _made_data(self, properties: dict[str, str]) -> str | None:
@@ -197,17 +211,27 @@ class _Stage:
         kind, base = self.wanted.rehearse["data"], self.wanted.data
         if kind == "none" or not self._uses("{data}"):
             return None
-        place = os.path.join(self.directory, "data")
-        os.makedirs(place, mode=0o700)
+        place, owner = os.path.join(self.directory, "data"), _owner(properties)
+        _files.ensure_private_directory(os.path.dirname(self.directory))
+        _files.ensure_private_directory(self.directory)
+        _copies.make_directory(place, owner)
         for path in self.wanted.state if kind == "state" and base else ():
-            if os.path.exists(path) and _files.bytes_below(path) <= _STATE_LIMIT:
-                copy = os.path.join(place, os.path.relpath(path, base))
-                os.makedirs(os.path.dirname(copy), exist_ok=True)
-                (_copy_tree if os.path.isdir(path) else _copy)(path, copy)
-            elif os.path.exists(path):
+            size = _files.bytes_below(path)
+            if size > _STATE_LIMIT:
                 self.notes.append(f"rehearsed without {path}, which is too large for a copy")
-        _give(place, properties)
+            elif size or _files.is_file(path):
+                self._copy_state(path, os.path.join(place, os.path.relpath(path, base)), owner)
+            elif os.path.islink(path):
+                self.notes.append(f"rehearsed without {path}, which leads through a link that is not followed")
         return place
+
+    def _copy_state(self, path: str, copy: str, owner: _copies.Owner) -> None:
+        """Copy a file or a directory of the service's data, as far as its user may read it."""
+        try:
+            _copies.make_directory(os.path.dirname(copy), owner)
+            _copies.copy(path, copy, most=_STATE_LIMIT, owner=owner)
+        except OSError as exc:
+            self.notes.append(f"rehearsed without {path}, which can't be copied: {_files.explain(exc)}")
 
     def _uses(self, word: str) -> bool:
         return any(word in text for text in self.wanted.rehearse["flags"].values())
@@ -289,51 +313,15 @@ def _may_have_networks(run: Run) -> bool:
     return done.rc == 0 and done.out.strip() not in ("", _netns.name(_netns.OURS))
 
 
-# -- copies -------------------------------------------------------------------------------------------------------
-
-
-def _copy_tree(source: str, place: str) -> None:
-    """Copy directories, files and links, with their owners and modes. A link that leads out still leads there."""
-    os.makedirs(place)
-    for entry in os.scandir(source):
-        copy = os.path.join(place, entry.name)
-        if entry.is_symlink():
-            there = os.path.realpath(entry.path)
-            is_inside = there.startswith(f"{os.path.realpath(source)}/")
-            os.symlink(os.readlink(entry.path) if is_inside else there, copy)
-        elif entry.is_dir():
-            _copy_tree(entry.path, copy)
-        elif entry.is_file():
-            _copy(entry.path, copy)
-    _like(source, place)
-
-
-def _copy(source: str, copy: str) -> None:
-    shutil.copyfile(source, copy)
-    _like(source, copy)
-
-
-def _like(source: str, copy: str) -> None:
-    status = os.stat(source)
-    os.chown(copy, status.st_uid, status.st_gid)
-    os.chmod(copy, stat.S_IMODE(status.st_mode))
-
-
-def _give(place: str, properties: dict[str, str]) -> None:
-    """Let the unit's user write a directory and all in it. One whom systemd makes up at the start isn't known yet: then
-    all may, but only that user sees it."""
+def _owner(properties: dict[str, str]) -> _copies.Owner:
+    """The unit's user. One whom systemd makes up at the start isn't known yet."""
     user, group = properties.get("User") or "root", properties.get("Group")
     try:
         entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
         gid = grp.getgrnam(group).gr_gid if group and not group.isdigit() else int(group or entry.pw_gid)
-        uid = entry.pw_uid
     except KeyError:
-        uid, gid = -1, -1
-    for top, _names, files in os.walk(place):
-        for path in (top, *(os.path.join(top, name) for name in files)):
-            os.chown(path, uid, gid)
-            if uid < 0:
-                os.chmod(path, 0o777 if path == top else 0o666)
+        return _copies.Owner(None, None)
+    return _copies.Owner(entry.pw_uid, gid)
 
 
 def changed(programs: t.Iterable[Data]) -> str | None:

@@ -14,7 +14,8 @@ import os
 import time
 import typing as t
 
-from . import _http, _process, _systemd
+from . import _files, _http, _private, _process, _systemd
+from ._errors import HostError
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -111,14 +112,14 @@ def announced(path: str) -> t.Iterator[None]:
 
     Where that can't be written, on a full disk for one, the guard finds the lock taken, which only takes longer.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with contextlib.suppress(OSError), open(os.open(path, flags, 0o600), "w", encoding="ascii") as marker:
-        marker.write(f"{os.getpid()} {_process.start_ticks(os.getpid())}\n")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with contextlib.suppress(OSError, HostError), _private.opened(path, flags) as marker:
+        _files.write_all(marker, f"{os.getpid()} {_process.start_ticks(os.getpid())}\n".encode())
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            _files.remove_if_there(path)
 
 
 def settle(

@@ -13,11 +13,13 @@ backups/<id>/0-prometheus    the files, named by their place in the manifest
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import typing as t
 
-from . import _files, _private
+from . import _copies, _files, _private, _process
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -49,11 +51,11 @@ class Manifest(t.NamedTuple):
 
 
 class Original(t.NamedTuple):
-    """A file to keep. ``source`` is where its content is, if that isn't the path itself."""
+    """A file to keep. ``pid`` is of the process that alone still has its content, because the file was replaced."""
 
     kind: str
     path: str
-    source: str | None = None
+    pid: int = 0
 
 
 def create(session: Session, *, backup_id: str, component: str, version: str | None, files: list[Original]) -> Manifest:
@@ -66,13 +68,13 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
         return read(session, backup_id)
     sweep(session)
     building = f"{directory}.new"
-    os.mkdir(building, 0o700)
+    _files.ensure_private_directory(building)
     entries = [_keep(building, number, original) for number, original in enumerate(files)]
     manifest = Manifest(backup_id, component, version, session.now, entries)
     data = {**manifest._asdict(), "entries": [entry._asdict() for entry in entries]}
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     _files.write_durably(os.path.join(building, "manifest.json"), text.encode())
-    os.rename(building, directory)
+    _files.rename(building, directory)
     _files.fsync_directory(os.path.dirname(directory))
     return manifest
 
@@ -97,10 +99,26 @@ def sweep(session: Session) -> None:
 def _keep(directory: str, number: int, original: Original) -> Entry:
     stored = f"{number}-{os.path.basename(original.path)}"
     private = _files.Attributes(os.geteuid(), os.getegid(), 0o600, {})
-    source = original.source or original.path
-    sha256 = _files.prepare_copy(source, os.path.join(directory, stored), attributes=private)
-    link = os.readlink(original.path) if os.path.islink(original.path) else None
-    return Entry(original.kind, original.path, stored, sha256, _files.read_attributes(original.path).to_dict(), link)
+    with (
+        _files.located(original.path, follow=True) as place,
+        _content_of(original, place) as content,
+        _files.located(os.path.join(directory, stored)) as kept,
+    ):
+        sha256 = _files.write_copy(content, kept, attributes=private, source=original.path)
+    attributes = _files.read_attributes(original.path, program=original.kind == "binary").to_dict()
+    with _files.located(original.path) as place:
+        return Entry(original.kind, original.path, stored, sha256, attributes, place.link())
+
+
+@contextlib.contextmanager
+def _content_of(original: Original, place: _files.Location) -> t.Iterator[t.Iterator[bytes]]:
+    """What to keep of a file: what is at its path or, if that was replaced, what its process still runs."""
+    with contextlib.ExitStack() as stack:
+        program = stack.enter_context(_process.replaced_program(original.pid, original.path)) if original.pid else None
+        if program is None:
+            yield stack.enter_context(_copies.content(place))
+        else:
+            yield _files.chunks(program, original.path)
 
 
 def read(session: Session, backup_id: str) -> Manifest:
@@ -149,38 +167,60 @@ def differing(manifest: Manifest, kinds: t.Collection[str]) -> list[Entry]:
 
 
 def _is_as_kept(entry: Entry) -> bool:
-    link = os.readlink(entry.path) if os.path.islink(entry.path) else None
+    program = entry.kind == "binary"
     try:
-        same = _files.sha256_file(entry.path) == entry.sha256
-        return same and link == entry.link and _files.read_attributes(entry.path).to_dict() == entry.attributes
+        with _files.located(entry.path) as place:
+            same = place.link() == entry.link and _files.sha256_file(entry.path) == entry.sha256
+            kept = place.carried(_files.Attributes.from_dict(entry.attributes), program=program)
+            return same and _files.read_attributes(entry.path, program=program) == kept
     except OSError:
         return False
 
 
 def restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> list[str]:
-    """Put back what differs: everything is prepared beside its place first, then renamed. The paths put back.
+    """Put back what differs: everything is prepared beside its place first, then renamed, in directories that are
+    opened once. The paths put back.
 
-    :raises HostError: if the restore point is damaged; nothing was changed then.
+    :raises HostError: if the restore point is damaged, or a path leads through a link that isn't followed; nothing was
+        changed then.
     """
     verify(session, manifest, kinds)
-    entries = differing(manifest, kinds)
-    for entry in manifest.entries:
-        if entry.kind in kinds and entry not in entries:
-            _files.remove_if_there(_files.temporary_beside(entry.path))  # of a swap that was cut off
-    for entry in entries:
-        _prepare(os.path.join(session.layout.backup(manifest.id), entry.stored), entry)
-    for entry in entries:
-        os.rename(_files.temporary_beside(entry.path), entry.path)
-    for directory in sorted({os.path.dirname(entry.path) for entry in entries}):
-        _files.fsync_directory(directory)
-    return [entry.path for entry in entries]
+    try:
+        return _restore(session, manifest, kinds)
+    except OSError as exc:
+        if exc.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise HostError(
+            f"restore point {manifest.id} can't be put back: {_files.explain(exc)}. Nothing was restored: see who put "
+            "that there, put the directory back, and run the playbook rollback",
+            key="restore_point.unsafe_path",
+        ) from exc
 
 
-def _prepare(stored: str, entry: Entry) -> None:
-    temporary = _files.temporary_beside(entry.path)
-    if entry.link is not None:
-        _files.remove_if_there(temporary)
-        os.symlink(entry.link, temporary)
+def _restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> list[str]:
+    differ = differing(manifest, kinds)
+    with contextlib.ExitStack() as stack:
+        places = {
+            entry.path: stack.enter_context(_files.located(entry.path))
+            for entry in manifest.entries
+            if entry.kind in kinds
+        }
+        for path, place in places.items():
+            if path not in [entry.path for entry in differ]:  # what a swap left that was cut off
+                place.sibling(_files.temporary_beside(path)).remove()
+        for entry in differ:
+            _prepare(os.path.join(session.layout.backup(manifest.id), entry.stored), entry, places[entry.path])
+        _files.put_in_place([places[entry.path] for entry in differ])
+    return [entry.path for entry in differ]
+
+
+def _prepare(stored: str, entry: Entry, place: _files.Location) -> None:
+    temporary = place.sibling(_files.temporary_beside(entry.path))
+    if entry.link is not None and not place.unsafe:
+        temporary.point_to(entry.link)
         return
-    attributes = _files.Attributes.from_dict(entry.attributes)
-    _files.prepare_copy(stored, temporary, attributes=attributes, sha256=entry.sha256)
+    attributes = place.carried(_files.Attributes.from_dict(entry.attributes), program=entry.kind == "binary")
+    with _files.opened(stored) as original:
+        _files.write_copy(
+            _files.chunks(original, stored), temporary, attributes=attributes, sha256=entry.sha256, source=stored
+        )

@@ -26,12 +26,11 @@ import functools
 import os
 import pwd
 import re
-import shutil
 import tempfile
 import time
 import typing as t
 
-from . import _argv, _systemd
+from . import _argv, _files, _systemd
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -223,9 +222,8 @@ def _may_have_users_of_its_own() -> bool:
     """Whether the kernel gives out user namespaces. In one of its own a program has no capability over anything
     outside, and can't trace or look into processes of the same user. Root needs that, too: even without capabilities it
     may do all to services that have namespaces of their own, since systemd made these as root."""
-    with contextlib.suppress(OSError, ValueError), open(_USER_NAMESPACES, encoding="ascii") as file:
-        return int(file.read()) > 0
-    return False
+    found = _files.read_text(_USER_NAMESPACES).strip()
+    return found.isdigit() and int(found) > 0
 
 
 def _settings(properties: dict[str, str]) -> t.Iterator[str]:
@@ -370,13 +368,14 @@ def _secrets(sandbox: Sandbox, argv: t.Sequence[str]) -> t.Iterator[tuple[str, s
     words = [sandbox.path(argv[0]), *argv[1:]]
     numbered = [f"{_ARGUMENT}{number}={word}" for number, word in enumerate(words)]
     place = _PLACE if os.access(_PLACE, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place) as directory:
-        files = tuple(os.path.join(directory, name) for name in ("environment", "arguments"))
-        for path, lines in zip(files, (sandbox.environment, numbered)):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="") as target:
-                target.writelines(map(environment_line, lines))
-        yield t.cast("tuple[str, str]", files)
+    directory = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
+    try:
+        for name, lines in (("environment", sandbox.environment), ("arguments", numbered)):
+            content = "".join(map(environment_line, lines)).encode("utf-8", "surrogateescape")
+            _files.write_durably(os.path.join(directory, name), content)
+        yield os.path.join(directory, "environment"), os.path.join(directory, "arguments")
+    finally:
+        _files.remove_tree(directory, quietly=True)
 
 
 def environment_line(assignment: str) -> str:
@@ -396,7 +395,7 @@ def _sweep() -> None:
         path = os.path.join(_PLACE, name)
         with contextlib.suppress(OSError):
             if name.startswith(_PREFIX) and os.lstat(path).st_mtime < time.time() - _FORGOTTEN:
-                shutil.rmtree(path)
+                _files.remove_tree(path)
 
 
 class Outcome(t.NamedTuple):

@@ -52,10 +52,9 @@ class Release(t.NamedTuple):
 def read_candidate(directory: str, release: Release) -> dict[str, str] | None:
     """Names and sha256 of the files of a candidate that is there, and is what it was when it was proven."""
     try:
-        with open(os.path.join(directory, "candidate.json"), encoding="utf-8") as source:
-            data = json.load(source)
+        data = json.loads(_files.read_text(os.path.join(directory, "candidate.json")))
         files = dict(data["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     if data.get("archive_sha256") != release.archive_sha256 or set(files) != set(release.members):
         return None
@@ -78,7 +77,7 @@ def unpack(run: Run, release: Release, directory: str) -> dict[str, str]:
         )
     paths = _archive.extract(archive, name=release.archive_name, members=release.members, directory=directory)
     for path in paths.values():
-        os.chmod(path, _MODE)
+        _files.set_mode(path, _MODE)
         _prove_architecture(path, release)
         _prove_glibc(path, release)
     _prove_version(run, next(iter(paths.values())), release)

@@ -27,7 +27,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 import typing as t
 
@@ -215,9 +214,9 @@ class Session:
         if not self.writable or not os.path.lexists(path):
             return
         doomed = f"{path}.removed"
-        shutil.rmtree(doomed, ignore_errors=True)
-        os.rename(path, doomed)
-        shutil.rmtree(doomed)
+        _files.remove_tree(doomed, quietly=True)
+        _files.rename(path, doomed)
+        _files.remove_tree(doomed)
 
 
 @contextlib.contextmanager
@@ -461,8 +460,7 @@ def _write_lease(layout: Layout, descriptor: int, lease: dict[str, t.Any]) -> No
 
 
 def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as source:
-        return source.read().strip()
+    return _files.read_text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def unfinished(records: dict[str, dict[str, t.Any]]) -> dict[str, str]:

@@ -13,6 +13,7 @@ Nothing is assumed that can be read: the catalog only says under which names to 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import re
 import typing as t
@@ -88,12 +89,14 @@ class Reader:
         files = [{"name": spec["files"][0]["name"], "path": binary}]
         for companion in spec["files"][1:]:
             path = os.path.join(os.path.dirname(binary), companion["name"])
-            if os.path.isfile(path):
+            if _files.is_file(path):
                 files.append({"name": companion["name"], "path": path})
         for file in files:
-            file["size"] = os.path.getsize(file["path"])
-            if self._checksum:
-                file["sha256"] = _files.sha256_file(file["path"])
+            file["size"] = _files.bytes_below(file["path"])
+            with contextlib.suppress(OSError):  # a link, or no file, that somebody else than root put there
+                file["identity"] = _files.facts_of(file["path"]).identity
+                if self._checksum:
+                    file["sha256"] = _files.sha256_file(file["path"])
         return files
 
 
@@ -119,7 +122,7 @@ def _binary(spec: Spec, unit: _systemd.Unit | None, argv: list[str]) -> str | No
 
 
 def _architecture(binary: str) -> str:
-    elf = _elf.header_of(binary) or _elf.header_of("/proc/self/exe")
+    elf = _elf.header_of(binary) or _elf.header_of(os.path.realpath("/proc/self/exe"))
     return _elf.architecture(elf, os.uname().machine) if elf else os.uname().machine
 
 

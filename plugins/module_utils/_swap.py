@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import typing as t
 
 from . import _files, _guard, _process, _restore_point
@@ -23,13 +23,17 @@ if t.TYPE_CHECKING:
 
 
 class Candidate(t.NamedTuple):
-    """A proven file and the path it is for. Without attributes of its own it takes over those of the file there."""
+    """A verified file and the path it is for. Without attributes of its own it takes over those of the file there.
+
+    ``identity`` is what C(_files.facts_of) told of the file there when the host was surveyed, if that is known.
+    """
 
     source: str
     path: str
     sha256: str
     kind: str = "binary"
     attributes: _files.Attributes | None = None
+    identity: str | None = None
 
 
 class Change(t.NamedTuple):
@@ -59,7 +63,34 @@ def changes(swap: Swap) -> list[Change]:
 
 def lost_restart(swap: Swap) -> bool:
     """Whether the service still runs a file that was replaced under it. Then only the process has the old program."""
-    return _replaced_program(swap) is not None
+    path, pid = swap.candidates[0].path, swap.main_pid
+    if not pid or _process.runs_file(pid, path):
+        return False
+    with _process.replaced_program(pid, path) as program:
+        return program is not None
+
+
+def check_identities(session: Session, swap: Swap) -> None:
+    """Refuse to replace a file that isn't the one which was surveyed. One that a step of this tool put in place since
+    is known by its content.
+
+    :raises HostError: naming the first file that was changed, and nothing was touched: C(swap.changed).
+    """
+    placed = session.document.component(swap.step.component).get("placed") or {}
+    for item in swap.candidates:
+        if item.identity is None:
+            continue
+        now = _files.facts_of(item.path).identity
+        if now == item.identity or _files.sha256_or_none(item.path) in (placed.get(item.path), item.sha256):
+            continue
+        before = dict(word.partition(":")[::2] for word in item.identity.split())
+        after = dict(word.partition(":")[::2] for word in now.split())
+        changed = [name for name in after if after[name] != before.get(name)]
+        raise HostError(
+            f"{item.path} was changed since this run surveyed it ({', '.join(changed)}). Nothing was replaced: see who "
+            "changed it, and run again",
+            key="swap.changed",
+        )
 
 
 def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
@@ -71,27 +102,39 @@ def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
     document.start_step(swap.step, from_version=swap.from_version, now=session.now)
     document.advance("BACKING_UP", now=session.now)
     manifest = _restore_point_of(session, swap)
-    moving = [item for item, change in zip(swap.candidates, planned) if change.before != change.after]
-    for item in swap.candidates:
-        temporary = _files.temporary_beside(item.path)
-        if item not in moving:
-            _files.remove_if_there(temporary)  # of an undoing that was cut off
-            continue
-        attributes = item.attributes or _files.read_attributes(item.path)
-        _files.prepare_copy(item.source, temporary, attributes=attributes, sha256=item.sha256)
-    _record(session, swap, manifest.id, planned)
-    if swap.guard:
-        _guard.arm(run, session, swap.guard)
-    session.save()
-    try:
-        for item in moving:
-            os.rename(_files.temporary_beside(item.path), item.path)
-        for directory in sorted({os.path.dirname(item.path) for item in moving}):
-            _files.fsync_directory(directory)
-    except OSError as exc:
-        _restore_point.restore(session, manifest, {item.kind for item in swap.candidates})
-        raise HostError(f"{_files.explain(exc)}. All files are as they were before", key="swap.failed") from exc
+    with contextlib.ExitStack() as stack:
+        moving = []
+        for item, change in zip(swap.candidates, planned):
+            place = stack.enter_context(_files.located(item.path))
+            if change.before == change.after:
+                place.sibling(_files.temporary_beside(item.path)).remove()  # of an undoing that was cut off
+                continue
+            _prepare(item, place)
+            moving.append(place)
+        _record(session, swap, manifest.id, planned)
+        if swap.guard:
+            _guard.arm(run, session, swap.guard)
+        session.save()
+        try:
+            _files.put_in_place(moving)
+        except OSError as exc:
+            _restore_point.restore(session, manifest, {item.kind for item in swap.candidates})
+            raise HostError(f"{_files.explain(exc)}. All files are as they were before", key="swap.failed") from exc
     return manifest.id
+
+
+def _prepare(item: Candidate, place: _files.Location) -> None:
+    """Write a file's successor beside it."""
+    program = item.kind == "binary"
+    attributes = item.attributes or _files.read_attributes(item.path, program=program)
+    with _files.opened(item.source) as source:
+        _files.write_copy(
+            _files.chunks(source, item.source),
+            place.sibling(_files.temporary_beside(item.path)),
+            attributes=place.carried(attributes, program=program),
+            sha256=item.sha256,
+            source=item.source,
+        )
 
 
 def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
@@ -100,10 +143,9 @@ def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
     if record.get("backup_id"):
         return _restore_point.read(session, record["backup_id"])
     upgrade_id = session.document.upgrade.get("upgrade_id") or session.now.replace(":", "")
-    program = _replaced_program(swap)
+    pid = swap.main_pid if lost_restart(swap) else 0
     originals = [
-        Original(item.kind, item.path, program if position == 0 else None)
-        for position, item in enumerate(swap.candidates)
+        Original(item.kind, item.path, pid if position == 0 else 0) for position, item in enumerate(swap.candidates)
     ]
     replaced = {original.path for original in originals}
     manifest = _restore_point.create(
@@ -135,18 +177,6 @@ def _record(session: Session, swap: Swap, backup_id: str, planned: list[Change])
         rollback_available=True,
         restored_from=swap.restored_from,
         sha256=planned[0].after,
+        placed={change.path: change.after for change in planned},
         files=[{**change._asdict(), "before": pristine.get(change.path, change.before)} for change in planned],
     )
-
-
-def _replaced_program(swap: Swap) -> str | None:
-    """Where the content of the running program is, if it isn't at its path any more."""
-    path = swap.candidates[0].path
-    if not swap.main_pid or _process.runs_file(swap.main_pid, path):
-        return None
-    program = _process.executable(swap.main_pid)
-    try:
-        name = os.readlink(program)
-    except OSError:
-        return None
-    return program if name in (f"{path} (deleted)", f"{os.path.realpath(path)} (deleted)") else None

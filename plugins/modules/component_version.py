@@ -130,7 +130,11 @@ components:
       description: Path of the program that the unit starts.
       type: str
     files:
-      description: C(name), C(path), C(size) and C(sha256) of the program and its companions beside it.
+      description:
+        - C(name), C(path), C(size), C(sha256) and C(identity) of the program and its companions beside it.
+        - C(identity) is a text that differs as soon as the file, its owner, mode, attributes or content, or a link on
+          the way to it, was changed. A file that can't be read safely, such as one behind a link in a directory that a
+          user other than root can write, has neither C(identity) nor C(sha256).
       type: list
       elements: dict
     package:

@@ -250,7 +250,6 @@ fetched:
 
 import contextlib
 import os
-import shutil
 import tempfile
 import typing as t
 import urllib.parse
@@ -432,14 +431,14 @@ def _proven(
         return
     building = f"{directory}.new"
     session.remove_tree(building)
-    os.mkdir(building, 0o700)
+    _files.ensure_private_directory(building)
     try:
         files = _staging.unpack(run, release, building)
     except BaseException:
-        shutil.rmtree(building)
+        _files.remove_tree(building)
         raise
     session.remove_tree(directory)
-    os.rename(building, directory)
+    _files.rename(building, directory)
     yield files, directory
 
 

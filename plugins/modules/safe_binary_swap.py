@@ -16,7 +16,11 @@ description:
   - All files of a component go together. Each successor is prepared beside its place, made durable, and checked, before
     the first of them is renamed. If a rename fails, those already done are undone.
   - Owner, mode, file capabilities, ACLs, the SELinux context and all other extended attributes are carried over from
-    the file that is replaced. A symbolic link is replaced by a file; undoing the step brings the link back.
+    the file that is replaced, except setuid and setgid bits. A symbolic link is replaced by a file; undoing the step
+    brings the link back.
+  - A directory on the way to a file that a user other than root can write is unsafe. Below it no link is followed, all
+    changes are made in the directories that were opened first, and no attribute is carried over. A new program belongs
+    to root and has mode 0755, another file belongs to the owner of its directory.
   - Before that a restore point is made, O(guard) is armed, and the host's record says which files may be other than
     they were. So a crash at any moment leaves a record that names it.
   - A second attempt after a crash keeps the restore point of the first, which holds the last version that was good.
@@ -55,6 +59,13 @@ options:
         required: true
       sha256:
         description: What its content must be. Without it, what it is now.
+        type: str
+      identity:
+        description:
+          - What M(observability.stack.component_version) reported of the file at C(dest), as C(identity) of a file.
+          - A file that is another one since, or whose owner, mode, attributes or content were changed, or which is
+            reached by another link, is not replaced. The task fails with the key V(swap.changed).
+          - A file that an earlier step put in place is known by its content. Without this option nothing is compared.
         type: str
   unit:
     description:
@@ -199,6 +210,8 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     record = session.document.component(wanted.step.component)
     backup_id = record.get("backup_id")
     unproven = record["state"] in TOUCHED
+    if result["changed"]:
+        _swap.check_identities(session, wanted)
     if not result["changed"] and not unproven and not _swap.lost_restart(wanted):
         return {**result, "backup_id": backup_id}
     if session.writable:
@@ -232,11 +245,11 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
     if not params["version"]:
         raise InputError("state=swapped needs version: what the files are")
     candidates = _from_restore_point(params, session) if params["backup_id"] else _from_files(params)
-    missing = [item.path for item in candidates if not os.path.isfile(item.path)]
+    missing = [item.path for item in candidates if not _files.is_file(item.path)]
     if missing or not candidates:
         raise InputError(
-            f"there is no file at {', '.join(missing) or 'any path'} to replace: this module upgrades what is "
-            "installed, install it first",
+            f"there is no regular file at {', '.join(missing) or 'any path'} to replace: this module upgrades what is "
+            "installed, install it first. Links in directories that a user other than root can write are not followed",
             key="swap.nothing_to_replace",
         )
     if params["guard"] and not params["unit"]:
@@ -251,7 +264,7 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
             _restore_point.Original(kind, path)
             for kind in ("unit", "config", "state")
             for path in keep.get(kind) or []
-            if os.path.isfile(path)
+            if _files.is_file(path)
         ],
         main_pid=unit.main_pid if unit else 0,
         restored_from=params["backup_id"],
@@ -269,7 +282,9 @@ def _guard_of(params: dict[str, t.Any], unit: _systemd.Unit | None) -> _guard.Gu
 
 def _from_files(params: dict[str, t.Any]) -> list[_swap.Candidate]:
     return [
-        _swap.Candidate(file["src"], file["dest"], file["sha256"] or _files.sha256_file(file["src"]))
+        _swap.Candidate(
+            file["src"], file["dest"], file["sha256"] or _files.sha256_file(file["src"]), identity=file["identity"]
+        )
         for file in params["files"]
     ]
 
@@ -277,6 +292,7 @@ def _from_files(params: dict[str, t.Any]) -> list[_swap.Candidate]:
 def _from_restore_point(params: dict[str, t.Any], session: _store.Session) -> list[_swap.Candidate]:
     manifest = _restore_point.read(session, params["backup_id"])
     _restore_point.verify(session, manifest, params["kinds"])
+    identities = {file["dest"]: file["identity"] for file in params["files"]}
     return [
         _swap.Candidate(
             source=os.path.join(session.layout.backup(manifest.id), entry.stored),
@@ -284,6 +300,7 @@ def _from_restore_point(params: dict[str, t.Any], session: _store.Session) -> li
             sha256=entry.sha256,
             kind=entry.kind,
             attributes=_files.Attributes.from_dict(entry.attributes),
+            identity=identities.get(entry.path),
         )
         for entry in manifest.entries
         if entry.kind in params["kinds"]
@@ -319,6 +336,7 @@ def main() -> None:
                     "src": {"type": "path", "required": True},
                     "dest": {"type": "path", "required": True},
                     "sha256": {"type": "str"},
+                    "identity": {"type": "str"},
                 },
             },
             unit={"type": "str"},

@@ -330,12 +330,20 @@ def _asked(probes: list[Data], facts: Data, entry: Data) -> list[Data]:
     return found
 
 
-def swap_files(step: Data, staged: Data) -> list[Data]:
-    """The files to put in place: those that were staged, or what is in place already."""
+def swap_files(step: Data, staged: Data, survey: Data | None = None) -> list[Data]:
+    """The files to put in place: those that were staged, or what is in place already.
+
+    :param survey: what component_version told of the host. Each file gets the identity that it had then.
+    """
     proven = {file["name"]: file for file in staged.get("files") or []} if step["stage"] else {}
+    facts = (survey or {}).get("components", {}).get(step.get("component"), {})
+    surveyed = {file["path"]: file["identity"] for file in facts.get("files", []) if file.get("identity")}
     return [
-        {"src": proven[file["name"]]["path"], "dest": file["dest"], "sha256": proven[file["name"]]["sha256"]}
-        if file["name"] in proven
-        else {"src": file["dest"], "dest": file["dest"]}
-        for file in step["files"]
+        {
+            "src": file["dest"],
+            "dest": file["dest"],
+            **({"src": proven[name]["path"], "sha256": proven[name]["sha256"]} if name in proven else {}),
+            **({"identity": surveyed[file["dest"]]} if file["dest"] in surveyed else {}),
+        }
+        for name, file in ((file["name"], file) for file in step["files"])
     ]

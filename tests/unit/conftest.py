@@ -2,11 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Collections are found as Ansible finds them, so that templates in tests know the collection's own filters."""
+"""Collections are found as Ansible finds them, so that templates in tests know the collection's own filters. Temporary
+directories are where nobody else can write."""
 
 from __future__ import annotations
 
+import os
 import pathlib
+import pwd
 import sys
 
 import pytest
@@ -25,6 +28,15 @@ if not finder_is_there:
     init_plugin_loader(
         [path for path in sys.path if pathlib.Path(path, "ansible_collections", "observability").is_dir()]
     )
+
+
+def pytest_configure() -> None:
+    """Below /tmp, which anybody can write, the collection follows no link, and has no state directory. So the tests'
+    own directories, tmp_path, are below the home of the user who runs them."""
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ:
+        private = pathlib.Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache", "obs-tests")
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(private)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

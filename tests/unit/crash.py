@@ -145,9 +145,10 @@ class Points:
         def call(*args: t.Any, **options: t.Any) -> t.Any:
             caller = _caller()
             what = args[1] if name in _TWO_NAMES else args[0] if args else ""
-            if caller is None or _has_its_way(name, what, options.get("dir_fd"), *args[1:]):
+            directory = options.get("dir_fd", options.get("dst_dir_fd"))
+            if caller is None or _has_its_way(name, what, directory, *args[1:]):
                 return real(*args, **options)
-            point = Point(name, _shown(what, options.get("dir_fd")), caller)
+            point = Point(name, _shown(what, directory), caller)
             if self._pass(point, lambda: real(*_half(name, args), **options)):
                 raise self._error(*(() if name in _NAMELESS else args[: 2 if name in _TWO_NAMES else 1]))
             if name in _SYNCS and not self._sync:

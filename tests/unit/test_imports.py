@@ -25,6 +25,35 @@ HARMLESS = {"__future__", "collections", "copy", "functools", "itertools", "json
 RINGS = {"Pure ring.": "pure", "Io ring.": "io", "Glue.": "glue"}
 INWARD = {"pure": {"pure"}, "io": {"pure", "io"}, "glue": {"pure", "io", "glue"}}
 
+# What opens, makes, renames, gives away or removes files by their paths.
+BY_PATH = {
+    "os": {
+        *("open", "rename", "replace", "renames", "link", "symlink", "unlink", "remove", "rmdir", "removedirs"),
+        *("mkdir", "makedirs", "mkfifo", "mknod", "chmod", "lchmod", "chown", "lchown", "truncate", "utime"),
+        *("setxattr", "removexattr", "walk", "fwalk", "scandir"),
+    },
+    "shutil": {"copy", "copy2", "copyfile", "copytree", "copymode", "copystat", "move", "rmtree", "chown"},
+    "io": {"open", "FileIO"},
+    "pathlib": {"Path"},
+}
+HOST_FILES = "_files"
+"""The one module that may, for it follows nothing that a user other than root controls."""
+
+READERS = {
+    "_private": "by the descriptor of a directory that _files has walked to",
+    "_process": "/proc only",
+    "_netns": "/proc only",
+    "_observe_host": "/proc only",
+    "_archive": "archives and what is taken out of them, in directories of our own",
+    "_archive_stream": "archives, in directories of our own",
+    "_archive_tar": "archives, in directories of our own",
+    "_archive_zip": "archives, in directories of our own",
+    "_transfer": "downloads: the controller's cache, and staging/ of the state directory",
+    "_http": "reads the file of a login that the operator named",
+    "_observe_database": "reads the file of options that the operator named",
+    "_regular": "opens only what is a regular file, without waiting",
+}
+
 LONGEST_FUNCTION = 60
 LONGEST_PLAYBOOK = 40
 FLOOR = (3, 9)
@@ -98,6 +127,36 @@ def test_what_runs_on_hosts_needs_python_and_ansible_only(path: pathlib.Path) ->
 def test_the_pure_ring_does_no_io(path: pathlib.Path) -> None:
     names = imports(path)
     assert {name for name in names if name.split(".")[0] not in HARMLESS | {"module_utils"}} == set()
+
+
+def calls_by_path(path: pathlib.Path) -> set[str]:
+    """The calls in a file that lead to what a path says at that moment."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
+            found.add("open")
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found |= {f"{node.value.id}.{node.attr}"} if node.attr in BY_PATH.get(node.value.id, ()) else set()
+        elif isinstance(node, ast.ImportFrom) and node.module in BY_PATH:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} & {
+                f"{node.module}.{name}" for name in BY_PATH[node.module]
+            }
+    return found
+
+
+@pytest.mark.parametrize("path", sources("plugins/module_utils", "plugins/modules"))
+def test_only_one_module_touches_files_of_a_host_by_their_paths(path: pathlib.Path) -> None:
+    assert path.stem in {HOST_FILES, *READERS} or calls_by_path(path) == set()
+
+
+def test_calls_by_path_are_found(tmp_path: pathlib.Path) -> None:
+    """Guards the test above against looking at nothing."""
+    path = tmp_path / "code.py"
+    path.write_text(
+        "from shutil import rmtree\nimport os\nopen('x')\nos.chown('x', 0, 0)\nf = os.rename\nos.stat('x')\n"
+    )
+    assert calls_by_path(path) == {"shutil.rmtree", "open", "os.chown", "os.rename"}
+    assert {"os.open", "os.rename"} <= calls_by_path(PLUGINS / "module_utils" / f"{HOST_FILES}.py")
 
 
 @pytest.mark.parametrize("path", sources("plugins"))

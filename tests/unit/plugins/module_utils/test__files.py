@@ -91,7 +91,8 @@ def test_prepare_copy_carries_owner_mode_capabilities_and_attributes(program: pa
     assert program.read_bytes() == b"new program"
     assert _files.read_attributes(str(program)) == attributes
     assert os.getxattr(program, CAPABILITY) == CAP_NET_RAW
-    assert (attributes.uid, attributes.gid, attributes.mode) == (*OWNER, 0o4750)
+    assert (attributes.uid, attributes.gid, attributes.mode) == (*OWNER, 0o750), "setuid is never carried over"
+    assert program.stat().st_mode & 0o7777 == 0o750
 
 
 def test_prepare_copy_carries_access_control_lists(program: pathlib.Path) -> None:

@@ -26,6 +26,7 @@ from ansible_collections.observability.stack.plugins.module_utils import (
     _restore_point,
     _store,
     _swap,
+    _systemd,
 )
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
@@ -141,10 +142,10 @@ def test_both_legs_stand_before_the_files_are_touched(host: Host, monkeypatch: p
     seen: list[t.Any] = []
     rename = os.rename
 
-    def watch(source: str, target: str) -> None:
-        if target.startswith(str(host.bin)):
+    def watch(source: str, target: str, **directories: int) -> None:
+        if target in NAMES:
             seen.append((host.armed(), host.record()["state"], bool(host.systemd.commands("systemd-run"))))
-        rename(source, target)
+        rename(source, target, **directories)
 
     monkeypatch.setattr(os, "rename", watch)
     host.swap()
@@ -155,7 +156,8 @@ def test_the_timer_is_that_of_systemd_and_tries_until_it_ends_well(host: Host) -
     host.swap()
     (timer,) = host.systemd.commands("systemd-run")
     program = os.path.join(host.state, "pending", "prometheus.pyz")
-    assert timer[-6:] == [sys.executable, "-I", program, "fire", host.state, "prometheus"]
+    wrapped = [sys.executable, "-I", "-c", _guard._IF_ROOTS_ALONE]
+    assert timer[-8:] == [*wrapped, program, "fire", host.state, "prometheus"]
     wanted = {
         "--collect",
         "--on-active=300",
@@ -185,10 +187,10 @@ def test_the_condition_runs_before_all_else_that_the_systemd_knows(host: Host, v
     line = (host.units / CONDITION).read_text().splitlines()[-1]
     setting_of, _equals, command = line.partition("=")
     own = os.path.join(host.state, "restarting")
-    argv = [sys.executable, "-I", program, "start", host.state, "prometheus"]
+    argv = [sys.executable, "-I", "-c", _guard._IF_ROOTS_ALONE, program, "start", host.state, "prometheus"]
     assert setting_of == setting
     assert command.startswith("-+/bin/sh -c ")
-    assert command.endswith(" ".join(["", "sh", own, *argv]))
+    assert command.endswith(" ".join(["", "sh", own, *map(_systemd.quote, argv)]))
     assert _argv.split_words(command.replace("$$", "$"))[2] == _guard._UNLESS_OWN
     assert (host.units / CONDITION).stat().st_mode & 0o777 == 0o644
 
@@ -245,10 +247,27 @@ def test_the_program_runs_with_nothing_but_python(host: Host) -> None:
     program = os.path.join(host.state, "pending", "prometheus.pyz")
     before = snapshot(host.state)
     for action in ("start", "fire"):
-        argv = [sys.executable, "-I", "-S", program, action, host.state, "node_exporter"]
+        argv = [sys.executable, "-I", "-S", "-c", _guard._IF_ROOTS_ALONE, program, action, host.state, "node_exporter"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
     assert snapshot(host.state) == before
+
+
+@pytest.mark.parametrize("case", ["parent", "program", "stranger"])
+def test_the_program_is_not_run_where_somebody_else_could_have_put_it(host: Host, case: str) -> None:
+    """Whatever happened to the directories since the state directory was entered."""
+    host.swap()
+    program = os.path.join(host.state, "pending", "prometheus.pyz")
+    pathlib.Path(program).write_text("raise SystemExit('it was run')")
+    if case == "stranger" and os.geteuid() == 0:
+        os.chown(os.path.dirname(program), 12345, 12345)
+    else:
+        os.chmod(os.path.dirname(host.state) if case == "parent" else program, 0o777)  # noqa: S103
+    argv = [sys.executable, "-I", "-S", "-c", _guard._IF_ROOTS_ALONE, program, "fire", host.state, "prometheus"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "a user other than root can write it, so nothing below it is run" in done.stderr
+    assert "it was run" not in done.stderr
 
 
 def test_the_program_tells_what_went_wrong(host: Host) -> None:

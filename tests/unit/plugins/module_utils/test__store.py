@@ -419,10 +419,10 @@ def test_a_record_that_cannot_be_read_stops_everything(
 ) -> None:
     real = os.open
 
-    def failing(path: str, *arguments: t.Any) -> int:
+    def failing(path: str, *arguments: t.Any, **options: t.Any) -> int:
         if str(path).endswith("state.json"):
             raise OSError(number, os.strerror(number))
-        return real(path, *arguments)
+        return real(path, *arguments, **options)
 
     monkeypatch.setattr(os, "open", failing)
     for act in (lambda: _store.peek(str(used)), lambda: entered(used)):

@@ -94,6 +94,7 @@ def test_a_restore_point_brings_everything_back(host: Host) -> None:
     program.chmod(0o4755)
     os.setxattr(program, CAPABILITY, CAP_NET_RAW)
     before = _files.read_attributes(str(program))
+    assert before.mode == 0o755
     backup_id = host.apply()
     assert _files.read_attributes(str(program)) == before
     shutil.copyfile(host.staged / "promtool", host.bin / "promtool")
@@ -182,13 +183,13 @@ def test_a_candidate_that_is_not_what_was_proven_stays_out(host: Host) -> None:
 def test_a_rename_that_fails_half_way_is_undone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     rename, calls = os.rename, []
 
-    def second_fails(source: str, target: str) -> None:
-        if str(target) == str(host.bin / "promtool") and not calls:
+    def second_fails(source: str, target: str, **directories: int) -> None:
+        if target == "promtool" and not calls:
             calls.append(target)
             raise OSError(5, "Input/output error", target)
-        rename(source, target)
+        rename(source, target, **directories)
 
-    monkeypatch.setattr(_swap.os, "rename", second_fails)
+    monkeypatch.setattr(os, "rename", second_fails)
     with pytest.raises(HostError, match="All files are as they were before") as failure:
         host.apply()
     assert failure.value.key == "swap.failed"
@@ -258,7 +259,7 @@ def _fresh(tmp_path: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
-_CHANGING = ("open", "write", "fsync", "rename", "mkdir", "unlink", "fchmod", "fchown", "pwrite", "symlink")
+_CHANGING = ("write", "fsync", "rename", "mkdir", "unlink", "fchmod", "fchown", "pwrite", "symlink")
 
 
 def _points(host: Host, monkeypatch: pytest.MonkeyPatch, *, die_at: int | None) -> int:
@@ -275,15 +276,22 @@ def _points(host: Host, monkeypatch: pytest.MonkeyPatch, *, die_at: int | None) 
 
         return wrapped
 
+    def opening(call: t.Callable[..., int]) -> t.Callable[..., int]:
+        """Of all that is opened, what is made is a change."""
+        making = dying(call)
+
+        def wrapped(path: str, flags: int, *args: t.Any, **kwargs: t.Any) -> int:
+            return (making if flags & os.O_CREAT else call)(path, flags, *args, **kwargs)
+
+        return wrapped
+
     with monkeypatch.context() as patch:
         for name in _CHANGING:
             patch.setattr(os, name, dying(getattr(os, name)))
+        patch.setattr(os, "open", opening(os.open))
         if die_at is not None:  # a killed program cleans nothing up
-            patch.setattr(_files, "remove_if_there", lambda path: None if count >= die_at else _unlink(path))
+            remove = _files.Location.remove
+            patch.setattr(_files.Location, "remove", lambda place: None if count >= die_at else remove(place))
         with contextlib.suppress(Killed):
             host.apply()
     return count
-
-
-def _unlink(path: str) -> None:
-    pathlib.Path(path).unlink(missing_ok=True)

@@ -49,9 +49,15 @@ def test_what_a_host_has_is_read_and_nothing_is_written(
     facts = result["components"]["node_exporter"]
     assert (facts["installed"], facts["version"], facts["running"]) == (True, "1.5.0", None)
     assert facts["url"] == "http://127.0.0.1:9200"
-    assert facts["files"] == [
-        {"name": "node_exporter", "path": str(program), "size": program.stat().st_size, "sha256": sha256(program)}
-    ]
+    (file,) = facts["files"]
+    identity = file.pop("identity")
+    assert file == {
+        "name": "node_exporter",
+        "path": str(program),
+        "size": program.stat().st_size,
+        "sha256": sha256(program),
+    }
+    assert f"inode:{program.stat().st_ino} " in identity
     assert (result["state"], result["unfinished"], result["lease"], result["staged"]) == (None, {}, {}, {})
     assert "diff" not in result
     assert snapshot(tmp_path) == before
@@ -86,7 +92,7 @@ def test_secrets_on_the_command_line_are_hidden(read: Call) -> None:
 
 def test_without_checksums_no_file_is_read_for_them(read: Call) -> None:
     files = read(checksum=False)["components"]["node_exporter"]["files"]
-    assert [sorted(file) for file in files] == [["name", "path", "size"]]
+    assert [sorted(file) for file in files] == [["identity", "name", "path", "size"]]
 
 
 def test_a_program_that_tells_nothing_in_time_is_unknown(read: Call, program: pathlib.Path) -> None:

@@ -184,9 +184,9 @@ def test_only_the_kinds_that_are_asked_for_are_put_back(
 def test_the_second_attempt_after_a_crash_keeps_the_first_s_restore_point_and_record(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(source: str, target: str) -> None:
-        real(source, target)
-        if target == str(host.bin / "prometheus"):
+    def crash(source: str, target: str, **directories: int) -> None:
+        real(source, target, **directories)
+        if target == "prometheus":
             raise KeyboardInterrupt
 
     real = os.rename
@@ -248,7 +248,7 @@ def failing(host: Host, case: str, tmp_path: pathlib.Path) -> Data:
     ("case", "key", "says"),
     [
         ("no version", "input.invalid", "state=swapped needs version"),
-        ("no files", "swap.nothing_to_replace", "there is no file at any path to replace"),
+        ("no files", "swap.nothing_to_replace", "there is no regular file at any path to replace"),
         (
             "not installed",
             "swap.nothing_to_replace",
@@ -274,11 +274,11 @@ def test_what_it_cannot_do_is_said_and_no_program_is_touched(
 
 
 def test_a_rename_that_fails_undoes_those_before_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(source: str, target: str) -> None:
-        if target == str(host.bin / "promtool") and source.endswith("upgrade-new") and not refused:
+    def refuse(source: str, target: str, **directories: int) -> None:
+        if target == "promtool" and source.endswith("upgrade-new") and not refused:
             refused.append(target)
             raise OSError(28, "No space left on device", target)
-        real(source, target)
+        real(source, target, **directories)
 
     real, refused = os.rename, list[str]()
     monkeypatch.setattr(os, "rename", refuse)
