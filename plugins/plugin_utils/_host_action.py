@@ -40,9 +40,9 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
         task_vars = task_vars or {}
         result = super().run(tmp, task_vars)
         self._host = task_vars.get("inventory_hostname", "the host")
-        planted = _results.planted_text({self._host: task_vars.get("ansible_facts") or {}})
-        if planted:
-            return {**result, "failed": True, "msg": planted, "key": _results.FOREIGN_FACTS}
+        foreign = _results.foreign_facts_text({self._host: task_vars.get("ansible_facts") or {}})
+        if foreign:
+            return {**result, "failed": True, "msg": foreign, "key": _results.FOREIGN_FACTS}
         try:
             return {**result, **self.act(dict(self._task.args), task_vars)}
         except UpgradeError as exc:

@@ -48,6 +48,7 @@ PATH = Text(most=4096, cut=False)
 URL = Text(most=4096, cut=False)
 LINE = Text()
 TEXT = Text(most=8000, lines=True)
+MESSAGE = Text(most=8000)
 LINES = Items(Text(), most=1000)
 WHOLE = Number()
 SECONDS = Number(whole=False)
@@ -316,7 +317,7 @@ RESULTS: Mapping[str, Fields] = {
 _COMMON: Mapping[str, Kind] = {
     "changed": Flag(),
     "failed": Flag(),
-    "msg": TEXT,
+    "msg": MESSAGE,
     "key": ID,
     "rc": Number(least=-(2**31), most=2**31),
     "diff": Fields({"before": ANY, "after": ANY}),
@@ -407,7 +408,7 @@ def _no_number(constant: str) -> t.NoReturn:
 # -- facts ------------------------------------------------------------------------------------------------------------
 
 
-def planted(facts: Mapping[str, t.Any]) -> list[str]:
+def foreign_facts(facts: Mapping[str, t.Any]) -> list[str]:
     """The facts of a host that would be variables of this collection. Ansible prefers facts to the inventory and to
     defaults, so they would decide what the controller does.
 
@@ -416,12 +417,12 @@ def planted(facts: Mapping[str, t.Any]) -> list[str]:
     return sorted(shown(name, most=100) for name in map(str, facts) if name.startswith(PREFIXES))
 
 
-def planted_text(facts: Mapping[str, Mapping[str, t.Any]]) -> str:
+def foreign_facts_text(facts: Mapping[str, Mapping[str, t.Any]]) -> str:
     """Which hosts have such facts; empty if none has.
 
     :param facts: by host.
     """
-    found = {host: planted(each) for host, each in facts.items()}
+    found = {host: foreign_facts(each) for host, each in facts.items()}
     told = [f"{host} has {_some(names)}" for host, names in found.items() if names]
     return _refusal(_some(told, "; ")) if told else ""
 
