@@ -80,7 +80,7 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
         """The error of a host whose answer is not what the module returns."""
         return HostError(
             f"{self._host}: the answer of {self.module} is not what that module returns: {exc}. Nothing of it was "
-            "used. See whether ansible_python_interpreter is a Python of the distribution, and what runs as root there",
+            "used. See whether ansible_python_interpreter is that of the distribution, and who has root on this host",
             key=_results.MALFORMED,
         )
 
@@ -90,9 +90,7 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
         try:
             self._answer = _results.read(self.module, res.get("stdout", ""))
         except MalformedError as exc:
-            said = [shown(res.get(name, "").strip()[-_TAIL:]) for name in ("stderr", "stdout")]
-            text = next(filter(None, said), "nothing")
-            error = self.malformed(exc)
-            self._answer = {"failed": True, "msg": f"{error} (exit status {res.get('rc')}, it printed: {text})"}
-            self._answer["key"] = error.key
+            error, said = self.malformed(exc), res.get("stderr", "").strip()[-_TAIL:]
+            told = f"{error}. Exit status {res.get('rc')}, standard error: {shown(said) or 'empty'}"
+            self._answer = {"failed": True, "msg": told, "key": error.key}
         return dict(self._answer)

@@ -97,7 +97,7 @@ def _component(
     stack: Mapping[str, Data],
 ) -> tuple[list[Data], list[Data]]:
     """What is to be known of a component, and its steps."""
-    impossible = _subject.impossible(subject)
+    impossible = _subject.impossible(subject) or _subject.unknown_attempt(subject)
     if impossible:
         return accepted([impossible], wish.accept), []
     way = _way.find(subject, wish, market.offer(subject.entry), today=today, stops=stops)

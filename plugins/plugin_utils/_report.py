@@ -253,5 +253,6 @@ def left_out(found: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, str]:
     for variables in found:
         results = [variables.get(f"__upgrade_{name}") or {} for name in _REGISTERED]
         texts = [str(each.get("msg")) for each in results if each.get("failed") or each.get("unreachable")]
-        reasons[str(variables["inventory_hostname"])] = texts[-1] if texts else "it failed; see above"
+        host = str(variables["inventory_hostname"])
+        reasons[host] = texts[-1].removeprefix(f"{host}: ") if texts else "it failed; see above"
     return reasons

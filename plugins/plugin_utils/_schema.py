@@ -88,7 +88,7 @@ class Number(t.NamedTuple):
 
     def take(self, value: t.Any, where: str) -> int | float:
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
-            raise MalformedError(where, f"is {_kind(value)} instead of a number")
+            raise MalformedError(where, f"is {_kind(value)} instead of a {'whole ' if self.whole else ''}number")
         if not self.least <= value <= self.most:  # NaN is not, either
             raise MalformedError(where, f"is {_brief(value)}, which is not between {self.least:g} and {self.most:g}")
         return value
