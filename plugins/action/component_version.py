@@ -11,10 +11,11 @@ import importlib
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _catalog
+from ..plugin_utils import _catalog, _results
+from ..plugin_utils._host_action import HostAction
+from ..plugin_utils._schema import MalformedError
 
 _READ_BY_THE_HOST = (
     "units",
@@ -38,15 +39,12 @@ with contextlib.suppress(NameError):  # in ansible-test's sanity tests, see _ver
     _catalog.load()
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Sends a host the part of the catalog that reading takes, and nothing of the rest."""
 
-    _supports_check_mode = True
-    _requires_connection = True
+    module = "component_version"
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
+    def act(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         wish = {"wish": arguments.pop("wish")} if "wish" in arguments else {}
         try:
             catalog = _catalog.load(
@@ -58,6 +56,10 @@ class ActionModule(ActionBase):
         arguments["specs"] = {
             name: {field: entry[field] for field in _READ_BY_THE_HOST} for name, entry in catalog.items()
         }
-        name = "observability.stack.component_version"
-        result.update(self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars), **wish)
-        return result
+        survey = self.ask(arguments, task_vars)
+        if not survey.get("failed"):
+            try:
+                _results.check_survey(survey, catalog)
+            except MalformedError as exc:
+                raise self.malformed(exc) from None
+        return {**survey, **wish}

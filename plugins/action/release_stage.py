@@ -9,10 +9,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
-from ..module_utils._errors import UpgradeError
 from ..plugin_utils import _obtain
+from ..plugin_utils._host_action import HostAction
 
 _WHERE = "where the release's archive and checksums are"
 _NEEDED = {  # in the order of _obtain.Wanted
@@ -24,33 +23,27 @@ _NEEDED = {  # in the order of _obtain.Wanted
 }
 
 
-class ActionModule(ActionBase):
+class ActionModule(HostAction):
     """Fetches the archive into the controller's cache and pushes it, unless the host has it staged already."""
 
     TRANSFERS_FILES = True
-    _supports_check_mode = True
-    _requires_connection = True
+    module = "release_stage"
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
+    def act(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         settings = arguments.pop("release", None)
         for name, what in _NEEDED.items():
             if not isinstance(arguments.get(name), str):
                 raise AnsibleActionFail(f"release_stage needs {name}: {what}")
-        try:
-            wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED))
-            wanted = wanted._replace(from_version=arguments.get("from_version"))
-            return {**result, **self._bring(arguments, wanted, _obtain.read(settings), task_vars)}
-        except UpgradeError as exc:
-            return {**result, "failed": True, "msg": str(exc), "key": exc.key}
+        wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED))
+        wanted = wanted._replace(from_version=arguments.get("from_version"))
+        return self._bring(arguments, wanted, _obtain.read(settings), task_vars)
 
     def _bring(
         self,
         arguments: dict[str, t.Any],
         wanted: _obtain.Wanted,
         settings: _obtain.Settings,
-        task_vars: dict[str, t.Any] | None,
+        task_vars: dict[str, t.Any],
     ) -> dict[str, t.Any]:
         """Let the host have the release. What it has staged isn't fetched, where it can be told without."""
         by_host = arguments.pop("fetch", None) == "host" and not settings.bundle
@@ -59,22 +52,15 @@ class ActionModule(ActionBase):
         release = _obtain.obtain(wanted, settings, archive=not by_hash)
         if by_host or staged == release.sha256:
             urls = {"urls": release.urls, "limits": _limits(settings, release)} if by_host else {}
-            outcome = self._stage({**arguments, **_told(release), **urls}, task_vars)
+            outcome = self.ask({**arguments, **_told(release), **urls}, task_vars)
             if not outcome.pop("needs_archive", False):
                 return {"fetched": False, **outcome, **_outcome(release)}
         if release.path is None:
             release = _obtain.obtain(wanted, settings)
         archive = self._push(str(release.path))
-        outcome = self._stage({**arguments, **_told(release), "archive": archive}, task_vars)
+        outcome = self.ask({**arguments, **_told(release), "archive": archive}, task_vars)
         outcome.pop("needs_archive", None)
         return {**outcome, **_outcome(release), "fetched": release.fetched}
-
-    def _stage(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
-        """The host's half."""
-        name = "observability.stack.release_stage"
-        return t.cast(
-            "dict[str, t.Any]", self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
-        )
 
     def _push(self, path: str) -> str:
         """Put a file into the task's temporary directory on the host; Ansible removes it with the task."""

@@ -15,6 +15,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..module_utils import _files
+from ..module_utils._errors import shown
+
+_REASON = 500
+"""Characters of the reason why a host is left out."""
 
 
 class ActionModule(ActionBase):
@@ -31,16 +35,20 @@ class ActionModule(ActionBase):
                 "text": {"type": "str", "required": True},
                 "data": {"type": "raw"},
                 "dest": {"type": "path"},
+                "left_out": {"type": "dict", "default": {}},
                 "problems": {"type": "list", "elements": "str", "default": []},
             },
             required_by={"dest": ["data"]},
         )
-        Display().display(f"\n{arguments['text']}\n")
+        Display().display(f"\n{shown(arguments['text'], lines=True)}\n")
+        if arguments["left_out"]:
+            told = [f"  {shown(host)}: {shown(why, most=_REASON)}" for host, why in arguments["left_out"].items()]
+            Display().display("\n".join(["Left out, because they failed:", *told, ""]))
         result["changed"] = False
         if arguments["dest"] and not self._task.check_mode:
             result["dest"] = _keep(arguments["data"], os.path.abspath(os.path.expanduser(arguments["dest"])))
         if arguments["problems"]:
-            result.update(failed=True, msg="\n".join(arguments["problems"]))
+            result.update(failed=True, msg=shown("\n".join(arguments["problems"]), lines=True))
         return result
 
 

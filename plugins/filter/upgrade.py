@@ -21,6 +21,7 @@ from ..plugin_utils import (
     _release_settings,
     _report,
     _report_plan,
+    _results,
     _rollback,
     _sources,
     _steps,
@@ -166,6 +167,8 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "failure": _report.failure,
     "unready": _report.unready,
     "failure_text": _report.failures,
+    "left_out": _report.left_out,
+    "foreign_facts": _results.foreign_facts_text,
 }
 
 

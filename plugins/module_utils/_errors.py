@@ -12,8 +12,21 @@ from __future__ import annotations
 import typing as t
 
 
-def _shown(character: str) -> str:
-    return character if character.isprintable() else repr(character)[1:-1]
+def shown(text: object, *, most: int = 0, lines: bool = False) -> str:
+    """A text from a host, a service, a mirror or a file, as a terminal or a report may have it.
+
+    Everything that is not printable is escaped: control characters (C0, C1, DEL), newlines, bidirectional controls,
+    zero-width characters, line separators, lone surrogates. What is escaped already stays as it is.
+
+    :param most: a longer text is cut after so many characters, and its length is added. 0 is no limit.
+    :param lines: newlines stay.
+    """
+    text = str(text)
+    if most and len(text) > most:
+        text = f"{text[:most]}... ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or (lines and one == "\n") else repr(one)[1:-1] for one in text)
 
 
 class UpgradeError(Exception):
@@ -26,7 +39,7 @@ class UpgradeError(Exception):
     default_key = "upgrade.error"
 
     def __init__(self, message: str, *, key: str | None = None, details: dict[str, t.Any] | None = None) -> None:
-        super().__init__("".join(_shown(character) for character in message))
+        super().__init__(shown(message))
         self.key = key or self.default_key
         self.details = details or {}
 

@@ -16,7 +16,7 @@ description:
   - Everything happens on the controller; no host is contacted.
 options:
   text:
-    description: What to print.
+    description: What to print. Everything in it that is not printable is escaped.
     type: str
     required: true
   data:
@@ -25,6 +25,11 @@ options:
   dest:
     description: File on the controller for O(data). In check mode it isn't written.
     type: path
+  left_out:
+    description:
+      - Hosts that the text says nothing of because they failed before, each with the reason. They are printed after it.
+    type: dict
+    default: {}
   problems:
     description: What is wrong with it, a line each. If there is any, the task fails with it after all else is done.
     type: list

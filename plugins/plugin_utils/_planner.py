@@ -97,7 +97,7 @@ def _component(
     stack: Mapping[str, Data],
 ) -> tuple[list[Data], list[Data]]:
     """What is to be known of a component, and its steps."""
-    impossible = _subject.impossible(subject)
+    impossible = _subject.impossible(subject) or _subject.unknown_attempt(subject)
     if impossible:
         return accepted([impossible], wish.accept), []
     way = _way.find(subject, wish, market.offer(subject.entry), today=today, stops=stops)
@@ -280,13 +280,35 @@ def host_links(plan: Data, host: str, phase: str | None = None) -> list[Data]:
     return found
 
 
-def with_findings(plan: Data, findings: Mapping[str, list[Data]]) -> Data:
-    """The plan, with what was found on hosts beside it.
+def with_findings(plan: Data, findings: Mapping[str, list[Data]], gone: t.Collection[str] = ()) -> Data:
+    """The plan, with what was found on hosts beside it, and without the steps of hosts that failed meanwhile.
+
+    The digest stays: it is that of what was approved, and what is left of that is carried out.
 
     :param findings: by host.
+    :param gone: the hosts that failed or became unreachable.
     """
     more = [{"component": None, **each, "host": host} for host, found in findings.items() for each in found]
-    return {**plan, "findings": [*plan["findings"], *more]}
+    plan = {**plan, "findings": [*plan["findings"], *more]}
+    return _without(plan, gone) if gone else plan
+
+
+def _without(plan: Data, gone: t.Collection[str]) -> Data:
+    def left(hosts: Mapping[str, t.Any]) -> Data:
+        return {host: value for host, value in hosts.items() if host not in gone}
+
+    phases = []
+    for phase in plan["phases"]:
+        hosts = left(phase["hosts"])
+        sequence = [key for key in phase["sequence"] if any(key in keys for keys in hosts.values())]
+        if sequence:
+            phases.append({**phase, "sequence": sequence, "hosts": hosts, "links": left(phase["links"])})
+    return {
+        **plan,
+        "phases": phases,
+        "hosts": left(plan["hosts"]),
+        "rows": [row for row in plan["rows"] if row["host"] not in gone],
+    }
 
 
 def digest(plan: Data) -> str:

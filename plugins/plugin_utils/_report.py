@@ -12,6 +12,7 @@ from __future__ import annotations
 import textwrap
 import typing as t
 
+from ..module_utils._errors import shown
 from ..module_utils._state import ACTIVE
 
 if t.TYPE_CHECKING:
@@ -21,24 +22,26 @@ WIDTH = 80
 _HOSTS_SHOWN = 3
 NOTHING = "-"
 _BAR = 20
+_CELL = 200
+"""Characters of a cell. More of it is cut."""
 
 
 def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[str]:
     """Rows under a header, each column as wide as its widest cell; what isn't known is a dash."""
-    cells = [list(header), *[[NOTHING if cell is None else str(cell) for cell in row] for row in rows]]
+    cells = [list(header), *[[NOTHING if cell is None else shown(cell, most=_CELL) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
 
 
 def hosts(names: t.Sequence[str]) -> str:
     """The first names of a long list, and how many more there are."""
-    shown = ", ".join(names[:_HOSTS_SHOWN])
-    return shown if len(names) <= _HOSTS_SHOWN else f"{shown}, +{len(names) - _HOSTS_SHOWN} more"
+    first = ", ".join(names[:_HOSTS_SHOWN])
+    return first if len(names) <= _HOSTS_SHOWN else f"{first}, +{len(names) - _HOSTS_SHOWN} more"
 
 
 def wrap(text: str, indent: str = "  ") -> list[str]:
     """A text in lines of a terminal, indented."""
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return textwrap.wrap(shown(text), WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def count(number: int, noun: str) -> str:
@@ -55,8 +58,8 @@ def status(surveys: dict[str, Data]) -> str:
         state = _upgrade(upgrade, survey)
         for place, name in enumerate(sorted(installed | set(records)) or [NOTHING]):
             facts, record = survey["components"].get(name, {}), records.get(name, {})
-            shown = (host, state) if place == 0 else ("", "")
-            rows.append((*shown, name, facts.get("version"), facts.get("running"), _last(record, facts)))
+            once = (host, state) if place == 0 else ("", "")
+            rows.append((*once, name, facts.get("version"), facts.get("running"), _last(record, facts)))
     lines = table(("HOST", "UPGRADE", "COMPONENT", "DISK", "RUNS", "LAST STEP"), rows)
     return "\n".join([*lines, *_progress(surveys), *_errors(surveys)])
 
@@ -110,7 +113,7 @@ def _errors(surveys: dict[str, Data]) -> list[str]:
     for host, survey in surveys.items():
         for name, record in ((survey["state"] or {}).get("components", {})).items():
             if record.get("last_error"):
-                lines += ["", f"{host} {name}: {record.get('outcome')}", *wrap(record["last_error"].splitlines()[0])]
+                lines += ["", f"{host} {name}: {record.get('outcome')}", *wrap(record["last_error"].partition("\n")[0])]
     return lines
 
 
@@ -143,7 +146,9 @@ def _told(service: Data) -> str:
 def sick(results: dict[str, list[Data]]) -> list[str]:
     """The services that aren't healthy, each with its reason and the last lines of its journal."""
     return [
-        "\n    ".join([f"{host}: {service['component']} isn't healthy: {service['reason']}", *service["journal"]])
+        "\n    ".join(
+            map(shown, [f"{host}: {service['component']} isn't healthy: {service['reason']}", *service["journal"]])
+        )
         for host, services in results.items()
         for service in services
         if not service["healthy"]
@@ -162,7 +167,7 @@ def locks(results: dict[str, Data]) -> str:
 
 def record_problems(results: dict[str, Data]) -> list[str]:
     """What is wrong with the records of hosts."""
-    return [f"{host}: {problem}" for host, result in results.items() for problem in result.get("problems", [])]
+    return [shown(f"{host}: {problem}") for host, result in results.items() for problem in result.get("problems", [])]
 
 
 def outcome(documents: dict[str, Data], waiting: t.Sequence[str] = ()) -> str:
@@ -190,8 +195,8 @@ def failure(step: Data, task: str, result: Data) -> Data:
         "from": step.get("from"),
         "to": step.get("to"),
         "task": task,
-        "error": str(result.get("msg") or "no message").strip(),
-        "journal": list(services[0].get("journal") or result.get("journal") or []),
+        "error": shown(str(result.get("msg") or "no message").strip(), most=4000, lines=True),
+        "journal": [shown(line) for line in services[0].get("journal") or result.get("journal") or []],
     }
 
 
@@ -233,3 +238,21 @@ def failures(found: list[Data], host: str) -> str:
             lines += ["The journal's last lines:", *[f"    {line}" for line in item["journal"]]]
         lines.append(_ENDINGS[item["outcome"]].format(**item))
     return "\n".join(lines)
+
+
+_REGISTERED = ("survey", "preflight", "linked", "health", "record", "unlocked")
+"""What the roles register before a report, without C(__upgrade_)."""
+
+
+def left_out(found: t.Iterable[t.Mapping[str, t.Any]]) -> dict[str, str]:
+    """Why hosts failed, by host.
+
+    :param found: the variables of each.
+    """
+    reasons = {}
+    for variables in found:
+        results = [variables.get(f"__upgrade_{name}") or {} for name in _REGISTERED]
+        texts = [str(each.get("msg")) for each in results if each.get("failed") or each.get("unreachable")]
+        host = str(variables["inventory_hostname"])
+        reasons[host] = texts[-1].removeprefix(f"{host}: ") if texts else "it failed; see above"
+    return reasons

@@ -12,6 +12,7 @@ from __future__ import annotations
 import textwrap
 import typing as t
 
+from ..module_utils._errors import shown
 from ._report import NOTHING, WIDTH, count, hosts, table, wrap
 
 if t.TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _wrapped(header: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]]) -> li
     width = max(map(len, first))
     lines = [f"{first[0]:{width}}  {header[-1]}"]
     for line, row in zip(first[1:], rows):
-        text = NOTHING if row[-1] is None else str(row[-1])
+        text = NOTHING if row[-1] is None else shown(row[-1])
         texts = textwrap.wrap(text, max(20, WIDTH - width - 2), break_on_hyphens=False)
         lines += [f"{line:{width}}  {texts[0]}", *(f"{'':{width}}  {text}" for text in texts[1:])]
     return lines
@@ -138,7 +139,7 @@ def check(checked: Data) -> str:
     groups: dict[tuple[t.Any, ...], list[str]] = {}
     for row in checked["rows"]:
         running = None if row["running"] == row["installed"] else row["running"] or "nothing"
-        shown = (
+        cells = (
             row["component"],
             row["installed"],
             running,
@@ -148,7 +149,7 @@ def check(checked: Data) -> str:
             "yes" if row["vulnerable"] else None,
             ", ".join(key.partition(".")[2].replace("_", " ") for key in row["blocked_by"]) or None,
         )
-        groups.setdefault(shown, []).append(row["host"])
+        groups.setdefault(cells, []).append(row["host"])
     if not groups:
         return "Nothing is installed that the catalog knows."
     header = ("COMPONENT", "HOSTS", "INSTALLED", "RUNS", "AVAILABLE", "CHANGE", "RELEASED", "VULNERABLE", "BLOCKED BY")

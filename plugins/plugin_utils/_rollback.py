@@ -65,7 +65,7 @@ def plan_host(host: str, survey: Data, wish: Wish, *, to: str, kinds: list[str])
         point = _restore_point(subject, to) if wish.means(name) else None
         if point is None:
             continue
-        impossible = _subject.impossible(subject)
+        impossible = _unknown(subject, point) or _subject.impossible(subject)
         found = [impossible] if impossible else _subject.not_running(subject)
         found = _planner.accepted(found, wish.accept)
         hops = [] if point["version"] == subject.facts.get("version") and not subject.is_open else [point["version"]]
@@ -77,6 +77,15 @@ def plan_host(host: str, survey: Data, wish: Wish, *, to: str, kinds: list[str])
         draft.findings.extend(found)
         draft.rows.append(_planner.row(subject, hops if draft.hops(name) else [], found))
     return draft
+
+
+def _unknown(subject: _subject.Subject, point: Data) -> Data | None:
+    """That a restore point is of no version that could be put in order with others."""
+    if _versions.is_version(point["version"]):
+        return None
+    message = f"the version of restore point {point['id']} is {point['version'] or 'unknown'}, which is no version"
+    fix = f"copy its files back by hand, or set upgrade_only to leave {subject.name} out"
+    return subject.finding("unknown_restore_point", "blocker", message, fix)
 
 
 def restore_points(survey: Data) -> list[Data]:

@@ -13,6 +13,7 @@ import typing as t
 
 from ..module_utils import _version
 from ..module_utils._state import ACTIVE, Step
+from . import _versions
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -45,7 +46,7 @@ class Subject(t.NamedTuple):
         What an attempt left on disk unproven is no place to begin at, and what was put on disk without a restart isn't
         what the service's data and configuration have met.
         """
-        if self.unfinished and self.record.get("from_version"):
+        if self.unfinished and _versions.is_version(self.record.get("from_version")):
             return t.cast("str", self.record["from_version"])
         if self.facts["restart_pending"] and self.facts["running"] not in (None, _version.UNKNOWN):
             return t.cast("str", self.facts["running"])
@@ -116,6 +117,18 @@ def impossible(subject: Subject) -> Data | None:
             f"start its service, which reports it; or set upgrade_overrides: {{{name}: {{version_args: [[...]]}}}}",
         )
     return None
+
+
+def unknown_attempt(subject: Subject) -> Data | None:
+    """What keeps an interrupted upgrade from being finished: its version could not be put in order with others."""
+    if not subject.unfinished or _versions.is_version(subject.record["to_version"]):
+        return None
+    return subject.finding(
+        "unknown_attempt",
+        "blocker",
+        f"an interrupted upgrade of {subject.name} went to {subject.record['to_version']!r}, which is no version",
+        "bring the old version back with the playbook rollback, or install a known version by hand",
+    )
 
 
 def _not_there(subject: Subject) -> Data:

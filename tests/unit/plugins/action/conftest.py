@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pathlib
 import types
 import typing as t
@@ -37,7 +38,8 @@ class Act:
         def execute_module(module_name: str, module_args: Data, task_vars: Data | None) -> Data:
             assert module_name == f"observability.stack.{name}"
             self.sent.append(module_args)
-            return self._call(importlib.import_module(f"{PLUGINS}.modules.{name}"), check=check, **module_args)
+            result = self._call(importlib.import_module(f"{PLUGINS}.modules.{name}"), check=check, **module_args)
+            return t.cast("Data", action._parse_returned_data({"stdout": json.dumps(result), "rc": 0}, "legacy"))
 
         task = Task()
         task.action, task.args, task.check_mode, task.async_val = f"observability.stack.{name}", arguments, check, 0

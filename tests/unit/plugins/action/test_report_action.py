@@ -117,4 +117,6 @@ def test_a_place_that_cannot_be_written_is_named(act: t.Any, tmp_path: pathlib.P
 
 
 def test_all_that_is_taken_is_documented() -> None:
-    assert sorted(yaml.safe_load(report.DOCUMENTATION)["options"]) == ["data", "dest", "problems", "text"]
+    assert sorted(yaml.safe_load(report.DOCUMENTATION)["options"]) == [
+        *("data", "dest", "left_out", "problems", "text")
+    ]
