@@ -53,7 +53,7 @@ _MOST_SIGNATURES = 32
 _LARGEST = 1 << 53
 """Numbers above it aren't exact everywhere where JSON is read."""
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\s+([A-Za-z0-9+/=\s]+?)-----END SSH SIGNATURE-----\s*")
+_ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+?)-----END SSH SIGNATURE-----[\r\n]*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*", re.ASCII)
 
 Run = t.Callable[..., Completed]
@@ -328,16 +328,17 @@ def _field(data: bytes) -> tuple[bytes, bytes]:
 def _signers(path: str) -> list[_Signer]:
     """Names and keys of those who may sign."""
     try:
-        with open(path, encoding="utf-8") as source:
-            lines = source.read(_LIMIT).splitlines()
+        with open(path, "rb") as source:
+            lines = source.read(_LIMIT).decode("utf-8").split("\n")  # as ssh-keygen does
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(
-            f"{path}, whose keys sign manifests, can't be read: {getattr(exc, 'strerror', None) or 'it is no text'}",
+            f"{path}, whose keys sign, can't be read: {getattr(exc, 'strerror', None) or 'it is no text'}",
             key="input.allowed_signers",
         ) from exc
     found = []
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.lstrip().startswith("#"):
+    for number, raw in enumerate(lines, 1):
+        line = raw.strip(" \t\r")
+        if line and not line.startswith("#"):
             found.extend(_signer_line(line, path, number))
     if not found:
         raise InputError(f"{path} has no key: write a line '<name> <kind of key> <key>'", key="input.allowed_signers")
@@ -345,7 +346,7 @@ def _signers(path: str) -> list[_Signer]:
 
 
 def _signer_line(line: str, path: str, number: int) -> list[_Signer]:
-    words = line.split()
+    words = [word for word in re.split("[ \t]+", line) if word]
     names = words[0].split(",")
     kind = next((place for place, word in enumerate(words) if _is_kind(word)), 0)
     try:

@@ -16,7 +16,7 @@ from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ..module_utils._errors import InputError
 from ..module_utils._transfer import LIMITS, Limits
-from . import _checksums
+from . import _checksums, _signatures
 
 _PLACEHOLDERS = ("{url}", "{checksums}")
 _SIGNATURE = "{signature}"
@@ -206,6 +206,8 @@ def _signature(component: str, entry: t.Any) -> Signature:
         raise _wrong(f"{where}.signature", template, "where it is, such as '{url}.asc' or '{checksums}.asc'")
     if bool(template) != any(_SIGNATURE in word for word in cosign) and cosign:
         raise _wrong(f"{where}.cosign", cosign, f"{_SIGNATURE} where the file of {where}.signature belongs")
+    if cosign:
+        _signatures.check_cosign(cosign)
     return Signature(of, template, [_path(where, key) for key in keys], cleartext, cosign)
 
 
