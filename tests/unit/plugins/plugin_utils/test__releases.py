@@ -297,6 +297,31 @@ def test_the_cache_is_the_users_own(ask: Asker) -> None:
     assert (ask.cache / "releases").stat().st_mode & 0o777 == 0o700
 
 
+def test_an_answer_in_the_cache_is_believed_of_its_own_source_only(ask: Asker, site: Site) -> None:
+    ask()
+    (kept,) = ask.cache.rglob("*.json")
+    answer = json.loads(kept.read_text())
+    planted = {
+        **answer,
+        "url": "https://elsewhere.example/",
+        "releases": [{**answer["releases"][0], "version": "9.9.9"}],
+    }
+    kept.write_text(json.dumps(planted))
+    assert ask()["releases"] == FOUND
+    assert len(site.asked) == 2
+
+
+@pytest.mark.parametrize("place", ["", "releases", "file", "lock"])
+def test_answers_that_somebody_else_could_have_put_there_are_refused(ask: Asker, place: str) -> None:
+    ask()
+    (kept,) = ask.cache.rglob("*.json")
+    path = {"file": kept, "lock": kept.with_suffix(".lock")}.get(place, ask.cache / place)
+    os.chown(path, 65534, 0)
+    failure = ask.refused()
+    assert failure.key == "input.cache_dir"
+    assert str(path) in str(failure)
+
+
 def test_a_cache_that_cannot_be_written_is_told(ask: Asker, site: Site) -> None:
     ask.cache.write_text("a file")
     error = ask.refused()
