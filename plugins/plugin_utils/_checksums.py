@@ -121,6 +121,18 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def sha256(variable: str, value: t.Any) -> str:
+    """A sha256 that an operator gives, in lower case; empty if none is given.
+
+    :raises InputError: naming the variable, if it is anything else.
+    """
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or not re.fullmatch(_HASH, value):
+        raise InputError(f"{variable} must be a sha256: 64 hexadecimal digits, in quotes", key="input.release_settings")
+    return value.lower()
+
+
 def check_pins(pins: t.Mapping[t.Any, t.Any], *, variable: str = "upgrade_release_pins") -> None:
     """Whether pins are what they must be.
 
