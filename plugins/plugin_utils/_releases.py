@@ -263,6 +263,13 @@ def _indexed(index: Mapping[str, Answer], source: str, path: str) -> Answer:
 
 
 def _load(path: str) -> t.Any:
+    why = _owned.changeable(path)
+    if why is not None:
+        raise InputError(
+            f"upgrade_release_index: {path} is not used: {why}, so that somebody else could have changed it. Look at "
+            "it, and copy it to a directory of your own",
+            key="input.release_index",
+        )
     try:
         with open(path, encoding="utf-8") as source:
             text = source.read()

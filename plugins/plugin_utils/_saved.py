@@ -89,8 +89,8 @@ def reopen(
         raise _refused(
             name,
             "strange",
-            f"has what the variables of this run and the catalog don't make: {_cut(strange)}. Run it with the variables "
-            f"that it was made with, or {_HINT}; if nobody changed those, somebody has changed the file",
+            f"has what the variables of this run and the catalog don't make: {_cut(strange)}. Run it with the "
+            f"variables that it was made with, or {_HINT}; if nobody changed those, somebody has changed the file",
         )
     return rest
 

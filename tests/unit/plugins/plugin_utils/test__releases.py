@@ -297,6 +297,20 @@ def test_the_cache_is_the_users_own(ask: Asker) -> None:
     assert (ask.cache / "releases").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("how", ["file", "directory", "mode"])
+def test_an_index_that_somebody_else_can_change_is_refused(tmp_path: pathlib.Path, how: str) -> None:
+    index = tmp_path / "index.json"
+    index.write_text(json.dumps({SOURCE: ["3.5.3"]}))
+    assert list(_releases.from_index(str(index))) == [SOURCE]
+    if how == "mode":
+        index.chmod(0o666)
+    else:
+        os.chown(index if how == "file" else tmp_path, 65534, 0)
+    with pytest.raises(InputError, match=f"upgrade_release_index: {index} is not used: ") as failure:
+        _releases.from_index(str(index))
+    assert failure.value.key == "input.release_index"
+
+
 def test_an_answer_in_the_cache_is_believed_of_its_own_source_only(ask: Asker, site: Site) -> None:
     ask()
     (kept,) = ask.cache.rglob("*.json")
