@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ..module_utils import _files
 from ..module_utils._errors import UpgradeError
 from ..plugin_utils import _bundle, _obtain
 
@@ -45,14 +46,19 @@ class ActionModule(ActionBase):
 
     def _make(self, arguments: dict[str, t.Any], dest: str) -> dict[str, t.Any]:
         plan, index = arguments["plan"], arguments["index"]
-        archives = _obtained(_wanted(plan), _obtain.read(arguments["release"]))
+        documents: dict[str, bytes] = {}
+        archives = _obtained(_wanted(plan), _obtain.read(arguments["release"]), documents)
         releases = sorted(release for release, _path in archives)
-        same = _bundle.is_same(dest, releases, plan=plan["digest"], index=index)
+        same = _bundle.is_same(dest, releases, plan=plan["digest"], index=index, documents=documents)
         if not same and not self._task.check_mode:
             made_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            _bundle.write(dest, archives, made_at=made_at, plan=plan["digest"], index=index)
-            Display().display(f"{dest}: {len(releases)} releases, {_megabytes(os.path.getsize(dest))}")
-        return {"changed": not same, "dest": dest, "releases": [release._asdict() for release in releases]}
+            _bundle.write(dest, archives, made_at=made_at, plan=plan["digest"], index=index, documents=documents)
+        sha256 = _files.sha256_or_none(dest)
+        if not same and sha256:
+            size = _megabytes(os.path.getsize(dest))
+            Display().display(f"{dest}: {len(releases)} releases, {size}; upgrade_bundle_sha256: {sha256}")
+        told = [release._asdict() for release in releases]
+        return {"changed": not same, "dest": dest, "sha256": sha256, "releases": told}
 
 
 def _wanted(plan: dict[str, t.Any]) -> list[_obtain.Wanted]:
@@ -65,11 +71,17 @@ def _wanted(plan: dict[str, t.Any]) -> list[_obtain.Wanted]:
     return sorted(found)
 
 
-def _obtained(wanted: list[_obtain.Wanted], settings: _obtain.Settings) -> list[tuple[_bundle.Release, str]]:
-    """The releases with the paths of their archives. How far it is is told as it goes."""
+def _obtained(
+    wanted: list[_obtain.Wanted], settings: _obtain.Settings, documents: dict[str, bytes]
+) -> list[tuple[_bundle.Release, str]]:
+    """The releases with the paths of their archives. How far it is is told as it goes.
+
+    :param documents: where to put what their signatures were verified with.
+    """
     archives = []
     for number, each in enumerate(wanted, 1):
         got = _obtain.obtain(each, settings)
+        documents.update(got.documents)
         path, size = str(got.path), os.path.getsize(str(got.path))
         release = _bundle.Release(*each[:4], sha256=got.sha256, size=size, verified=got.verified)
         archives.append((release, path))

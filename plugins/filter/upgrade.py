@@ -67,8 +67,8 @@ def plan_rollback(surveys: Data, wishes: Data, to: str, kinds: list[str] | None 
     return _rollback.plan_rollback(surveys, wishes, to=to, kinds=list(kinds or ["binary"]))
 
 
-def saved_plan(text: str, surveys: Data, wishes: Data, name: str, hold: bool = True) -> Data:
-    return _planner.reopen(text, surveys, wishes, name=name, hold=hold)
+def saved_plan(text: str, surveys: Data, wishes: Data, name: str, hold: bool = True, approved: str = "") -> Data:
+    return _planner.reopen(text, surveys, wishes, name=name, hold=hold, approved=approved)
 
 
 def release_sources(

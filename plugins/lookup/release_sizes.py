@@ -15,7 +15,7 @@ author:
 description:
   - Asks the servers how large archives are, without fetching them. What they say is kept for a day.
   - Where a server doesn't tell, or can't be reached, the size isn't known. It fails only for a bundle that can't be
-    read.
+    read, and for a cache that another user owns or can write to.
 options:
   _terms:
     description: URLs of archives.
@@ -81,9 +81,9 @@ class LookupModule(LookupBase):
         cache_dir = self.get_option("cache_dir") or _release_settings.default_cache_dir()
         mirror, timeout = self.get_option("mirror"), self.get_option("timeout")
         urls = list(map(str, self._flatten(terms)))
-        if self.get_option("bundle"):
-            try:
+        try:
+            if self.get_option("bundle"):
                 return [_bundle.sizes(self.get_option("bundle"), urls)]
-            except UpgradeError as exc:
-                raise AnsibleError(str(exc)) from None  # else what it was caused by is told again
-        return [_releases.sizes(urls, cache_dir=cache_dir, mirror=mirror, timeout=timeout)]
+            return [_releases.sizes(urls, cache_dir=cache_dir, mirror=mirror, timeout=timeout)]
+        except UpgradeError as exc:
+            raise AnsibleError(str(exc)) from None  # else what it was caused by is told again

@@ -13,8 +13,8 @@ author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
   - Gets each release of a plan once for each architecture, proves it as M(observability.stack.release_stage) does, and
-    writes them into one file, with what vouched for each.
-  - M(observability.stack.release_stage) takes releases from that file, without a network. It proves them again then.
+    writes them into one file, with the checksum lists and signatures that they were verified with.
+  - M(observability.stack.release_stage) takes releases from that file, without a network. It verifies them again then.
   - Everything happens on the controller; no host is contacted.
 options:
   plan:
@@ -56,6 +56,10 @@ EXAMPLES = r"""
 RETURN = r"""
 dest:
   description: The bundle.
+  returned: success
+  type: str
+sha256:
+  description: sha256 of the bundle, for C(upgrade_bundle_sha256). None in check mode, where there is no bundle yet.
   returned: success
   type: str
 releases:

@@ -80,6 +80,9 @@ options:
       bundle:
         description: A file that everything is taken from.
         type: path
+      bundle_sha256:
+        description: sha256 that O(release.bundle) must have.
+        type: str
   fetch:
     description:
       - Who fetches the archive. V(controller) does it once for all hosts, and hands it to each; V(host) is each host by
@@ -272,6 +275,7 @@ RELEASE = {
     "signatures": {"type": "dict"},
     "manifest": {"type": "dict"},
     "bundle": {"type": "path"},
+    "bundle_sha256": {"type": "str"},
 }
 
 

@@ -9,28 +9,34 @@
 
 It is a tar archive without compression:
 
-    bundle.json        what is in it, what the sources of releases listed, of which plan it was made, and when
+    bundle.json        what is in it, what the sources of releases listed, of which plan it was made, and when; and the
+                       documents that signatures are verified with: checksum lists and signatures, by their URL
     archives/<sha256>  an archive of a release, each once
 
-Nothing in it is trusted but bundle.json: an archive is used only if it has the sha256 that stands there, whatever else
-vouches for it. Two bundles of the same content and time are the same bytes.
+An archive is used only if it has the sha256 that stands in bundle.json, which anybody can write: it proves that the
+bundle is whole, not where it comes from. What C(verified) says there is a claim. C(_obtain) verifies a release again,
+with the documents of the bundle and with what the operator has. Two bundles of the same content and time are the same
+bytes.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
 import json
 import os
 import re
+import stat
 import tarfile
+import tempfile
 import typing as t
 
 from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from . import _download
+from . import _download, _owned
 from ._single_flight import one_at_a_time
 
 SCHEMA = 1
@@ -41,7 +47,7 @@ _NO_TAR = (tarfile.TarError, EOFError, KeyError, OverflowError, RecursionError, 
 
 
 class Release(t.NamedTuple):
-    """A release in a bundle. Size: bytes of its archive. Verified: what vouched for it when the bundle was made."""
+    """A release in a bundle. Size: bytes of its archive. Verified: how it was verified, as the bundle claims."""
 
     component: str
     version: str
@@ -61,6 +67,7 @@ class Bundle(t.NamedTuple):
 
     :ivar plan: digest of the plan that it was made of.
     :ivar listing: what the sources of releases listed, as upgrade_release_index takes it.
+    :ivar documents: checksum lists and signatures, by the URL that they were fetched from.
     """
 
     path: str
@@ -69,6 +76,7 @@ class Bundle(t.NamedTuple):
     releases: tuple[Release, ...]
     listing: dict[str, t.Any]
     places: dict[str, int]
+    documents: dict[str, bytes]
 
     @property
     def name(self) -> str:
@@ -85,43 +93,67 @@ def write(
     made_at: str,
     plan: str,
     index: t.Mapping[str, t.Any],
+    documents: t.Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a bundle, whole or not at all.
+    """Write a bundle, whole or not at all. A file, or a symbolic link, that is there is replaced.
 
     :param archives: the releases, each with the path of its archive.
     :param made_at: a time in UTC, C(2026-11-21T10:00:00Z).
+    :param documents: checksum lists and signatures that the releases are verified with, by their URL.
     :raises ReleaseError: if an archive isn't what its release says, or the bundle can't be written.
     """
-    content = [release._asdict() for release, _archive in sorted(archives)]
-    about = {"schema": SCHEMA, "made_at": made_at, "plan": plan, "releases": content, "index": index}
+    about = {
+        "schema": SCHEMA,
+        "made_at": made_at,
+        "plan": plan,
+        "releases": [release._asdict() for release, _archive in sorted(archives)],
+        "index": index,
+        "documents": {url: base64.b64encode(content).decode() for url, content in (documents or {}).items()},
+    }
+    text = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
+    if len(text) > _MOST:
+        raise ReleaseError(f"{path}: {_FIRST} would have more than {_MOST} bytes", key="bundle.unwritable")
     paths = {release.sha256: (archive, release) for release, archive in archives}
-    temporary = _files.temporary_beside(path)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(temporary, "wb") as sink, tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as bundle:
-            text = (json.dumps(about, indent=2, sort_keys=True) + "\n").encode()
-            bundle.addfile(_member(_FIRST, len(text)), io.BytesIO(text))
-            for sha256 in sorted(paths):
-                _add(bundle, *paths[sha256])
-            bundle.close()
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.rename(temporary, path)
+        # In a directory of its own, mode 0700: beside the file, others could put something under a name that they know.
+        with tempfile.TemporaryDirectory(prefix=".bundle-", dir=os.path.dirname(path)) as directory:
+            temporary = os.path.join(directory, "bundle")
+            with open(temporary, "xb", opener=_private) as sink:
+                _write(sink, text, [paths[sha256] for sha256 in sorted(paths)])
+            os.rename(temporary, path)
         _files.fsync_directory(os.path.dirname(path))
     except OSError as exc:
         raise ReleaseError(f"{path} can't be written: {_files.explain(exc)}", key="bundle.unwritable") from exc
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
 
 
-def is_same(path: str, releases: t.Sequence[Release], *, plan: str, index: t.Mapping[str, t.Any]) -> bool:
-    """Whether a file is a bundle of the same content already, and whole."""
+def _write(sink: t.IO[bytes], text: bytes, archives: list[tuple[str, Release]]) -> None:
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as bundle:
+        bundle.addfile(_member(_FIRST, len(text)), io.BytesIO(text))
+        for archive, release in archives:
+            _add(bundle, archive, release)
+    sink.flush()
+    os.fsync(sink.fileno())
+
+
+def is_same(
+    path: str,
+    releases: t.Sequence[Release],
+    *,
+    plan: str,
+    index: t.Mapping[str, t.Any],
+    documents: t.Mapping[str, bytes] | None = None,
+) -> bool:
+    """Whether a file of the operator's own is a bundle of the same content already, and whole."""
     try:
+        status = os.lstat(path)
         there = read(path)
-    except InputError:
+    except (InputError, OSError):
         return False
-    if (there.releases, there.plan, there.listing) != (tuple(releases), plan, json.loads(json.dumps(index))):
+    content = (tuple(releases), plan, json.loads(json.dumps(index)), dict(documents or {}))
+    if (there.releases, there.plan, there.listing, there.documents) != content:
+        return False
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return False
     with open(path, "rb") as source:
         return all(_digest(source, there, release) == release.sha256 for release in releases)
@@ -173,14 +205,19 @@ def is_bundle(path: str) -> bool:
         return False
 
 
-def read(path: str) -> Bundle:
+def read(path: str, *, sha256: str = "") -> Bundle:
     """What a bundle says of itself. Its archives are proven when they are taken.
 
+    :param sha256: that the whole file must have, if the operator knows it.
     :raises InputError: if it is none, is damaged, or has anything in it that bundle.json doesn't name; with the name.
+        C(bundle.checksum) if it has another sha256.
     """
     try:
-        with tarfile.open(path, mode="r:") as bundle:
-            about = _about(path, bundle)
+        with open(path, "rb") as source, tarfile.open(fileobj=source, mode="r:") as bundle:
+            content = _first(path, bundle)
+            if sha256:
+                _check_whole(path, source, content, sha256)
+            about = _about(path, content)
             releases = tuple(_release(path, item) for item in about["releases"])
             if len({release[:3] for release in releases}) < len(releases):
                 raise _refused(path, "bundle.json", "names a release twice")
@@ -193,14 +230,44 @@ def read(path: str) -> Bundle:
             f"upgrade_bundle: {path} is no bundle, or damaged ({text}): make it with the playbook bundle",
             key="bundle.damaged",
         ) from exc
-    return Bundle(path, about["made_at"], about["plan"], releases, about["index"], places)
+    return Bundle(path, about["made_at"], about["plan"], releases, about["index"], places, _documents(path, about))
 
 
-def _about(path: str, bundle: tarfile.TarFile) -> dict[str, t.Any]:
+def _first(path: str, bundle: tarfile.TarFile) -> bytes:
+    """The content of bundle.json."""
     first = bundle.next()
     if first is None or first.name != _FIRST or not _is_plain(first) or first.size > _MOST:
         raise _refused(path, first.name if first else "", f"stands where {_FIRST} must be")
-    about = json.loads(_bytes(bundle, first))
+    return _bytes(bundle, first)
+
+
+def _check_whole(path: str, source: t.BinaryIO, text: bytes, sha256: str) -> None:
+    """Whether the file has a sha256, with this very content of bundle.json, that says what all else in it must be."""
+    here = source.tell()
+    source.seek(0)
+    begin = source.read(tarfile.BLOCKSIZE + len(text))
+    digest = hashlib.sha256(begin)
+    while piece := source.read(_CHUNK):
+        digest.update(piece)
+    source.seek(here)
+    if digest.hexdigest() != sha256 or begin[tarfile.BLOCKSIZE :] != text:
+        raise InputError(
+            f"upgrade_bundle: {path} has sha256 {digest.hexdigest()}, and upgrade_bundle_sha256 is {sha256}: it is "
+            "another bundle, is damaged or was tampered with. Nothing of it is used",
+            key="bundle.checksum",
+        )
+
+
+def _documents(path: str, about: dict[str, t.Any]) -> dict[str, bytes]:
+    documents = about.get("documents", {})
+    try:
+        return {url: base64.b64decode(content, validate=True) for url, content in documents.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise _refused(path, _FIRST, "has a document that is none") from None
+
+
+def _about(path: str, text: bytes) -> dict[str, t.Any]:
+    about = json.loads(text)
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         found = about.get("schema") if isinstance(about, dict) else about
         raise _refused(path, _FIRST, f"has schema {found!r}, this collection reads {SCHEMA}")
@@ -305,14 +372,14 @@ def sizes(path: str, urls: t.Iterable[str]) -> dict[str, dict[str, t.Any]]:
 def take(bundle: Bundle, release: Release, *, cache_dir: str) -> str:
     """Put an archive of a bundle into the controller's cache, unless it is there, and return its path.
 
+    :raises InputError: if somebody else owns the cache or can write to it.
     :raises ReleaseError: if it isn't what bundle.json says, or the cache can't be written. Nothing of it is kept then.
     """
     path = os.path.join(cache_dir, "sha256", release.sha256)
     try:
-        for kind in ("sha256", "locks"):
-            os.makedirs(os.path.join(cache_dir, kind), mode=0o700, exist_ok=True)
+        _owned.private_directories(cache_dir, "sha256", "locks")
         with one_at_a_time(os.path.join(cache_dir, "locks", release.sha256)):
-            if _files.sha256_or_none(path) == release.sha256:
+            if _owned.sha256_or_none(path) == release.sha256:
                 os.utime(path)
             else:
                 _copy(bundle, release, path)
@@ -323,10 +390,11 @@ def take(bundle: Bundle, release: Release, *, cache_dir: str) -> str:
 
 def _copy(bundle: Bundle, release: Release, path: str) -> None:
     temporary, digest = _files.temporary_beside(path), hashlib.sha256()
+    _files.remove_if_there(temporary)
     with contextlib.ExitStack() as stack:
         stack.callback(_files.remove_if_there, temporary)
         source = stack.enter_context(open(bundle.path, "rb"))
-        sink = stack.enter_context(open(temporary, "wb", opener=_private))
+        sink = stack.enter_context(open(temporary, "xb", opener=_private))
         for piece in _pieces(source, bundle, release):
             digest.update(piece)
             sink.write(piece)

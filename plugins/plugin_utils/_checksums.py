@@ -14,6 +14,9 @@ Lists that releases have today:
     <hash>  dist/<other file>   one line with another name (Grafana from 12.4.3, grafana/grafana#124709)
     SHA256 (<file>) = <hash>    BSD, and C(sha256sum --tag); C(openssl dgst) leaves out the spaces
 
+A line ends with C(\\n) or C(\\r\\n), as for the programs that make and check such lists. A list with any other control
+character, or with a character that is not printable, is refused.
+
 Pins are the operator's own: C({"node_exporter-1.9.0.linux-amd64.tar.gz": <hash>}) by file name, or
 C({"node_exporter/1.9.0/amd64": <hash>}).
 """
@@ -75,8 +78,14 @@ def listed(listing: str, *, name: str, where: str) -> str:
 def _lines(listing: str, where: str) -> list[_Line]:
     """What a list says, line by line; those of other algorithms are left out."""
     found, others = [], 0
-    for number, raw in enumerate(listing.removeprefix("\ufeff").splitlines(), 1):
-        line = raw.strip()
+    for number, raw in enumerate(listing.removeprefix("\ufeff").replace("\r\n", "\n").split("\n"), 1):
+        line = raw.strip(" \t")
+        if not line.replace("\t", " ").isprintable():
+            raise ReleaseError(
+                f"{where} is refused: its line {number} has a character that is not printable, so that programs could "
+                "read it in different ways. Pin the right sha256 in upgrade_release_pins, and tell the project",
+                key="release.checksum_list",
+            )
         match = next(filter(None, (pattern.fullmatch(line) for pattern in _LINES)), None)
         if match:
             found.append(_Line(match["hash"].lower(), match.groupdict().get("name")))
@@ -110,6 +119,18 @@ def _not_of_nothing(digest: str, name: str, where: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def sha256(variable: str, value: t.Any) -> str:
+    """A sha256 that an operator gives, in lower case; empty if none is given.
+
+    :raises InputError: naming the variable, if it is anything else.
+    """
+    if value is None or value == "":
+        return ""
+    if not isinstance(value, str) or not re.fullmatch(_HASH, value):
+        raise InputError(f"{variable} must be a sha256: 64 hexadecimal digits, in quotes", key="input.release_settings")
+    return value.lower()
 
 
 def check_pins(pins: t.Mapping[t.Any, t.Any], *, variable: str = "upgrade_release_pins") -> None:

@@ -10,15 +10,19 @@
 <cache>/sha256/<hash>         archives; their name is what they must be, and they are proven whenever they are used
 <cache>/sha256/<hash>.part    what came of one so far: see _download
 <cache>/lists/<hash of URLs>  checksum lists: used for an hour, and while the archive that they name is in the cache;
-                              and signatures
+                              and signatures. Each with the URL that it came from, and used for that place only
 <cache>/locks/<hash>          one lock for each archive and list: of many forks and runs one fetches, the others wait
 <cache>/locks/<hash>.failed   why the last one who fetched it could not: who waited meanwhile is told the same
 
 When an archive or a list was used last is its access time, which is set here.
+
+The cache is the operator's own: one that another user owns or can write to is refused, and so is a file in it that
+isn't the operator's regular file.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -31,7 +35,7 @@ import urllib.parse
 from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import ReleaseError
-from . import _checksums, _download, _sources
+from . import _checksums, _download, _owned, _sources
 from ._download import LIMITS, TOOLS, Limits, Tools
 from ._release_settings import default_cache_dir
 from ._single_flight import one_at_a_time
@@ -40,6 +44,7 @@ _LIST_LIMIT = 4 << 20
 _LIST_FRESH = 3600
 _IN_USE = 3600
 _DAY = 86400
+_KINDS = ("sha256", "lists", "locks")
 _OWN_NAME = re.compile(r"\.?([0-9a-f]{64})(\.part|\.part\.json|\.part\.json\.upgrade-new|\.upgrade-new)?")
 
 
@@ -166,9 +171,17 @@ class Cache:
         except ValueError as exc:
             raise ReleaseError(f"{shown(url)} is no address of a file: {exc}", key="release.address") from exc
         with _told(self.directory):
-            for kind in ("sha256", "lists", "locks"):
-                os.makedirs(os.path.join(self.directory, kind), mode=0o700, exist_ok=True)
+            make(self.directory)
             yield release
+
+
+def make(cache_dir: str) -> None:
+    """Create a cache, or check the one that is there.
+
+    :raises InputError: if somebody else owns it or can write to it.
+    :raises OSError: if it can't be created.
+    """
+    _owned.private_directories(cache_dir, *_KINDS)
 
 
 def prune(
@@ -180,10 +193,17 @@ def prune(
 
     :param keep_bytes: how many may be left. By default any number.
     :param keep_days: what wasn't used for longer goes in any case. By default nothing does.
+    :raises InputError: if somebody else owns the cache or can write to it.
     :raises ReleaseError: if something can't be removed.
     """
-    now, removed, freed = tools.wall(), [], 0
+    removed: list[str] = []
+    now, freed = tools.wall(), 0
+    if not os.path.lexists(cache_dir):
+        return Pruned(removed, 0, 0)
     with _told(cache_dir):
+        _owned.private_directories(
+            cache_dir, *(kind for kind in _KINDS if os.path.isdir(os.path.join(cache_dir, kind)))
+        )
         entries = _entries(cache_dir)
         left = sum(entry.size for entry in entries)
         for entry in sorted(entries, key=lambda entry: entry.used):
@@ -237,11 +257,19 @@ class _Release:
         try:
             if fresh and not self._is_fresh():
                 return None
-            with open(self.list_path, "rb") as source:
-                sha256 = self.says(source.read(), self.lists[0], False)
+            kept = self._kept()
+            return _Listed(self.says(*kept, False), kept[1], kept=True) if kept else None
         except (OSError, ReleaseError):
             return None
-        return _Listed(sha256, self.lists[0], kept=True)
+
+    def _kept(self) -> tuple[bytes, str] | None:
+        """What is kept for the list's place, and its URL there; none if it isn't what C(_keep) wrote for this place."""
+        try:
+            kept = json.loads(_owned.read(self.list_path))
+            url = next(url for url in self.lists if shown(url) == kept["url"])
+            return base64.b64decode(kept["content"], validate=True), url
+        except (StopIteration, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
     def _is_fresh(self) -> bool:
         return 0 <= self.tools.wall() - os.path.getmtime(self.list_path) < _LIST_FRESH
@@ -251,9 +279,9 @@ class _Release:
         if listed is None:
             return None
         path = self.path(listed)
-        _used(path, self.tools)
-        if _files.sha256_or_none(path) != listed.sha256:
+        if _owned.sha256_or_none(path) != listed.sha256:
             return None
+        _used(path, self.tools)
         _used(self.list_path, self.tools)
         return Archive(path, listed.sha256, fetched=False)
 
@@ -282,25 +310,27 @@ class _Release:
                 f"nothing is fetched without a checksum; if the project has no list, set upgrade_release_pins: {exc}",
                 key="release.no_list",
             ) from exc
-        self._keep(data)
+        self._keep(data, listed.url)
         return listed
 
     def small(self, *, anew: bool) -> bytes:
         """What is at the list's place, whatever it is."""
         with self.alone(self.list_key):
             with contextlib.suppress(FileNotFoundError):
-                if not anew and self._is_fresh():
-                    with open(self.list_path, "rb") as source:
-                        return source.read()
-            data = self._first_of(self._read)
-            self._keep(data)
+                kept = self._kept() if not anew and self._is_fresh() else None
+                if kept:
+                    return kept[0]
+            data, url = self._first_of(lambda url: (self._read(url), url))
+            self._keep(data, url)
             return data
 
     def _read(self, url: str) -> bytes:
         return _download.read_small(url, most=_LIST_LIMIT, limits=self.limits, tools=self.tools)
 
-    def _keep(self, data: bytes) -> None:
-        _files.write_durably(self.list_path, data)
+    def _keep(self, data: bytes, url: str) -> None:
+        """Keep a list or a signature with the place that it came from."""
+        kept = {"url": shown(url), "content": base64.b64encode(data).decode()}
+        _files.write_durably(self.list_path, json.dumps(kept).encode())
         os.utime(self.list_path, (self.tools.wall(), self.tools.wall()))
 
     def _first_of(self, read: t.Callable[[str], T]) -> T:
@@ -328,7 +358,7 @@ class _Release:
             _download.download(self.archives, path, sha256="", listed="", limits=self.limits, tools=self.tools)
             listed = _Listed(_files.sha256_file(path), self.archives[0], kept=False)
             os.rename(path, self.path(listed))
-            self._keep(f"{listed.sha256}  {self.name}\n".encode())
+            self._keep(f"{listed.sha256}  {self.name}\n".encode(), listed.url)
         return Archive(self.path(listed), listed.sha256, fetched=True)
 
     def archive(self, listed: _Listed) -> Archive:
@@ -370,8 +400,7 @@ class _Release:
 def _failure(path: str, since: float, now: float) -> ReleaseError | None:
     """A failure of another process, if it was between two times. A clock that was set back keeps none alive."""
     try:
-        with open(path, encoding="utf-8") as source:
-            told = json.load(source)
+        told = json.loads(_owned.read(path))
         return ReleaseError(str(told["message"]), key=str(told["key"])) if since < told["at"] <= now else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -420,16 +449,14 @@ def _entry(path: str, key: str, *, unfinished: bool) -> _Entry | None:
 
 def _removed(cache: str, entry: _Entry) -> bool:
     """Remove an entry, unless somebody has its lock, or has used it since it was looked at."""
-    lock = os.open(os.path.join(cache, "locks", entry.key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _entry(entry.path, entry.key, unfinished=entry.unfinished) != entry:
-            return False
-        os.unlink(entry.path)
+        with _owned.opened(os.path.join(cache, "locks", entry.key), os.O_RDWR | os.O_CREAT) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _entry(entry.path, entry.key, unfinished=entry.unfinished) != entry:
+                return False
+            os.unlink(entry.path)
     except BlockingIOError:
         return False
-    finally:
-        os.close(lock)
     return True
 
 

@@ -43,7 +43,6 @@ from ..module_utils._command import Completed
 from ..module_utils._errors import InputError, ReleaseError
 from . import _versions
 
-NAMESPACE = "observability-manifest"
 SCHEMA = 1
 
 _TIMEOUT = 30
@@ -53,11 +52,23 @@ _MOST_SIGNATURES = 32
 _LARGEST = 1 << 53
 """Numbers above it aren't exact everywhere where JSON is read."""
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
-_ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\s+([A-Za-z0-9+/=\s]+?)-----END SSH SIGNATURE-----\s*")
+_ARMOR = re.compile(rb"-----BEGIN SSH SIGNATURE-----\r?\n([A-Za-z0-9+/=\r\n]+?)-----END SSH SIGNATURE-----[\r\n]*")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*", re.ASCII)
 
 Run = t.Callable[..., Completed]
 """Called with the words of a command, ``stdin`` (bytes) and ``timeout`` (seconds)."""
+
+
+class Kind(t.NamedTuple):
+    """A kind of file that is signed: the namespace of its signatures, and what it is called in errors and their keys.
+    A signature of one namespace is none of another."""
+
+    namespace: str
+    name: str
+
+
+MANIFEST = Kind("observability-manifest", "manifest")
+PLAN = Kind("observability-plan", "plan")
 
 
 class Release(t.NamedTuple):
@@ -117,6 +128,15 @@ class _Signer(t.NamedTuple):
     key: bytes
 
 
+class _Wanted(t.NamedTuple):
+    """Whose signatures count for a file of a kind: the file of allowed signers, and what stands in it."""
+
+    kind: Kind
+    file: str
+    signers: list[_Signer]
+    run: Run
+
+
 class _Signature(t.NamedTuple):
     path: str
     key: bytes
@@ -144,20 +164,12 @@ def load(path: str, *, allowed_signers: str, threshold: int = 1, now: float, run
     :param allowed_signers: file with the names and keys of those who may.
     :param threshold: how many of them must have signed. Names and keys that belong together count once.
     :param now: seconds since 1970, of the run's start.
-    :raises ReleaseError: with a key for each reason: manifest.missing, manifest.unsigned, manifest.unknown_key,
-        manifest.bad_signature, manifest.threshold, manifest.malformed, manifest.expired, manifest.no_verifier.
+    :raises ReleaseError: with a key for each reason: those of C(verify), manifest.missing, manifest.malformed,
+        manifest.expired.
     :raises InputError: if the threshold or the file of signers can't be used.
     """
-    signers = _signers(allowed_signers)
-    possible = _people([(signer.name, signer.key) for signer in signers])
-    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 1 <= threshold <= possible:
-        raise InputError(
-            f"{threshold!r} signatures are wanted on manifests, but {allowed_signers} has {possible} signers: "
-            f"want 1 to {possible}",
-            key="input.manifest_threshold",
-        )
     content = _read(path)
-    names = _verified(path, content, allowed_signers, signers, threshold, run)
+    names = verify(path, content, kind=MANIFEST, allowed_signers=allowed_signers, threshold=threshold, run=run)
     number, expires, releases = _parsed(path, content)
     if _seconds(expires) <= now:
         raise ReleaseError(
@@ -165,6 +177,30 @@ def load(path: str, *, allowed_signers: str, threshold: int = 1, now: float, run
             key="manifest.expired",
         )
     return Manifest(number, expires, releases, names, path)
+
+
+def verify(
+    path: str, content: bytes, *, kind: Kind, allowed_signers: str, threshold: int = 1, run: Run = run
+) -> tuple[str, ...]:
+    """The names of those who signed a file, if they are enough.
+
+    :param path: the file; its signatures stand beside it.
+    :param content: what was read from it, which is what must be signed.
+    :param allowed_signers: file with the names and keys of those who may.
+    :param threshold: how many of them must have signed. Names and keys that belong together count once.
+    :raises ReleaseError: with a key for each reason, of a manifest manifest.unsigned, manifest.unknown_key,
+        manifest.bad_signature, manifest.threshold and manifest.no_verifier.
+    :raises InputError: if the threshold or the file of signers can't be used.
+    """
+    wanted = _Wanted(kind, allowed_signers, _signers(allowed_signers), run)
+    possible = _people([(signer.name, signer.key) for signer in wanted.signers])
+    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 1 <= threshold <= possible:
+        raise InputError(
+            f"{threshold!r} signatures are wanted on a {kind.name}, but {allowed_signers} has {possible} signers: "
+            f"want 1 to {possible}",
+            key=f"input.{kind.name}_threshold",
+        )
+    return _verified(path, content, wanted, threshold)
 
 
 def create(releases: t.Iterable[Release], *, number: int, expires: str) -> bytes:
@@ -191,7 +227,7 @@ def sign(path: str, *, key: str, run: Run = run) -> str:
         copy = os.path.join(directory, "manifest")
         with open(copy, "wb") as sink:
             sink.write(content)
-        done = run(["ssh-keygen", "-Y", "sign", "-f", key, "-n", NAMESPACE, copy], timeout=_TIMEOUT)
+        done = run(["ssh-keygen", "-Y", "sign", "-f", key, "-n", MANIFEST.namespace, copy], timeout=_TIMEOUT)
         if done.rc != 0:
             raise ReleaseError(f"{path} can't be signed with {key}: {_told(done)}", key="manifest.not_signed")
         taken = set(_signature_paths(path))
@@ -223,14 +259,13 @@ def _signature_paths(path: str) -> list[str]:
     )
 
 
-def _verified(
-    path: str, content: bytes, allowed_signers: str, signers: list[_Signer], threshold: int, run: Run
-) -> tuple[str, ...]:
+def _verified(path: str, content: bytes, wanted: _Wanted, threshold: int) -> tuple[str, ...]:
     """The names of those who signed, if they are enough."""
     paths = _signature_paths(path)
     if not paths:
         raise ReleaseError(
-            f"{path} isn't signed: there is no {path}.sig. Sign it with ssh-keygen -Y sign", key="manifest.unsigned"
+            f"{path} isn't signed: there is no {path}.sig. Sign it with ssh-keygen -Y sign -n {wanted.kind.namespace}",
+            key=f"{wanted.kind.name}.unsigned",
         )
     good: list[tuple[str, bytes]] = []
     problems: list[tuple[str, str]] = []
@@ -240,52 +275,52 @@ def _verified(
             try:
                 shutil.copyfile(place, copy)
             except OSError as exc:
-                problem: tuple[str, str] | None = ("manifest.bad_signature", f"{place} can't be read ({exc.strerror})")
+                problem: tuple[str, str] | None = ("bad_signature", f"{place} can't be read ({exc.strerror})")
             else:
-                problem = _check(copy, content, allowed_signers, signers, good, run)
+                problem = _check(copy, content, wanted, good)
             if problem:
                 problems.append(problem)
     count = _people(good)
     if count >= threshold:
         return tuple(sorted({name for name, _key in good}))
-    raise _not_enough(path, count, threshold, problems)
+    raise _not_enough(path, count, threshold, problems, wanted.kind)
 
 
-def _check(
-    place: str, content: bytes, allowed_signers: str, signers: list[_Signer], good: list[tuple[str, bytes]], run: Run
-) -> tuple[str, str] | None:
-    """Add the signers of one signature to the good ones; or tell the key and the reason why not."""
+def _check(place: str, content: bytes, wanted: _Wanted, good: list[tuple[str, bytes]]) -> tuple[str, str] | None:
+    """Add the signers of one signature to the good ones; or tell the end of the error's key, and why not."""
     shown = os.path.basename(place)
     signature = _signature(place)
     if signature is None:
-        return "manifest.bad_signature", f"{shown} is no SSH signature"
-    if signature.namespace != NAMESPACE:
-        return "manifest.bad_signature", f"{shown} was made for namespace {signature.namespace[:40]!r}"
-    names = [signer.name for signer in signers if signer.key == signature.key]
+        return "bad_signature", f"{shown} is no SSH signature"
+    if signature.namespace != wanted.kind.namespace:
+        return "bad_signature", f"{shown} was made for namespace {signature.namespace[:40]!r}"
+    names = [signer.name for signer in wanted.signers if signer.key == signature.key]
     if not names:
-        return "manifest.unknown_key", f"{shown} is of a key that {allowed_signers} doesn't have"
+        return "unknown_key", f"{shown} is of a key that {wanted.file} doesn't have"
     for name in names:
-        argv = ["ssh-keygen", "-Y", "verify", "-f", allowed_signers, "-I", name, "-n", NAMESPACE, "-s", place]
-        done = run(argv, stdin=content, timeout=_TIMEOUT)
+        argv = ["ssh-keygen", "-Y", "verify", "-f", wanted.file, "-I", name, "-n", wanted.kind.namespace, "-s", place]
+        done = wanted.run(argv, stdin=content, timeout=_TIMEOUT)
         if done.rc is None or "unknown option" in done.err or "illegal option" in done.err:
             raise ReleaseError(
-                f"signatures of manifests need ssh-keygen of OpenSSH 8.1 or newer on the controller: {_told(done)}",
-                key="manifest.no_verifier",
+                f"signatures of a {wanted.kind.name} need ssh-keygen of OpenSSH 8.1 or newer on the controller: "
+                f"{_told(done)}",
+                key=f"{wanted.kind.name}.no_verifier",
             )
         if done.rc != 0:
-            return "manifest.bad_signature", f"{shown} isn't {name}'s signature of this content, or not valid any more"
+            return "bad_signature", f"{shown} isn't {name}'s signature of this content, or not valid any more"
         good.append((name, signature.key))
     return None
 
 
-def _not_enough(path: str, count: int, threshold: int, problems: list[tuple[str, str]]) -> ReleaseError:
+def _not_enough(path: str, count: int, threshold: int, problems: list[tuple[str, str]], kind: Kind) -> ReleaseError:
     keys = [key for key, _why in problems]
-    key = next((key for key in ("manifest.bad_signature", "manifest.unknown_key") if key in keys), "manifest.threshold")
-    if count and key == "manifest.unknown_key":
-        key = "manifest.threshold"
+    key = next((key for key in ("bad_signature", "unknown_key") if key in keys), "threshold")
+    if count and key == "unknown_key":
+        key = "threshold"
     why = "".join(f"; {why}" for _key, why in problems)
     return ReleaseError(
-        f"{path} is signed by {count} of the {threshold} signers that it needs{why}. It is not used", key=key
+        f"{path} is signed by {count} of the {threshold} signers that it needs{why}. It is not used",
+        key=f"{kind.name}.{key}",
     )
 
 
@@ -328,16 +363,17 @@ def _field(data: bytes) -> tuple[bytes, bytes]:
 def _signers(path: str) -> list[_Signer]:
     """Names and keys of those who may sign."""
     try:
-        with open(path, encoding="utf-8") as source:
-            lines = source.read(_LIMIT).splitlines()
+        with open(path, "rb") as source:
+            lines = source.read(_LIMIT).decode("utf-8").split("\n")  # as ssh-keygen does
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(
-            f"{path}, whose keys sign manifests, can't be read: {getattr(exc, 'strerror', None) or 'it is no text'}",
+            f"{path}, whose keys sign, can't be read: {getattr(exc, 'strerror', None) or 'it is no text'}",
             key="input.allowed_signers",
         ) from exc
     found = []
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.lstrip().startswith("#"):
+    for number, raw in enumerate(lines, 1):
+        line = raw.strip(" \t\r")
+        if line and not line.startswith("#"):
             found.extend(_signer_line(line, path, number))
     if not found:
         raise InputError(f"{path} has no key: write a line '<name> <kind of key> <key>'", key="input.allowed_signers")
@@ -345,7 +381,7 @@ def _signers(path: str) -> list[_Signer]:
 
 
 def _signer_line(line: str, path: str, number: int) -> list[_Signer]:
-    words = line.split()
+    words = [word for word in re.split("[ \t]+", line) if word]
     names = words[0].split(",")
     kind = next((place for place, word in enumerate(words) if _is_kind(word)), 0)
     try:

@@ -8,7 +8,8 @@
 """Controller. A release, and all that vouches for it: docs/trust.md says what that can be.
 
 All that are given must agree. With a manifest of the site's own the project's list isn't asked for, unless its
-signature is wanted. With a bundle nobody is asked: what the project signed was verified when the bundle was made.
+signature is wanted. With a bundle nobody is asked: signatures are verified with the documents that are in it. What the
+bundle says of itself is told as its claim.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import urllib.parse
 
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from . import _bundle, _checksums, _fetch, _manifest, _run, _signatures, _sources
+from . import _bundle, _checksums, _fetch, _manifest, _owned, _run, _signatures, _sources
 from ._download import TOOLS, Tools
 from ._release_settings import ManifestSource, Settings, Signature, read
 
@@ -52,6 +53,7 @@ class Obtained(t.NamedTuple):
     :ivar fetched: whether the archive had to be fetched.
     :ivar urls: where the archive is, in the order in which they are asked.
     :ivar url: where it would be without mirrors: the manifest's, if there is one.
+    :ivar documents: the checksum lists and signatures that a signature was verified with, by their URL without mirrors.
     """
 
     path: str | None
@@ -62,6 +64,7 @@ class Obtained(t.NamedTuple):
     fetched: bool
     urls: list[str]
     url: str
+    documents: dict[str, bytes]
 
 
 def obtain(wanted: Wanted, settings: Settings, *, archive: bool = True, tools: Tools = TOOLS) -> Obtained:
@@ -78,7 +81,7 @@ def obtain(wanted: Wanted, settings: Settings, *, archive: bool = True, tools: T
 def is_known_by_hash(wanted: Wanted, settings: Settings) -> bool:
     """Whether it can be found out what a release must be without having its archive."""
     signature = settings.signatures.get(wanted.component)
-    return bool(settings.bundle) or signature is None or signature.of != "archive"
+    return signature is None or signature.of != "archive"
 
 
 class _Release:
@@ -95,20 +98,35 @@ class _Release:
         self.said: dict[str, str | None] = {_PINS: self.pin}
         if entry and settings.manifest:
             self.said[settings.manifest.path] = entry.sha256
-        self.signature = None if settings.bundle else settings.signatures.get(wanted.component)
+        self.signature = settings.signatures.get(wanted.component)
         self.of_list = self.signature if self.signature and self.signature.of == "checksums" else None
         self.vouched: list[str] = []
+        self.documents: dict[str, bytes] = {}
         self.bundled = self._bundled(wanted) if settings.bundle else None
         limits = settings.limits._replace(size=min(settings.limits.size, self.size or settings.limits.size))
         self.cache = _fetch.Cache(settings.cache_dir, mirror=settings.mirror, limits=limits, tools=tools)
 
     def _bundled(self, wanted: Wanted) -> tuple[_bundle.Bundle, _bundle.Release]:
-        """The release in the bundle. What vouched for it when that was made does so still."""
-        bundle = _the_bundle(self.settings.bundle)
+        """The release in the bundle.
+
+        :raises InputError: if nothing is configured that it is verified by, and others can change the bundle.
+        """
+        bundle = _the_bundle(self.settings.bundle, self.settings.bundle_sha256)
         release = _bundle.find(bundle, url=wanted.url, **_identity(wanted))
         self.said[bundle.name] = release.sha256
-        self.vouched = [f"bundle {bundle.name}", *release.verified]
+        why = None if self._is_verified() else _owned.changeable(bundle.path)
+        if why is not None:
+            raise InputError(
+                f"upgrade_bundle: {bundle.path} is not used: {why}, and nothing is configured that {release.told} is "
+                "verified by. Set upgrade_bundle_sha256, or upgrade_release_signatures, _pins or _manifest; or copy "
+                "the bundle to a directory of your own, once you know that it is the right one",
+                key="bundle.unverified",
+            )
         return bundle, release
+
+    def _is_verified(self) -> bool:
+        """Whether the operator says what a release of a bundle is verified by."""
+        return bool(self.pin or self.manifest or self.signature or self.settings.bundle_sha256)
 
     def whole(self) -> Obtained:
         """With its archive."""
@@ -133,6 +151,8 @@ class _Release:
                 key="input.release_settings",
             )
         sha256 = self._known()
+        if self.bundled and self.of_list:
+            self._says(self._document(self._checksums()), self._checksums(), False)
         if self._asks_for_list():
             try:
                 sha256 = self.cache.expected(self.wanted.url, self._checksums(), self._says)
@@ -148,12 +168,24 @@ class _Release:
             path=path,
             sha256=sha256,
             size=size,
-            verified=list(dict.fromkeys([*self.vouched, *self._agreeing()])) or ["nothing: upgrade_release_unverified"],
+            verified=list(dict.fromkeys([*self.vouched, *self._agreeing(), *self._of_bundle()]))
+            or ["nothing: upgrade_release_unverified"],
             manifest_number=self.manifest.number if self.manifest else None,
             fetched=fetched,
             urls=_sources.places(self.wanted.url, self.settings.mirror),
             url=self.wanted.url,
+            documents=self.documents,
         )
+
+    def _of_bundle(self) -> list[str]:
+        """What the bundle adds: whether the operator vouches for it as a whole; and what it claims, told as that."""
+        if not self.bundled:
+            return []
+        bundle, release = self.bundled
+        known = [f"bundle {bundle.name} with the sha256 of upgrade_bundle_sha256"] * bool(self.settings.bundle_sha256)
+        alone = [f"nothing but bundle {bundle.name} itself: set upgrade_bundle_sha256"] * (not self._is_verified())
+        claims = [f"claim of bundle {bundle.name}, not verified here: {_shown(line)}" for line in release.verified[:8]]
+        return [*known, *alone, *claims]
 
     def _agreeing(self) -> list[str]:
         """What vouches for it beside the project."""
@@ -180,6 +212,8 @@ class _Release:
     def _archive(self) -> _fetch.Archive:
         known = self._known()
         if self.bundled:
+            if self.of_list:
+                self._says(self._document(self._checksums()), self._checksums(), False)
             path = _bundle.take(*self.bundled, cache_dir=self.cache.directory)
             return _fetch.Archive(path, self.bundled[1].sha256, fetched=False)
         if self._asks_for_list():
@@ -202,10 +236,26 @@ class _Release:
         """Where the list is. One that carries its signature stands in for the plain one."""
         return self._place(self.of_list) if self.of_list and self.of_list.cleartext else self.wanted.checksums
 
+    def _document(self, url: str) -> bytes:
+        """A checksum list or a signature that is in the bundle.
+
+        :raises ReleaseError: if it isn't there.
+        """
+        bundle, release = t.cast("tuple[_bundle.Bundle, _bundle.Release]", self.bundled)
+        if url not in bundle.documents:
+            raise ReleaseError(
+                f"{bundle.name} doesn't have {shown(url)}, which upgrade_release_signatures.{release.component} is "
+                "verified with: make the bundle again, with the same upgrade_release_signatures",
+                key="signature.missing",
+            )
+        self.documents[url] = bundle.documents[url]
+        return self.documents[url]
+
     def _says(self, listing: bytes, url: str, asked: bool) -> str:
         """What a list says, once its signature holds."""
-        vouched = [f"sha256 of {shown(url)}"]
+        vouched = [] if self.bundled else [f"sha256 of {shown(url)}"]
         if self.of_list:
+            self.documents[self._checksums()] = listing
             with tempfile.TemporaryDirectory() as directory:
                 path = _written(directory, "list", listing)
                 signer, listing = self._verify_list(self.of_list, path, listing, url, asked)
@@ -253,6 +303,8 @@ class _Release:
 
     def _fetched(self, signature: Signature, *, anew: bool) -> bytes:
         place = self._place(signature)
+        if self.bundled:
+            return self._document(place)
         mirror = self.settings.mirror
         if _sources.places(place, mirror) == _sources.places(self.wanted.checksums, mirror):
             raise InputError(
@@ -261,7 +313,8 @@ class _Release:
                 key="input.release_settings",
             )
         try:
-            return self.cache.small(place, anew=anew)
+            self.documents[place] = self.cache.small(place, anew=anew)
+            return self.documents[place]
         except ReleaseError as exc:
             if exc.key != "release.not_found":
                 raise
@@ -269,6 +322,11 @@ class _Release:
                 f"{self.name} isn't signed as upgrade_release_signatures.{self.wanted.component} says: {exc}",
                 key="signature.missing",
             ) from exc
+
+
+def _shown(claim: str) -> str:
+    """What a bundle claims, as one line that can't be taken for anything else."""
+    return "".join(character if character.isprintable() else "?" for character in claim[:200])
 
 
 def _identity(wanted: Wanted) -> dict[str, str]:
@@ -301,14 +359,14 @@ def _manifest_as_of(source: ManifestSource, *stamps: t.Any) -> _manifest.Manifes
     )
 
 
-def _the_bundle(path: str) -> _bundle.Bundle:
+def _the_bundle(path: str, sha256: str) -> _bundle.Bundle:
     """What a bundle says of itself; it is read once, as long as it stays as it is."""
-    return _bundle_as_of(path, _stamp(path))
+    return _bundle_as_of(path, sha256, _stamp(path))
 
 
 @functools.lru_cache(maxsize=1)
-def _bundle_as_of(path: str, _stamps: tuple[int, ...]) -> _bundle.Bundle:
-    return _bundle.read(path)
+def _bundle_as_of(path: str, sha256: str, _stamps: tuple[int, ...]) -> _bundle.Bundle:
+    return _bundle.read(path, sha256=sha256)
 
 
 def _stamp(path: str) -> tuple[int, ...]:

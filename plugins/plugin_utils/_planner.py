@@ -27,6 +27,7 @@ if t.TYPE_CHECKING:
 
     Data = dict[str, t.Any]
 
+_LONGEST_SHOWN = 80
 MAX_PHASES = 7
 """A phase is a play, and a playbook's plays are counted: playbooks/_phases.yml has as many."""
 
@@ -184,20 +185,33 @@ def plan_upgrade(
     return plan_fleet(list(ordered.drafts.values()), ordered.steps, findings=found, needs=ordered.needs, waves=waves)
 
 
-def reopen(text: str, surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, name: str, hold: bool = True) -> Data:
+def reopen(
+    text: str,
+    surveys: Mapping[str, Data],
+    wishes: Mapping[str, Data],
+    *,
+    name: str,
+    hold: bool = True,
+    approved: str = "",
+) -> Data:
     """A plan that was saved, without the steps that are done; without any, if one of its hosts isn't to be touched now.
 
     :param hold: whether hosts outside their maintenance windows aren't to be touched.
-    :raises InputError: if it isn't what was saved, or doesn't match the hosts any more.
+    :param approved: the digest that the operator approved, if any.
+    :raises InputError: if it isn't what was saved, isn't the one that was approved, doesn't match the hosts any more,
+        or has steps that the variables of this run don't make.
     """
-    plan = _saved.reopen(text, surveys, digest=digest, name=name)
     reader, now = Wishes(), dt.datetime.now(tz=dt.timezone.utc)
-    held = [
-        finding
-        for host in plan["hosts"]
-        for finding in _outside_window(host, reader.read(host, wishes.get(host, {})), now, hold=hold)
-    ]
-    return {**plan, "hosts": {}, "phases": [], "findings": [*plan["findings"], *held]} if held and hold else plan
+    read = {host: reader.read(host, wishes.get(host, {})) for host in surveys}
+    plan = _saved.reopen(
+        text, surveys, read, digest=digest, name=name, today=now.date(), approved=approved.strip().lower()
+    )
+    drafts = [Draft(host, wish, surveys[host], {}, [], []) for host, wish in read.items()]
+    phases = [{**phase, "links": _links(drafts, phase)} for phase in plan["phases"]]
+    held = [finding for host in plan["hosts"] for finding in _outside_window(host, read[host], now, hold=hold)]
+    if held and hold:
+        return {**plan, "hosts": {}, "phases": [], "findings": [*plan["findings"], *held]}
+    return {**plan, "phases": phases}
 
 
 def _outside_window(host: str, wish: Wish, now: dt.datetime, *, hold: bool) -> list[Data]:
@@ -326,7 +340,7 @@ def problems(plan: Data, on_failure: str = "abort", approved: str = "") -> list[
     """What stands in the way of carrying a plan out, a line each.
 
     :param on_failure: with C(continue) nothing that concerns single components does.
-    :param approved: the digest that was approved, or how it begins.
+    :param approved: the digest that was approved.
     """
     groups: dict[str, list[str]] = {}
     for finding in plan["findings"]:
@@ -335,15 +349,15 @@ def problems(plan: Data, on_failure: str = "abort", approved: str = "") -> list[
     blockers = [f"{_report.hosts(list(dict.fromkeys(hosts)))}: {told}" for told, hosts in groups.items()]
     if approved and plan["hosts"] and not is_approved(plan, approved):
         blockers.append(
-            f"upgrade_approved is {approved}, but the plan is {plan['digest'][:12]} now: see it with the playbook "
-            "plan, and approve that one"
+            f"upgrade_approved is {approved[:_LONGEST_SHOWN]}, but the plan is {plan['digest'][:12]} now: see it with "
+            f"the playbook plan, and approve that one with its whole digest, upgrade_approved={plan['digest']}"
         )
     return blockers
 
 
 def is_approved(plan: Data, approved: str) -> bool:
-    """Whether a text approves this very plan: its digest, or at least the first 12 letters of it."""
-    return len(approved) >= 12 and t.cast("str", plan["digest"]).startswith(approved.lower())
+    """Whether a text approves this very plan: its whole digest. Somebody can make another plan that begins alike."""
+    return bool(approved.strip().lower() == plan["digest"])
 
 
 def missing_steps(plan: Data, key: str, failures: list[list[Data]]) -> list[str]:

@@ -16,7 +16,7 @@ from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ..module_utils._errors import InputError
 from ..module_utils._transfer import LIMITS, Limits
-from . import _checksums
+from . import _bundle, _checksums, _signatures
 
 _PLACEHOLDERS = ("{url}", "{checksums}")
 _SIGNATURE = "{signature}"
@@ -57,6 +57,7 @@ class Settings(t.NamedTuple):
     """How releases are to be had and what they are checked against.
 
     ``bundle`` is a file, and ``cache_dir`` another directory than the user's own, if they aren't empty.
+    ``bundle_sha256`` is what the bundle must have, if the operator says it.
     """
 
     mirror: list[str]
@@ -67,10 +68,12 @@ class Settings(t.NamedTuple):
     signatures: dict[str, Signature]
     manifest: ManifestSource | None
     bundle: str
+    bundle_sha256: str = ""
 
 
 def read(data: t.Any) -> Settings:
-    """The settings that the variables C(upgrade_release_<key>), C(upgrade_cache_dir) and C(upgrade_bundle) make.
+    """The settings that the variables C(upgrade_release_<key>), C(upgrade_cache_dir), C(upgrade_bundle) and
+    C(upgrade_bundle_sha256) make.
 
     What is none, empty or not there has its default.
 
@@ -93,19 +96,25 @@ def read(data: t.Any) -> Settings:
         signatures={name: _signature(name, entry) for name, entry in signatures.items()},
         manifest=_manifest(_mapping("upgrade_release_manifest", values["manifest"])),
         bundle=_path("upgrade_bundle", values["bundle"]),
+        bundle_sha256=_checksums.sha256("upgrade_bundle_sha256", values["bundle_sha256"]),
     )
 
 
 def problems(data: t.Mapping[str, t.Any]) -> list[str]:
-    """What is wrong with the settings: a line, or none."""
+    """What is wrong with the settings, or with the bundle that they name: a line, or none."""
     try:
-        read(dict(data))
+        settings = read(dict(data))
+        if settings.bundle:
+            _bundle.read(settings.bundle, sha256=settings.bundle_sha256)
     except InputError as exc:
         return [str(exc)]
     return []
 
 
-_VARIABLES = ("mirror", "cache_dir", "limits", "pins", "unverified", "signatures", "manifest", "bundle")
+_VARIABLES = (
+    *("mirror", "cache_dir", "limits", "pins", "unverified", "signatures", "manifest"),
+    *("bundle", "bundle_sha256"),
+)
 
 
 def _wrong(where: str, value: t.Any, wanted: str) -> InputError:
@@ -206,6 +215,8 @@ def _signature(component: str, entry: t.Any) -> Signature:
         raise _wrong(f"{where}.signature", template, "where it is, such as '{url}.asc' or '{checksums}.asc'")
     if bool(template) != any(_SIGNATURE in word for word in cosign) and cosign:
         raise _wrong(f"{where}.cosign", cosign, f"{_SIGNATURE} where the file of {where}.signature belongs")
+    if cosign:
+        _signatures.check_cosign(cosign)
     return Signature(of, template, [_path(where, key) for key in keys], cleartext, cosign)
 
 

@@ -34,7 +34,7 @@ import yaml
 from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
-from . import _ask, _bundle, _sources, _versions
+from . import _ask, _bundle, _owned, _sources, _versions
 from ._single_flight import one_at_a_time
 from ._sources import path_of, source_of
 
@@ -55,8 +55,10 @@ _Result = t.TypeVar("_Result")
 
 
 class _Known(t.NamedTuple):
-    """What is known of a source: its last answer, if it has ever given one, and its last failure."""
+    """What is known of a source: its last answer, if it has ever given one, and its last failure. It is kept with the
+    source's own URL, and believed of no other."""
 
+    url: str = ""
     fetched: float = 0.0
     etag: str = ""
     releases: tuple[Release, ...] = ()
@@ -133,7 +135,7 @@ def available(
     with _cache(cache_dir) as directory:
         path = os.path.join(directory, hashlib.sha256(shown(listing.url).encode()).hexdigest())
         with one_at_a_time(f"{path}.lock"):
-            now, known = clock(), _read(f"{path}.json")
+            now, known = clock(), _read(f"{path}.json", shown(listing.url))
             if _is_fresh(known, now, fresh_since=fresh_since, ttl=ttl):
                 return _answer(source, known)
             failed = _failure_of_run(known, fresh_since)
@@ -160,7 +162,7 @@ def _asked(listing: Listing, known: _Known, now: float, *, tokens: Mapping[str, 
         return known._replace(fetched=now, failure=None)
     if answer.status != 200:
         raise _ask.refusal(listing.url, answer, missing=listing.missing)
-    return _Known(now, answer.headers.get("ETag") or "", tuple(listing.read(answer.body)))
+    return _Known(shown(listing.url), now, answer.headers.get("ETag") or "", tuple(listing.read(answer.body)))
 
 
 def _is_fresh(known: _Known, now: float, *, fresh_since: float | None, ttl: float) -> bool:
@@ -194,7 +196,7 @@ def _cache(cache_dir: str) -> t.Iterator[str]:
     """
     directory = os.path.join(cache_dir, "releases")
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _owned.private_directories(cache_dir, "releases")
         yield directory
     except OSError as exc:
         raise InputError(
@@ -204,18 +206,24 @@ def _cache(cache_dir: str) -> t.Iterator[str]:
         ) from exc
 
 
-def _read(path: str) -> _Known:
-    """What a file of the cache says; nothing if it isn't there, or damaged."""
+def _read(path: str, url: str) -> _Known:
+    """What a file of the cache says of a source; nothing if it isn't there, is damaged, or is of another source."""
+    nothing = _Known(url)
     try:
-        with open(path, encoding="utf-8") as source:
-            data = json.load(source)
+        data = json.loads(_owned.read(path))
         failure = data["failure"]
         if failure is not None:
             failure = {"run": failure["run"], "text": str(failure["text"]), "key": str(failure["key"])}
         releases = [_release(path, item) for item in data["releases"]]
-        return _Known(float(data["fetched"]), str(data["etag"]), tuple(_sources.in_order(releases)), failure)
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError):
-        return _Known()
+        if data["url"] != url:
+            return nothing
+        return _Known(url, float(data["fetched"]), str(data["etag"]), tuple(_sources.in_order(releases)), failure)
+    except InputError as exc:
+        if exc.key == "input.cache_dir":
+            raise
+        return nothing
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return nothing
 
 
 # -- the index ----------------------------------------------------------------------------------------------------
@@ -255,6 +263,13 @@ def _indexed(index: Mapping[str, Answer], source: str, path: str) -> Answer:
 
 
 def _load(path: str) -> t.Any:
+    why = _owned.changeable(path)
+    if why is not None:
+        raise InputError(
+            f"upgrade_release_index: {path} is not used: {why}, so that somebody else could have changed it. Look at "
+            "it, and copy it to a directory of your own",
+            key="input.release_index",
+        )
     try:
         with open(path, encoding="utf-8") as source:
             text = source.read()
@@ -345,16 +360,18 @@ def sizes(
 ) -> dict[str, dict[str, int | None]]:
     """How large archives are, by URL: C(bytes), and the C(status) of the answer. Both are none if that can't be told.
 
-    It never fails: a plan without sizes is one, too. What was told is believed for a day.
+    A plan without sizes is one, too, so it fails only for a cache that isn't the operator's own. What was told is
+    believed for a day.
 
     :param mirror: base URL that stands in for the release hosts. Of several, the first that has the archive counts.
     :param timeout: seconds to wait for a server.
+    :raises InputError: if somebody else owns the cache or can write to it.
     """
     places, now = {url: _places(url, mirror) for url in urls}, clock()
     path = os.path.join(cache_dir, "releases", "sizes.json")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            _owned.private_directories(cache_dir, "releases")
             stack.enter_context(one_at_a_time(f"{path}.lock"))
         kept = _kept_sizes(path, now)
         missing = [url for url in places if shown(places[url][0]) not in kept]
@@ -388,8 +405,7 @@ def _size(places: list[str], timeout: float) -> dict[str, int | None]:
 def _kept_sizes(path: str, now: float) -> dict[str, list[t.Any]]:
     """Sizes that were told within a day, each with its time."""
     try:
-        with open(path, encoding="utf-8") as source:
-            data = json.load(source)
+        data = json.loads(_owned.read(path))
         return {url: [int(size), float(told)] for url, (size, told) in data.items() if 0 <= now - told < _SIZES_FOR}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}

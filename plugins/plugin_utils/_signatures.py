@@ -18,6 +18,8 @@ import base64
 import binascii
 import os
 import re
+import secrets
+import string
 import tempfile
 import typing as t
 
@@ -30,7 +32,7 @@ _KEY_LIMIT = 1 << 20
 _SIGNATURE_LIMIT = 1 << 20
 _ARMOR = re.compile(
     rb"-----BEGIN PGP (?P<what>[A-Z ]+)-----[ \t]*\r?\n(?:[^\r\n]+: ?[^\r\n]*\r?\n)*[ \t]*\r?\n"
-    rb"(?P<body>[A-Za-z0-9+/=\s]*?)(?:\n=[A-Za-z0-9+/]{4}[ \t]*)?\r?\n-----END PGP (?P=what)-----"
+    rb"(?P<body>[A-Za-z0-9+/= \t\r\n]*?)(?:\n=[A-Za-z0-9+/]{4}[ \t]*)?\r?\n-----END PGP (?P=what)-----"
 )
 _PUBLIC_KEY_PACKET = 6
 _SECRET_KEY_PACKETS = (5, 7)
@@ -134,7 +136,8 @@ def _verify(
 
 
 def _signer(done: _command.Completed, shown: str) -> str:
-    said = [line.split()[1:] for line in done.out.splitlines() if line.startswith("[GNUPG:] ") and line.split()[1:]]
+    lines = done.out.split("\n")  # GnuPG escapes no other line end in what it repeats of a key or a signature
+    said = [line.split(" ")[1:] for line in lines if line.startswith("[GNUPG:] ")]
     states = {words[0] for words in said}
     worst = next((state for state, _key, _why in _STATES if state in states), None)
     valid = [words for words in said if words[0] == "VALIDSIG" and len(words) > 10]
@@ -206,9 +209,44 @@ def _secret(path: str) -> InputError:
 
 # -- sigstore --------------------------------------------------------------------------------------------------------
 
-_IDENTITIES = ("--certificate-identity", "--certificate-identity-regexp")
-_ISSUERS = ("--certificate-oidc-issuer", "--certificate-oidc-issuer-regexp")
-_NO_CHECK = ("--insecure-ignore-sct", "--insecure-ignore-tlog")
+_IDENTITY, _ISSUER, _REGEXP = "--certificate-identity", "--certificate-oidc-issuer", "-regexp"
+_TRUSTED = ("--key", "--ca-roots", "--ca-intermediates", "--certificate-chain", "--trusted-root")
+"""Options that name what the operator trusts: files on the controller."""
+_VALUES = (
+    *(_IDENTITY, f"{_IDENTITY}{_REGEXP}", _ISSUER, f"{_ISSUER}{_REGEXP}", *_TRUSTED),
+    *(f"--certificate-github-workflow-{name}" for name in ("name", "ref", "repository", "sha", "trigger")),
+    *("--bundle", "--certificate", "--rfc3161-timestamp", "--sct", "--signature", "--timestamp-certificate-chain"),
+)
+_SWITCHES = ("--new-bundle-format", "--offline", "--use-signed-timestamps")
+_NO_LOG = ("--insecure-ignore-tlog", "--private-infrastructure")
+"""Allowed with a pinned key only: without it the transparency log is what tells when a certificate was valid."""
+_FETCHED = "{signature}"
+_KEY_STORES = ("awskms://", "azurekms://", "gcpkms://", "hashivault://", "k8s://")
+_STRANGERS = {
+    _IDENTITY: (
+        "https://github.com/{0}/{0}/.github/workflows/{0}.yml@refs/heads/{0}",
+        "https://github.com/{0}/{0}/.github/workflows/release.yml@refs/tags/v1.0.0",
+        "https://gitlab.com/{0}/{0}//.gitlab-ci.yml@refs/heads/main",
+        *("https://{0}.example/{0}", "spiffe://{0}.example/{0}", "{0}@gmail.com", "{0}@{0}.example"),
+        "{0}@users.noreply.github.com",
+        *("{0}", "{0} {0}", ""),
+    ),
+    _ISSUER: ("https://{0}.example", "https://{0}.example/{0}", "http://{0}", "https://{0}", "{0}", "{0}.{0}", ""),
+}
+"""Identities and issuers that no operator can mean: C({0}) is random."""
+_ALPHABETS = (string.ascii_lowercase, string.ascii_lowercase + string.digits, string.digits)
+_LITERAL = re.compile(
+    r"\^(?:(?:[\w/:.~@-]|\\[./_@-])(?![*+?{]))*(?:\[[^\]/]+\][*+]?@(?:[\w-]+\\?\.)+\w+)?\$?", re.ASCII
+)
+_BEGINS = {
+    _IDENTITY: (r"\^https://[\w.\\-]+/[\w.\\~-]+/", r"\^[^/]+@[^/]+\$$"),
+    _ISSUER: (r"\^https://[\w.\\-]+(/|\$$)",),
+}
+"""How an expression must begin: a host and an owner there; an address of a domain; an issuer's host."""
+_OWN = {
+    _IDENTITY: r"'^https://github\.com/<owner>/', or '^[a-z.]+@<domain>$'",
+    _ISSUER: r"'^https://token\.actions\.githubusercontent\.com$'",
+}
 _LONG = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
 
 
@@ -221,7 +259,7 @@ def verify_cosign(path: str, *, arguments: t.Sequence[str], name: str = "", run:
     :raises InputError: if the arguments take anybody's signature, or there is no cosign.
     """
     shown = name or os.path.basename(path)
-    _check_arguments(arguments)
+    check_cosign(arguments)
     done = run(["cosign", "verify-blob", *arguments, os.path.abspath(path)], timeout=_TIMEOUT)
     if done.rc is None:
         raise InputError(
@@ -234,21 +272,97 @@ def verify_cosign(path: str, *, arguments: t.Sequence[str], name: str = "", run:
         )
 
 
-def _check_arguments(arguments: t.Sequence[str]) -> None:
-    options = {word.partition("=")[0] for word in arguments if word.startswith("-")}
-    by_key = "--key" in options
-    by_identity = bool(options.intersection(_IDENTITIES)) and bool(options.intersection(_ISSUERS))
-    if not by_key and not by_identity:
-        raise InputError(
+def check_cosign(arguments: t.Sequence[str]) -> None:
+    """Whether arguments of C(cosign verify-blob) say whose signature counts, and weaken nothing.
+
+    Known options only, each once: an option of another release of cosign may switch off a check.
+
+    :raises InputError: naming the option.
+    """
+    given = _options(arguments)
+    for name in (_IDENTITY, _ISSUER):
+        if name in given and f"{name}{_REGEXP}" in given:
+            raise _weak(f"{name} and {name}{_REGEXP} are both given, and cosign checks one of them: give one")
+        pattern = given.get(f"{name}{_REGEXP}")
+        if pattern is not None:
+            _check_pattern(name, pattern)
+    by_identity = all(name in given or f"{name}{_REGEXP}" in given for name in (_IDENTITY, _ISSUER))
+    if "--key" not in given and not by_identity:
+        raise _weak(
             "cosign needs to know whose signature to take: give --key, or --certificate-identity and "
-            "--certificate-oidc-issuer",
-            key="signature.no_keys",
+            "--certificate-oidc-issuer"
         )
-    if not by_key and options.intersection(_NO_CHECK):
-        raise InputError(
-            f"cosign is told not to check a certificate ({', '.join(_NO_CHECK)}): leave that out, or pin a --key",
-            key="signature.no_keys",
+    if "--key" not in given and any(option in given for option in _NO_LOG):
+        raise _weak(f"cosign is told not to check a certificate ({', '.join(_NO_LOG)}): leave that out, or pin a --key")
+    for option in _TRUSTED:
+        remote = "://" in given.get(option, "") and not (option == "--key" and given[option].startswith(_KEY_STORES))
+        if remote or _FETCHED in given.get(option, ""):
+            raise _weak(f"{option} must be a file on the controller: what is fetched cannot say what to trust")
+
+
+def _options(arguments: t.Sequence[str]) -> dict[str, str]:
+    """Options with their values, as cosign reads them: C(--option=value), or C(--option value)."""
+    given: dict[str, str] = {}
+    words = list(arguments)
+    while words:
+        option, joined, value = words.pop(0).partition("=")
+        if option in _VALUES and not joined:
+            value = words.pop(0) if words else ""
+        elif option in (*_SWITCHES, *_NO_LOG):
+            value = value if joined else "true"
+        elif option not in _VALUES:
+            raise _weak(
+                f"cosign is given {option[:60]!r}, which is none of the options that are allowed: "
+                f"{', '.join((*_VALUES, *_SWITCHES))}"
+            )
+        if option in given or not value or value.startswith("-"):
+            raise _weak(f"cosign is given {option} twice, or without a value: give it once, with its value")
+        given[option] = value
+    return given
+
+
+def _check_pattern(option: str, pattern: str) -> None:
+    """Refuse a regular expression that somebody unknown can satisfy.
+
+    Its form is narrow, so that it means the same to Go, which cosign is written in, as to Python.
+    """
+    whole = pattern.startswith("^") and pattern.endswith("$") and not pattern.endswith("\\$")
+    plain = pattern.isascii() and "(?" not in pattern.replace("(?:", "") and "[:" not in pattern
+    try:
+        expression = re.compile(pattern) if whole and plain and not _has_bare_alternative(pattern) else None
+    except re.error:
+        expression = None
+    if expression is None:
+        raise _weak(
+            f"{option}{_REGEXP} {pattern[:100]!r} is not one whole expression: write '^...$' around it, put "
+            "alternatives into (?:...), and use no flags and no classes by name"
         )
+    tail = pattern[:-1].replace("\\", "").rpartition("@")[2]  # a branch can be called like the end of an address
+    names = ["".join(secrets.choice(characters) for _place in range(12)) for characters in _ALPHABETS]
+    strangers = [each.format(name) for each in _STRANGERS[option] for name in names]
+    strangers += [f"{each}@{tail}" for each in strangers if "/" in each]
+    stranger = next((each for each in strangers if expression.search(each)), None)
+    literal = t.cast("re.Match[str]", _LITERAL.match(pattern))[0]
+    if stranger is not None or not any(re.match(begin, literal) for begin in _BEGINS[option]):
+        such = f", such as that of {stranger!r}" if stranger else ""
+        raise _weak(
+            f"{option}{_REGEXP} {pattern[:100]!r} takes signatures of people who are not named{such}: begin with the "
+            f"project's own {_OWN[option]}"
+        )
+
+
+def _has_bare_alternative(pattern: str) -> bool:
+    """Whether an expression has alternatives outside of all groups, where C(^) and C($) hold for one of them only."""
+    depth = 0
+    for part in re.findall(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()|]", pattern):
+        depth += {"(": 1, ")": -1}.get(part, 0)
+        if part == "|" and depth == 0:
+            return True
+    return False
+
+
+def _weak(why: str) -> InputError:
+    return InputError(why, key="signature.no_keys")
 
 
 def _told(text: str) -> str:

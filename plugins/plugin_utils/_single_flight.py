@@ -14,6 +14,8 @@ import fcntl
 import os
 import typing as t
 
+from . import _owned
+
 
 @contextlib.contextmanager
 def one_at_a_time(path: str) -> t.Iterator[None]:
@@ -21,10 +23,8 @@ def one_at_a_time(path: str) -> t.Iterator[None]:
 
     :param path: a file of the lock's own, in a directory that is there. It is created, and never removed: two could
         hold it otherwise.
+    :raises InputError: if it belongs to somebody else, who could hold it for ever.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _owned.opened(path, os.O_RDWR | os.O_CREAT) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)

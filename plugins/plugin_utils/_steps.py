@@ -44,6 +44,17 @@ def steps(
     return found, findings
 
 
+def made_again(subject: Subject, here: str, version: str, *, target: str) -> tuple[Data, Data]:
+    """The step that a plan has for a version, from the catalog, the operator's variables and what was read of the host;
+    and its release, which a step whose files are in place doesn't have.
+
+    :param target: where the component goes in the end.
+    :returns: two empty dictionaries where the version isn't released for the host.
+    """
+    release = _release(subject, version)
+    return (step(subject, here, version, target=target, stage=release), release) if release else ({}, {})
+
+
 def step(subject: Subject, here: str, version: str, *, target: str, stage: Data) -> Data:
     """One step, with all that carrying it out takes."""
     facts, entry = subject.facts, subject.entry

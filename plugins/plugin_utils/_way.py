@@ -50,7 +50,7 @@ def find(subject: Subject, wish: Wish, offer: Offer, *, today: dt.date, stops: t
         return Way([target] if subject.is_open else [], findings)
     if order < 0:
         return Way([target], findings)
-    hops, more = _stages(subject, target, offer, stops)
+    hops, more = _stages(subject, target, offer.versions, stops)
     return Way(hops, findings + more)
 
 
@@ -123,11 +123,50 @@ def _no_release(subject: Subject, wanted: str, offer: Offer) -> str:
     )
 
 
-def _stages(subject: Subject, target: str, offer: Offer, stops: t.Collection[str]) -> tuple[list[str], list[Data]]:
-    """The stages that lie strictly between two versions, and the target."""
+def against(subject: Subject, wish: Wish, versions: list[str], *, today: dt.date) -> list[str]:
+    """What the operator's policy and the required stops of a component have against versions that somebody else chose.
+
+    When they were released isn't asked, so that C(min_age) says nothing.
+
+    :param versions: those to go through, the target last.
+    """
+    name, here, target = subject.name, subject.origin, versions[-1]
+    if subject.unfinished and versions == [subject.record.get("to_version")]:
+        return []
+    told = []
+    for version in versions:
+        for refusal in _policy.refusals(
+            name,
+            version,
+            here=here,
+            date=None,
+            rules=wish.policy,
+            advisories=subject.entry["advisories"],
+            last_release=subject.entry["last_release"],
+            today=today,
+            exact=True,
+        ):
+            counts = version == target or refusal.key in ("bad_version", "blacklisted")
+            if counts and refusal.key != "age_unknown" and f"{name}.{refusal.key}" not in wish.accept:
+                told.append(f"{refusal.message} ({refusal.fix})")
+    path = [here, *versions]
+    if len(versions) > 1 and any(_versions.compare(old, new) >= 0 for old, new in zip(path, versions)):
+        told.append(f"{name} goes to and fro: {' -> '.join(path)}")
+    if _versions.compare(here, target) < 0:
+        hops, unknown = _stages(subject, target, versions, ())
+        told += [f"{name} doesn't stop at {hop} on its way to {target}" for hop in hops if hop not in versions]
+        told += [finding["message"] for finding in unknown]
+    return told
+
+
+def _stages(subject: Subject, target: str, known: list[str], stops: t.Collection[str]) -> tuple[list[str], list[Data]]:
+    """The stages that lie strictly between two versions, and the target.
+
+    :param known: the versions that there are, newest first.
+    """
     here, hops = subject.origin, set(stops)
     for stage in subject.entry["stages"]:
-        version = _release_of(stage, here, target, subject, offer)
+        version = _release_of(stage, here, target, subject, known)
         if version is None and _reaches_over(stage, here, target):
             message = f"{subject.name} must stop at a release in {stage!r} first, and none is known"
             fix = f"name one: upgrade_overrides: {{{subject.name}: {{stages: ['...']}}}}"
@@ -137,14 +176,14 @@ def _stages(subject: Subject, target: str, offer: Offer, stops: t.Collection[str
     return [*sorted(between, key=_versions.parse), target], []
 
 
-def _release_of(stage: str, here: str, target: str, subject: Subject, offer: Offer) -> str | None:
+def _release_of(stage: str, here: str, target: str, subject: Subject, known: list[str]) -> str | None:
     """The release to stop at for a stage; the target itself where there is nothing to stop for."""
     if _versions.is_version(stage):
         return _version.normalize(stage)
     if _versions.matches(here, stage) or _versions.matches(target, stage):
         return target
     bad = [advisory["versions"] for advisory in subject.entry["advisories"] if advisory["kind"] == "bad"]
-    sound = [version for version in offer.versions if not any(_versions.matches(version, each) for each in bad)]
+    sound = [version for version in known if not any(_versions.matches(version, each) for each in bad)]
     return _versions.newest(sound, stage) or _versions.newest(subject.entry["known_releases"], stage)
 
 

@@ -99,7 +99,10 @@ def test_a_bundle_is_made_of_a_bundle_without_asking_anybody(fleet: Fleet) -> No
     other = fleet.root / "other.tar"
     fleet.bundle(dest=str(other), release={"bundle": str(fleet.dest), "cache_dir": str(fleet.root / "empty")})
     assert fleet.origin.asked == []
-    assert _bundle.read(str(other)).releases[0].verified == ["bundle b.tar", f"sha256 of {fleet.origin.url}/sums"]
+    assert _bundle.read(str(other)).releases[0].verified == [
+        "nothing but bundle b.tar itself: set upgrade_bundle_sha256",
+        f"claim of bundle b.tar, not verified here: sha256 of {fleet.origin.url}/sums",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, ReleaseError
-from ansible_collections.observability.stack.plugins.plugin_utils import _bundle, _obtain
+from ansible_collections.observability.stack.plugins.plugin_utils import _bundle, _obtain, _release_settings
+from ansible_collections.observability.stack.tests.unit.signers import Keys, keyring
 from ansible_collections.observability.stack.tests.unit.support import snapshot
 
 MADE_AT = "2026-11-21T10:00:00Z"
@@ -277,6 +278,8 @@ def test_a_cache_that_cannot_be_written_is_told(made: Made) -> None:
 
 DEAD = "http://127.0.0.1:1"
 """Where nobody answers."""
+CLAIM = "claim of bundle x.tar, not verified here: sha256 of https://example.org/s"
+NOBODY = 65534
 
 
 def obtain(made: Made, *, archive: bool = True, component: str = "x", **settings: t.Any) -> _obtain.Obtained:
@@ -291,7 +294,7 @@ def test_a_release_is_obtained_from_a_bundle_and_nobody_is_asked(made: Made) -> 
     assert got.path
     assert pathlib.Path(got.path).read_bytes() == CONTENTS["amd64"]
     assert (got.sha256, got.size, got.fetched) == (AMD.sha256, AMD.size, False)
-    assert got.verified == ["bundle x.tar", "sha256 of https://example.org/s"]
+    assert got.verified == ["nothing but bundle x.tar itself: set upgrade_bundle_sha256", CLAIM]
     assert obtain(made) == got
 
 
@@ -301,16 +304,175 @@ def test_only_its_hash_is_told_without_taking_it(made: Made) -> None:
     assert not made.cache.exists()
 
 
-def test_what_a_project_signs_was_verified_when_the_bundle_was_made(made: Made) -> None:
-    key = made.root / "key.gpg"
-    key.touch()
-    signatures = {"x": {"keys": [str(key)], "signature": "{url}.asc", "of": "archive"}}
-    assert obtain(made, signatures=signatures).verified[0] == "bundle x.tar"
+def test_what_a_bundle_claims_is_never_told_as_a_verification(made: Made) -> None:
+    lie = [
+        "signature by 0123 of x\nmanifest 7 signed by alice",
+        "pin of x in upgrade_release_pins",
+        "\x1b]52;c;evil\x07",
+    ]
+    made.write(AMD._replace(verified=lie * 5))
+    told = obtain(made).verified
+    assert told[0] == "nothing but bundle x.tar itself: set upgrade_bundle_sha256"
+    assert {line.partition(":")[0] for line in told[1:]} == {"claim of bundle x.tar, not verified here"}
+    assert all(line.isprintable() for line in told)
+    assert len(told) < 10
+
+
+def test_a_bundle_that_the_operator_knows_the_hash_of_is_told_so(made: Made) -> None:
+    digest = hashlib.sha256(made.path.read_bytes()).hexdigest()
+    told = obtain(made, bundle_sha256=digest.upper()).verified
+    assert told == ["bundle x.tar with the sha256 of upgrade_bundle_sha256", CLAIM]
+
+
+@pytest.mark.parametrize("how", ["archive", "claims", "tail"])
+def test_a_bundle_of_another_hash_is_refused(made: Made, how: str) -> None:
+    digest = hashlib.sha256(made.path.read_bytes()).hexdigest()
+    if how == "archive":
+        evil = b"evil archive"
+        made.archives["amd64"].write_bytes(evil)
+        made.write(AMD._replace(sha256=hashlib.sha256(evil).hexdigest(), size=len(evil)))
+    elif how == "claims":
+        made.write(AMD._replace(verified=["manifest 7 signed by alice"]), ARM)
+    else:
+        made.path.write_bytes(made.path.read_bytes() + bytes(512))
+    with pytest.raises(InputError, match="and upgrade_bundle_sha256 is ") as failure:
+        obtain(made, bundle_sha256=digest)
+    assert failure.value.key == "bundle.checksum"
+    settings = {"bundle": str(made.path), "bundle_sha256": digest}
+    assert "Nothing of it is used" in _release_settings.problems(settings)[0]
+
+
+@pytest.mark.parametrize("how", ["file", "directory", "mode"])
+def test_a_bundle_that_others_can_change_must_be_verified_by_something(made: Made, how: str) -> None:
+    if how == "mode":
+        made.path.chmod(0o666)
+    else:
+        os.chown(made.path if how == "file" else made.root, NOBODY, 0)
+    with pytest.raises(InputError, match=r"nothing is configured that x 1\.9\.0 for amd64 is verified by") as failure:
+        obtain(made, cache_dir="/nonexistent/cache")
+    assert failure.value.key == "bundle.unverified"
+    digest = hashlib.sha256(made.path.read_bytes()).hexdigest()
+    for verified in ({"bundle_sha256": digest}, {"pins": {"x/1.9.0/amd64": AMD.sha256}}):
+        assert obtain(made, archive=False, **verified).sha256 == AMD.sha256
+
+
+class SignedBundle:
+    """A bundle of a release whose project signs, made with the signature."""
+
+    def __init__(self, made: Made, keys: Keys) -> None:
+        self.made, self.keys = made, keys
+        self.archive = made.archives["amd64"]
+        self.listing = made.root / "s"
+        self.listing.write_text(f"{AMD.sha256}  x-1.9.0.linux-amd64.tar.gz\n{'0' * 64}  y\n")
+        for name in ("ours", "theirs"):
+            keys.make(name)
+        self.names = {"archive": (AMD.url, self.archive), "checksums": ("https://example.org/s", self.listing)}
+
+    def write(self, of: str, by: str = "ours", **changes: bytes) -> None:
+        url, path = self.names[of]
+        documents = {url: path.read_bytes()} if of == "checksums" else {}
+        documents[f"{url}.asc"] = self.keys.sign(by, path).read_bytes()
+        paired = [(AMD._replace(verified=["signature by ours"]), str(self.archive))]
+        documents = {place: changes.get(place.rpartition(".")[2], data) for place, data in documents.items()}
+        path = self.made.path
+        _bundle.write(str(path), paired, made_at=MADE_AT, plan="d" * 64, index=INDEX, documents=documents)
+
+    def obtain(self, of: str, **more: t.Any) -> _obtain.Obtained:
+        return obtain(self.made, signatures={"x": {"keys": [self.keys.public("ours")], "of": of}}, **more)
+
+    def refused(self, of: str) -> str:
+        with pytest.raises(ReleaseError) as failure:
+            self.obtain(of)
+        return failure.value.key
+
+
+@pytest.fixture
+def signed(made: Made) -> t.Iterator[SignedBundle]:
+    with keyring(made.root) as keys:
+        yield SignedBundle(made, keys)
+
+
+@pytest.mark.parametrize("of", ["archive", "checksums"])
+def test_a_signature_travels_in_the_bundle_and_is_verified_where_it_is_used(signed: SignedBundle, of: str) -> None:
+    signed.write(of)
+    os.chown(signed.made.path, NOBODY, 0)  # whose file it is doesn't matter then
+    got = signed.obtain(of)
+    assert got.verified[0].startswith("signature by ")
+    assert [line.partition(":")[0] for line in got.verified[1:]] == ["claim of bundle x.tar, not verified here"]
+    if of == "checksums":
+        assert signed.obtain(of, archive=False).verified == got.verified
+
+
+@pytest.mark.parametrize("of", ["archive", "checksums"])
+def test_a_bundle_without_the_signature_that_is_wanted_is_refused(signed: SignedBundle, of: str) -> None:
+    signed.made.write(AMD._replace(verified=["signature by ours"]))
+    assert signed.refused(of) == "signature.missing"
+    signed.write(of, by="theirs")
+    assert signed.refused(of) == "signature.unknown_key"
+    signed.write(of, asc=b"no signature")
+    assert signed.refused(of) == "signature.missing"
+
+
+def test_a_bundle_with_another_archive_than_was_signed_is_refused(signed: SignedBundle) -> None:
+    signed.write("checksums")
+    documents = signed.made.read().documents
+    evil = signed.made.root / "evil"
+    evil.write_bytes(b"evil")
+    release = AMD._replace(sha256=hashlib.sha256(b"evil").hexdigest(), size=4)
+    _bundle.write(
+        str(signed.made.path), [(release, str(evil))], made_at=MADE_AT, plan="", index=INDEX, documents=documents
+    )
+    assert signed.refused("checksums") == "release.checksum_disagreement"
+    listing = f"{release.sha256}  x-1.9.0.linux-amd64.tar.gz\n".encode()
+    documents = {url: listing if url.endswith("/s") else content for url, content in documents.items()}
+    _bundle.write(
+        str(signed.made.path), [(release, str(evil))], made_at=MADE_AT, plan="", index=INDEX, documents=documents
+    )
+    assert signed.refused("checksums") == "signature.bad"
+
+
+def test_where_a_bundle_is_written_nothing_that_is_there_is_followed(made: Made) -> None:
+    victim, dest = made.root / "victim", made.root / "dest.tar"
+    victim.write_text("precious")
+    for name in ("dest.tar", ".dest.tar.upgrade-new"):
+        (made.root / name).symlink_to(victim)
+    made.write(path=dest)
+    assert victim.read_text() == "precious"
+    assert not dest.is_symlink()
+    assert dest.stat().st_mode & 0o777 == 0o600
+    assert _bundle.is_same(str(dest), [AMD, ARM], plan="d" * 64, index=INDEX)
+    os.chown(dest, NOBODY, 0)
+    assert not _bundle.is_same(str(dest), [AMD, ARM], plan="d" * 64, index=INDEX)
+    dest.unlink()
+    dest.symlink_to(made.path)
+    assert not _bundle.is_same(str(dest), [AMD, ARM], plan="d" * 64, index=INDEX)
+
+
+def test_while_a_bundle_is_written_nobody_else_can_reach_it(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    rename = os.rename
+
+    def looking(source: str, dest: str) -> None:
+        seen.append(os.stat(os.path.dirname(source)).st_mode & 0o777)
+        rename(source, dest)
+
+    monkeypatch.setattr(os, "rename", looking)
+    made.write()
+    assert seen == [0o700]
+
+
+@pytest.mark.parametrize("documents", [[], {"x": 1}, {"x": "no base64!"}, "x"])
+def test_documents_that_are_none_are_refused(made: Made, documents: t.Any) -> None:
+    first, *others = made.members()
+    made.rewrite(("bundle.json", made.about(documents=documents)), *others)
+    with pytest.raises(InputError, match="has a document that is none"):
+        made.read()
+    assert first[0] == "bundle.json"
 
 
 def test_a_pin_must_agree_with_the_bundle(made: Made) -> None:
     name = AMD.url.rpartition("/")[2]
-    assert obtain(made, pins={name: AMD.sha256}).verified[-1].startswith(f"pin of {name}")
+    assert obtain(made, pins={name: AMD.sha256}).verified == [f"pin of {name} in upgrade_release_pins", CLAIM]
     with pytest.raises(
         ReleaseError, match=r"it should have different sha256 \(upgrade_release_pins: 0+; x.tar: "
     ) as failure:

@@ -45,6 +45,24 @@ def test_each_format_of_a_list_is_read(listing: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r", "\0", "\ufeff"]
+)
+def test_a_line_ends_with_a_line_feed_and_with_nothing_else(end: str) -> None:
+    """What another program takes for one line must not become two here, nor the other way round."""
+    for listing in (
+        f"{B}  y{end}{A}  {NAME}\n{B}  z\n",
+        f"{B}  z\n{end}{A}  {NAME}\n",
+        f"# {end}{A}  {NAME}\n{B}  z\n",
+        f"{B}  z\n{A}  {NAME}{end}",
+        f"{A}{end}",
+        f"SHA256 (y{end}) = {B}\nSHA256 ({NAME}) = {A}\n",
+    ):
+        with pytest.raises(ReleaseError, match="a character that is not printable") as failure:
+            _checksums.listed(listing, name=NAME, where=URL)
+        assert failure.value.key == "release.checksum_list"
+
+
+@pytest.mark.parametrize(
     "listing, key, why",
     [
         ("", "release.checksum_list", "is empty"),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -17,7 +18,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils._errors import ReleaseError
+from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, ReleaseError
 from ansible_collections.observability.stack.plugins.plugin_utils import _fetch, _release_settings
 from ansible_collections.observability.stack.tests.unit.support import Answer, Web, eventually, snapshot
 from ansible_collections.observability.stack.tests.unit.web_faults import Hands, one_context
@@ -128,6 +129,85 @@ def test_a_cache_that_is_not_whole_is_mended(releases: Releases, damage: str) ->
     assert releases.fetch() == first._replace(fetched="archive" in damage)
     assert pathlib.Path(first.path).read_bytes() == CONTENT
     assert releases.fetch().fetched is False
+
+
+# -- a cache that somebody else can write to ----------------------------------------------------------------------
+
+EVIL = b"evil" * 1000
+EVIL_SHA256 = hashlib.sha256(EVIL).hexdigest()
+NOBODY = 65534
+
+
+def planted(releases: Releases, content: object) -> None:
+    """An archive, and a list that names it where that of the release is kept."""
+    key = hashlib.sha256(f"{releases.web.url}{LIST}".encode()).hexdigest()
+    for kind, name, data in (("sha256", EVIL_SHA256, EVIL), ("lists", key, json.dumps(content).encode())):
+        (releases.cache / kind).mkdir(parents=True, exist_ok=True, mode=0o700)
+        (releases.cache / kind / name).write_bytes(data)
+
+
+def test_a_list_in_the_cache_counts_for_the_place_that_it_came_from_only(releases: Releases) -> None:
+    listing = base64.b64encode(f"{EVIL_SHA256}  {NAME}\n".encode()).decode()
+    for content in (
+        {"url": "https://mirror.example/sha256sums.txt", "content": listing},
+        {"url": None, "content": listing},
+        {"content": listing},
+        f"{EVIL_SHA256}  {NAME}\n",
+        [],
+    ):
+        planted(releases, content)
+        assert releases.fetch().sha256 == SHA256
+    assert pathlib.Path(releases.fetch().path).read_bytes() == CONTENT
+
+
+def test_of_a_list_that_was_kept_the_mirror_that_it_came_from_is_told(releases: Releases) -> None:
+    releases.web.answers[f"/second{LIST}"] = releases.web.answers.pop(LIST)
+    releases.web.answers[f"/second{ARCHIVE}"] = releases.web.answers[ARCHIVE]
+    told: list[str] = []
+
+    def says(listing: bytes, url: str, _asked: bool) -> str:
+        told.append(url)
+        return SHA256
+
+    mirrors = [releases.web.url + path for path in ("/first", "/second")]
+    for _run in range(2):
+        cache = _fetch.Cache(str(releases.cache), mirror=mirrors, tools=releases.hands.tools)
+        cache.listed(f"https://x.invalid{ARCHIVE}", f"https://x.invalid{LIST}", says)
+    assert told == [f"{mirrors[1]}{LIST}"] * 2
+
+
+@pytest.mark.parametrize("place", ["", "sha256", "lists", "locks"])
+def test_a_cache_that_somebody_else_owns_is_refused_by_name(releases: Releases, place: str) -> None:
+    releases.fetch()
+    os.chown(releases.cache / place, NOBODY, 0)
+    with pytest.raises(InputError, match="is not used as a cache") as failure:
+        releases.fetch()
+    assert failure.value.key == "input.cache_dir"
+    assert f"{str(releases.cache / place).rstrip('/')} belongs to user nobody" in str(failure.value)
+    with pytest.raises(InputError, match="is not used as a cache"):
+        _fetch.prune(str(releases.cache), keep_bytes=1)
+
+
+@pytest.mark.parametrize("kind", ["archive", "list", "lock"])
+@pytest.mark.parametrize("how", ["link", "foreign"])
+def test_a_file_in_the_cache_that_is_not_the_operators_own_is_refused(
+    releases: Releases, kind: str, how: str, tmp_path: pathlib.Path
+) -> None:
+    archive = pathlib.Path(releases.fetch().path)
+    path = {"archive": archive, "list": releases.lists()[0], "lock": releases.cache / "locks" / SHA256}[kind]
+    if how == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        os.chown(path, NOBODY, 0)
+    if kind == "lock":
+        archive.unlink()
+    with pytest.raises(InputError, match="Look at who put it there") as failure:
+        releases.fetch()
+    assert str(path) in str(failure.value)
+
+
+# -- what is left over --------------------------------------------------------------------------------------------
 
 
 def test_what_a_killed_run_left_does_not_stand_in_the_way(releases: Releases) -> None:

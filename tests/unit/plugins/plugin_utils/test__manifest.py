@@ -217,6 +217,17 @@ def test_signers_that_can_not_be_counted_are_refused(site: Site, content: str) -
     assert site.refusal()[0] == "input.allowed_signers"
 
 
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_a_signer_stands_in_a_line_of_its_own(site: Site, end: str) -> None:
+    """ssh-keygen ends a line with a line feed only: what it takes for a comment is no signer here either."""
+    site.sign("eve")
+    site.signers.write_text(f"{site.line('alice')}# {end}{site.line('eve')}", newline="")
+    assert site.refusal()[0] == "manifest.unknown_key"
+    site.sign("alice")
+    with pytest.raises(InputError, match="has 1 signers"):
+        site.load(threshold=2)
+
+
 # -- what was done to it ---------------------------------------------------------------------------------------------
 
 

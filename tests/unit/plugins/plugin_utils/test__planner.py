@@ -203,14 +203,25 @@ def test_problems_name_host_reason_and_way_out() -> None:
     assert _planner.problems(plan, "continue") == []
 
 
-def test_more_than_the_first_twelve_letters_of_the_digest_approve_a_plan() -> None:
+def test_nothing_but_the_whole_digest_approves_a_plan() -> None:
     plan = planned({"host1": survey(STACK)}, {"node_exporter": "1.9.0"})
     digest = plan["digest"]
-    assert [_planner.is_approved(plan, text) for text in (digest, digest[:12], digest.upper(), digest[:11], "")] == [
-        *(True, True, True, False, False)
-    ]
-    (line,) = _planner.problems(plan, "continue", digest[:11])
-    assert line.startswith(f"upgrade_approved is {digest[:11]}, but the plan is {digest[:12]} now: see it with the ")
+    for whole in (digest, digest.upper(), f" {digest}\n"):
+        assert _planner.is_approved(plan, whole)
+        assert _planner.problems(plan, approved=whole) == []
+    for text in (
+        "",
+        digest[:12],
+        digest[:63],
+        f"{digest}0",
+        f"{digest[:-1]}{'1' if digest[-1] == '0' else '0'}",
+        "yes",
+    ):
+        assert not _planner.is_approved(plan, text)
+    for text in (digest[:12], "0" * 64):
+        (line,) = _planner.problems(plan, "continue", text)
+        assert line.startswith(f"upgrade_approved is {text}, but the plan is {digest[:12]} now: see it with the ")
+        assert line.endswith(f"upgrade_approved={digest}")
     nothing = planned({"host1": survey(STACK)}, {})
     assert _planner.problems(nothing, approved=digest) == []
 

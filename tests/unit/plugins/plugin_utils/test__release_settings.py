@@ -45,8 +45,10 @@ def test_all_that_can_be_said_is_read() -> None:
         "unverified": "yes",
         "manifest": {"path": "/m.json", "allowed_signers": "/signers", "threshold": "2"},
         "bundle": "/b.tar",
+        "bundle_sha256": HASH.upper(),
     }
     found = read(given)
+    assert found.bundle_sha256 == HASH
     assert found.mirror == ["https://mirror.example"]
     assert found.limits == LIMITS._replace(attempts=3, size=500 << 20, read=1.5, bandwidth=0, slowest=1 << 10, pause=0)
     assert (found.cache_dir, found.pins, found.unverified, found.bundle) == ("/c", {"x.tar.gz": HASH}, True, "/b.tar")

@@ -297,6 +297,45 @@ def test_the_cache_is_the_users_own(ask: Asker) -> None:
     assert (ask.cache / "releases").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("how", ["file", "directory", "mode"])
+def test_an_index_that_somebody_else_can_change_is_refused(tmp_path: pathlib.Path, how: str) -> None:
+    index = tmp_path / "index.json"
+    index.write_text(json.dumps({SOURCE: ["3.5.3"]}))
+    assert list(_releases.from_index(str(index))) == [SOURCE]
+    if how == "mode":
+        index.chmod(0o666)
+    else:
+        os.chown(index if how == "file" else tmp_path, 65534, 0)
+    with pytest.raises(InputError, match=f"upgrade_release_index: {index} is not used: ") as failure:
+        _releases.from_index(str(index))
+    assert failure.value.key == "input.release_index"
+
+
+def test_an_answer_in_the_cache_is_believed_of_its_own_source_only(ask: Asker, site: Site) -> None:
+    ask()
+    (kept,) = ask.cache.rglob("*.json")
+    answer = json.loads(kept.read_text())
+    planted = {
+        **answer,
+        "url": "https://elsewhere.example/",
+        "releases": [{**answer["releases"][0], "version": "9.9.9"}],
+    }
+    kept.write_text(json.dumps(planted))
+    assert ask()["releases"] == FOUND
+    assert len(site.asked) == 2
+
+
+@pytest.mark.parametrize("place", ["", "releases", "file", "lock"])
+def test_answers_that_somebody_else_could_have_put_there_are_refused(ask: Asker, place: str) -> None:
+    ask()
+    (kept,) = ask.cache.rglob("*.json")
+    path = {"file": kept, "lock": kept.with_suffix(".lock")}.get(place, ask.cache / place)
+    os.chown(path, 65534, 0)
+    failure = ask.refused()
+    assert failure.key == "input.cache_dir"
+    assert str(path) in str(failure)
+
+
 def test_a_cache_that_cannot_be_written_is_told(ask: Asker, site: Site) -> None:
     ask.cache.write_text("a file")
     error = ask.refused()

@@ -175,6 +175,233 @@ def test_a_plan_that_is_damaged_in_a_way_that_its_digest_holds_is_refused(change
     assert refused(found, json.dumps({**plan, "digest": _planner.digest(plan)})).key == "plan.malformed"
 
 
+# -- what was edited, and given a digest that is right ------------------------------------------------------------
+
+NODE, STOP, LAST = KEYS
+COMMAND = {"kind": "command", "argv": ["/bin/sh", "-c", "id > /root/evil"]}
+
+
+def edited(change: t.Callable[[Data], t.Any], plan: Data = PLAN) -> str:
+    """A plan that somebody changed, who knows how a digest is made."""
+    other = json.loads(json.dumps(plan))
+    change(other)
+    return json.dumps({**other, "digest": _planner.digest(other)})
+
+
+def step(**fields: t.Any) -> t.Callable[[Data], t.Any]:
+    return lambda plan: plan["hosts"]["h1"][NODE].update(fields)
+
+
+def inside(field: str, **fields: t.Any) -> t.Callable[[Data], t.Any]:
+    return lambda plan: plan["hosts"]["h1"][NODE][field].update(fields)
+
+
+STRANGE: dict[str, t.Callable[[Data], t.Any]] = {
+    "stage.url": inside("stage", url="https://evil.example/node_exporter-1.9.0.linux-amd64.tar.gz"),
+    "stage.checksums": inside("stage", checksums="https://evil.example/sums"),
+    "stage.members": inside("stage", members={"node_exporter": "../../bin/sh"}),
+    "stage.version_args": inside("stage", version_args=[["-c", "evil"]]),
+    "stage.help_args": inside("stage", help_args=["-c", "evil"]),
+    "stage.trials": inside("stage", trials=[{"program": "/bin/sh", "args": ["-c", "evil"], "status": [0]}]),
+    "stage.architecture": inside("stage", architecture="arm64"),
+    "stage.facts": inside("stage", facts={"config": "/etc/shadow"}),
+    "stage.more": inside("stage", more="x"),
+    "no stage": step(stage=None),
+    "files": step(files=[{"name": "node_exporter", "dest": "/usr/sbin/sshd"}]),
+    "unit": step(unit="sshd.service"),
+    "binary": step(binary="/usr/sbin/sshd"),
+    "keep": inside("keep", config=["/etc/shadow"]),
+    "stopped_backup": step(stopped_backup=["/root"]),
+    "rollback_floor": step(rollback_floor={"versions": ">=0", "reason": "", "reversible": True}),
+    "backup_id": step(backup_id="u1.node_exporter"),
+    "kinds": step(kinds=["binary", "unit", "config"]),
+    "from": step(**{"from": "1.4.0"}),
+    "phase": step(phase="metrics"),
+    "order": step(order=-1),
+    "key": step(key="sshd@1.9.0"),
+    "reason": step(reason="safe"),
+    "rehearse": step(rehearse={"argv": ["/bin/sh"]}),
+    "reload": step(reload={"command": ["/bin/sh"]}),
+    "probe_timeout": step(probe_timeout=0),
+    "probe_window": step(probe_window=0),
+    "another field": step(hook="evil.yml"),
+    "target.url": inside("target", url="http://169.254.169.254"),
+    "target.auth": inside("target", auth={"token_file": "/etc/shadow"}),
+    "target.unit": inside("target", unit="sshd.service"),
+    "a command probe": lambda plan: plan["hosts"]["h1"][NODE]["target"]["probes"].append(COMMAND),
+    "a command proof": lambda plan: plan["hosts"]["h1"][NODE]["target"]["proofs"].append(COMMAND),
+    "no probes": inside("target", probes=[]),
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_step_that_the_variables_do_not_make_is_refused_whatever_the_digest_is(what: str) -> None:
+    error = refused(hosts(), edited(STRANGE[what]))
+    assert error.key == "plan.strange"
+    assert f"h1: {what.partition('.')[0]} of {NODE} is another" in str(error) or "." not in what
+    assert "somebody has changed the file" in str(error)
+
+
+MENDED = {what for what in STRANGE if what.startswith(("target.", "a command", "no ", "keep", "reason"))}
+"""What may differ where a step was begun: what is so now counts, not what the file says."""
+
+
+def half_done(digest: str) -> Data:
+    found = begun(hosts(), "h1", at=NODE, state="activated", disk="1.5.0")
+    found["h1"]["state"]["upgrade"]["plan_digest"] = digest
+    found["h1"]["components"]["node_exporter"].update(url="http://127.0.0.1:9101")
+    return found
+
+
+@pytest.mark.parametrize("what", sorted(set(STRANGE) - MENDED))
+def test_nor_is_it_taken_where_the_plan_was_begun(what: str) -> None:
+    text = edited(STRANGE[what])
+    assert refused(half_done(json.loads(text)["digest"]), text).key == "plan.strange"
+
+
+@pytest.mark.parametrize("what", sorted(MENDED))
+def test_of_a_step_that_was_begun_what_is_so_now_counts(what: str) -> None:
+    text = edited(STRANGE[what])
+    taken = reopened(half_done(json.loads(text)["digest"]), text)["hosts"]["h1"][NODE]
+    mine = reopened(half_done(PLAN["digest"]))["hosts"]["h1"][NODE]
+    assert mine["target"]["url"] == "http://127.0.0.1:9101"
+    assert taken == {**mine, "stage": taken["stage"], "from": taken["from"]}
+    assert taken["stage"] in (None, mine["stage"])
+
+
+def renamed(old: str, new: str) -> t.Callable[[Data], None]:
+    """A step for another one, wherever it stands."""
+
+    def change(plan: Data) -> None:
+        text = json.dumps({key: plan[key] for key in ("phases", "hosts", "rows", "expects")})
+        name, version = new.split("@")
+        was, old_version = old.split("@")
+        text = text.replace(old, new).replace(
+            f'"component": "{was}", "installed"', f'"component": "{name}", "installed"'
+        )
+        plan.update(json.loads(text))
+        for host, steps in plan["hosts"].items():
+            if new in steps:
+                steps[new].update(component=name, to=version)
+            for row in plan["rows"]:
+                if (row["host"], row["component"]) == (host, name):
+                    row["hops"] = [version if hop == old_version else hop for hop in row["hops"]]
+
+    return change
+
+
+def without(key: str) -> t.Callable[[Data], None]:
+    def change(plan: Data) -> None:
+        for phase in plan["phases"]:
+            phase["sequence"] = [each for each in phase["sequence"] if each != key]
+            phase["hosts"] = {host: [each for each in keys if each != key] for host, keys in phase["hosts"].items()}
+        plan["phases"] = [phase for phase in plan["phases"] if phase["sequence"]]
+        for steps in plan["hosts"].values():
+            steps.pop(key)
+        for row in plan["rows"]:
+            row["hops"] = [hop for hop in row["hops"] if f"{row['component']}@{hop}" != key]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (renamed(NODE, "node_exporter@1.4.0"), "1.4.0 is older than 1.5.0, which is in use"),
+        (without(STOP), "prometheus doesn't stop at 2.5"),
+    ],
+)
+def test_a_version_that_policy_or_a_required_stop_forbids_is_refused(change: t.Any, why: str) -> None:
+    error = refused(hosts(), edited(change))
+    assert error.key == "plan.strange"
+    assert why in str(error)
+
+
+@pytest.mark.parametrize(
+    ("variables", "why"),
+    [
+        ({"pins": {"node_exporter": "<1.8"}}, "upgrade_pins.node_exporter is '<1.8'"),
+        ({"blacklist": [{"component": "prometheus", "versions": "2.55.x", "reason": "no"}]}, "2.55.1 is in upgrade_bl"),
+        ({"policy": {"prometheus": "minor"}}, "3.5.3 is a major step"),
+        ({"overrides": {"node_exporter": {"version_args": [["-v"]]}}}, f"stage of {NODE} is another"),
+    ],
+)
+def test_the_variables_of_the_run_that_carries_it_out_count(variables: Data, why: str) -> None:
+    with pytest.raises(InputError) as failure:
+        reopened(hosts(), **variables)
+    assert failure.value.key == "plan.strange"
+    assert why in str(failure.value)
+
+
+def test_what_is_accepted_is_taken_all_the_same() -> None:
+    assert reopened(hosts(), policy={"prometheus": "minor"}, accept=["prometheus.policy_step"]) == PLAN
+
+
+def test_links_are_those_that_the_variables_make_whatever_the_file_says() -> None:
+    evil = {"component": "x", "unit": "sshd.service", "probes": [COMMAND], "proofs": [COMMAND], "url": "http://evil"}
+
+    def change(plan: Data) -> None:
+        for phase in plan["phases"]:
+            phase["links"] = {"h1": [evil]}
+
+    again = reopened(hosts(), edited(change))
+    assert [phase["links"] for phase in again["phases"]] == [phase["links"] for phase in PLAN["phases"]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: plan.update(kind="rollback"),
+        lambda plan: plan["rows"].clear(),
+        lambda plan: plan["rows"][0].update(hops=["9.9.9"]),
+        lambda plan: plan["rows"][0].update(installed="1.8.0"),
+        lambda plan: plan["rows"].append({**plan["rows"][0], "host": "h9"}),
+        lambda plan: plan["findings"].append({}),
+        lambda plan: plan["phases"][0]["hosts"].pop("h1"),
+        lambda plan: plan["phases"].pop(),
+        lambda plan: plan["phases"][0]["sequence"].append(LAST),
+        lambda plan: plan["phases"][0]["hosts"].update(h7=[NODE]),
+        lambda plan: plan["phases"][0]["because"].update({NODE: [7]}),
+        lambda plan: plan["phases"][0].update(name=["x"]),
+        lambda plan: plan["hosts"]["h1"].update({"x@1": plan["hosts"]["h1"][NODE]}),
+        lambda plan: plan["hosts"]["h1"][NODE].update(to="latest"),
+        lambda plan: plan["hosts"]["h1"][NODE].pop("component"),
+    ],
+)
+def test_a_plan_whose_parts_do_not_agree_is_refused_whatever_its_digest_is(change: t.Any) -> None:
+    assert refused(hosts(), edited(change)).key == "plan.malformed"
+
+
+def test_a_component_that_nobody_describes_is_refused() -> None:
+    def change(plan: Data) -> None:
+        renamed(NODE, "evil@1.9.0")(plan)
+        for host in plan["hosts"]:
+            plan["expects"][host]["evil"] = plan["expects"][host].pop("node_exporter")
+
+    found = hosts()
+    for host in found.values():
+        host["components"]["evil"] = host["components"]["node_exporter"]
+    assert "h1: evil is no component that the catalog" in str(refused(found, edited(change)))
+
+
+# -- what was approved --------------------------------------------------------------------------------------------
+
+
+def approved(text: str, digest: str) -> Data:
+    found = hosts()
+    return _planner.reopen(text, found, {host: {} for host in found}, name="plan.json", approved=digest)
+
+
+def test_a_plan_that_was_changed_and_given_a_new_digest_is_not_the_one_that_was_approved() -> None:
+    assert approved(TEXT, PLAN["digest"].upper()) == PLAN
+    harmless = edited(lambda plan: plan["phases"][0]["because"].update({NODE: ["so"]}))
+    for text, digest in ((harmless, PLAN["digest"]), (TEXT, PLAN["digest"][:12]), (TEXT, "0" * 64)):
+        with pytest.raises(InputError) as failure:
+            approved(text, digest)
+        assert failure.value.key == "plan.not_approved"
+        assert f"has the digest {json.loads(text)['digest']}, but upgrade_approved is {digest}" in str(failure.value)
+
+
 # -- what was done ------------------------------------------------------------------------------------------------
 
 

@@ -253,6 +253,78 @@ def test_anybodys_signature_is_none(tmp_path: pathlib.Path, arguments: list[str]
     assert failure.value.key == "signature.no_keys"
 
 
+ISSUER = ["--certificate-oidc-issuer=https://token.actions.githubusercontent.com"]
+ANYBODY = [
+    *(".*", ".+", "^.*$", "^.+$", "^$", "^(.)*$", "^[\\s\\S]*$", "^[^x]*$", "^[[:print:]]*$", "^a|.*$", "^(?:a|.*)$"),
+    *("github.com/prometheus", "^https://github.com/prometheus/", "https://github.com/prometheus/.*$", "^.*\\$"),
+    *("^https://.*$", "^https://github.com/.*$", "^https?://github.com/o/.*$", "^https://github.com/prometheus.*$"),
+    *("^https://github.com/[^/]+/prometheus/.*$", "^https://github.com/o/?.*$", "^https://github.com/o/.*$|^.*$"),
+    *("^.*@prometheus\\.io$", "^[a-z]+@gmail.com$", "^[0-9]+@users.noreply.github.com$", "(?i)^https://x/y/.*$"),
+    *(
+        "(?m)^https://github.com/o/r/.*$",
+        "^\\Qx|.*\\E$",
+        "^\\pL*$",
+        "^.*prometheus.*$",
+        "(",
+        "^https://github.com/\u043e/.*$",
+    ),
+]
+
+
+@pytest.mark.parametrize("pattern", ANYBODY)
+@pytest.mark.parametrize("joined", [True, False])
+def test_an_identity_that_strangers_can_have_is_refused(pattern: str, joined: bool) -> None:
+    option = "--certificate-identity-regexp"
+    with pytest.raises(InputError, match="certificate-identity-regexp") as failure:
+        _signatures.check_cosign([*([f"{option}={pattern}"] if joined else [option, pattern]), *ISSUER])
+    assert failure.value.key == "signature.no_keys"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^https://github\\.com/prometheus/.*$",
+        "^https://github.com/prometheus/prometheus/\\.github/workflows/[a-z]+\\.yml@refs/tags/v(?:2|3)\\..*$",
+        "^[a-z.]+@prometheus\\.io$",
+        "^release@prometheus\\.io$",
+    ],
+)
+def test_an_expression_that_names_an_owner_or_a_domain_is_taken(pattern: str) -> None:
+    _signatures.check_cosign([f"--certificate-identity-regexp={pattern}", *ISSUER])
+
+
+@pytest.mark.parametrize(
+    "pattern", [".*", "^https://.*$", "^https://accounts\\.google\\.com.*$", "^.*googleapis.com/.*$"]
+)
+def test_an_issuer_that_anybody_can_run_is_refused(pattern: str) -> None:
+    with pytest.raises(InputError, match="certificate-oidc-issuer-regexp"):
+        _signatures.check_cosign(["--certificate-identity", "a@b.example", "--certificate-oidc-issuer-regexp", pattern])
+    _signatures.check_cosign([IDENTITY[0], "--certificate-oidc-issuer-regexp", "^https://accounts\\.google\\.com$"])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(["--insecure-ignore-tlog=true"], ["--insecure-ignore-sct"], ["--private-infrastructure"], ["-t", "1s"]),
+        *(["--rekor-url=https://rekor.example"], ["--certificate-identity=x"], ["--", "x"], ["other-blob"], ["--sk"]),
+        *(["--certificate-identity-regexp=^https://github.com/x/.*$"], ["--certificate-chain={signature}"]),
+        *(["--trusted-root", "https://mirror.example/root.json"], ["--signature="], ["--signature"]),
+        *(["--signature", "--insecure-ignore-tlog"],),
+    ],
+)
+def test_an_option_that_weakens_cosign_or_that_is_not_known_is_refused(more: list[str]) -> None:
+    with pytest.raises(InputError) as failure:
+        _signatures.check_cosign([*IDENTITY, *more])
+    assert failure.value.key == "signature.no_keys"
+
+
+@pytest.mark.parametrize("key", ["{signature}", "https://mirror.example/cosign.pub", "env://KEY", ""])
+def test_a_key_of_cosign_is_a_file_of_the_operator(key: str) -> None:
+    for arguments in ([f"--key={key}"], ["--key", key]):
+        with pytest.raises(InputError):
+            _signatures.check_cosign(arguments)
+
+
 def test_without_cosign_the_error_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match="Install cosign") as failure:
         _signatures.verify_cosign(str(tmp_path / "list"), arguments=IDENTITY, run=nowhere)
