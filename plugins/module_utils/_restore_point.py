@@ -18,7 +18,7 @@ import os
 import typing as t
 
 from . import _files, _json_file, _schema
-from ._errors import HostError, InputError
+from ._errors import HostError
 from ._state import is_unsettled
 
 if t.TYPE_CHECKING:
@@ -80,8 +80,8 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
 
 def sweep(session: Session) -> None:
     """Remove what is no restore point: what runs left that were cut off, before they had touched anything or while they
-    removed one. A damaged one that the state doesn't name is left to people, and so is one of a component that is
-    unresolved: it may be the only one."""
+    removed one. What isn't a restore point at all is left to people. So is one of a component that is unresolved: it may
+    be the only one."""
     named = {
         backup_id
         for record in session.document.data["components"].values()
@@ -96,11 +96,14 @@ def sweep(session: Session) -> None:
 
 
 def _is_superfluous(session: Session, backup_id: str) -> bool:
-    try:
-        component = read(session, backup_id).component
-    except (HostError, InputError):
+    """Whether no component can need it. Of one that is damaged it isn't known whose it is."""
+    if not os.path.lexists(os.path.join(session.layout.backup(backup_id), "manifest.json")):
         return False
-    return not is_unsettled(session.document.component(component))
+    unresolved = [name for name, record in session.document.data["components"].items() if is_unsettled(record)]
+    try:
+        return read(session, backup_id).component not in unresolved
+    except HostError:
+        return not unresolved
 
 
 def _keep(directory: str, number: int, original: Original) -> Entry:

@@ -312,7 +312,7 @@ MANIFEST = _object(
 
 CANDIDATE = _object(
     {
-        "archive_sha256": _HASH,
+        "archive_sha256": _text(),
         "files": {"type": "object", "maxProperties": _MOST_ENTRIES, "additionalProperties": _HASH},
     }
 )

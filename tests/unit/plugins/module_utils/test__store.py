@@ -435,7 +435,7 @@ def test_a_record_with_an_unknown_state_is_not_written(root: pathlib.Path) -> No
     with _store.session(str(root), run=RUN, acquire=True) as session:
         session.save()
         session.document.upgrade["state"] = "DANCING"
-        with pytest.raises(StateError, match="upgrade.state is 'DANCING'"):
+        with pytest.raises(StateError, match=r"upgrade\.state is 'DANCING'"):
             session.save()
     assert saved(root)["upgrade"]["state"] == "IDLE"
 

@@ -408,12 +408,14 @@ def phases_of(result: Data) -> dict[str, str]:
 def test_the_files_that_were_swapped_are_those_of_the_inventory(host: Host) -> None:
     host.begin()
     host.go(NODE, "verifying")
+    program = host.root.parent / "one"
+    program.write_text("new")
     with _store.session(str(host.root), run=RUN) as session:
-        files = [{"path": "/opt/one", "before": None, "after": "b" * 64}]
+        files = [{"path": str(program), "before": None, "after": sha256(program)}]
         session.document.set_component(NODE.component, "verifying", now=session.now, files=files)
         session.save()
     host.end(NODE, "succeeded", paths=[])
-    assert host.component()["inventory"]["paths"] == ["/opt/one"]
+    assert host.component()["inventory"]["paths"] == [str(program)]
 
 
 def test_phases_are_planned_started_and_ended_in_order(host: Host) -> None:
