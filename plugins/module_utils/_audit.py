@@ -12,27 +12,24 @@ Nothing is repaired here. A session does what can be done by itself, and the res
 from __future__ import annotations
 
 import os
-import re
 import time
 import typing as t
 
-from . import _history, _overview, _private, _restore_point, _store
+from . import _guard, _history, _lease, _overview, _private, _restore_point, _store
 from ._errors import UpgradeError
-from ._state import OUTCOMES, PHASE_STATES
 
 if t.TYPE_CHECKING:
     from ._state import Document
     from ._store import Layout
 
 _DIRECTORY = 0o700
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 def problems(layout: Layout) -> list[str]:
     """What is wrong, and where. Empty if all is well, and where nothing was ever done."""
     if not os.path.lexists(layout.root):
         return []
-    found = _permissions(layout)
+    found = [*_permissions(layout), *_lock(layout), *_markers(layout)]
     try:
         document, problem = _store.examine(layout)
     except UpgradeError as exc:
@@ -45,7 +42,22 @@ def problems(layout: Layout) -> list[str]:
     archives = _history.read_all(layout.history(), refused=refused)
     under_way = document.upgrade.get("upgrade_id") if document.is_active() else None
     chain = _history.problems(archives, document.history, under_way=under_way)
-    return [*found, *_values(layout, document), *refused, *chain, *_restore_points(layout, document)]
+    return [*found, *refused, *chain, *_restore_points(layout, document)]
+
+
+def _lock(layout: Layout) -> list[str]:
+    try:
+        lease = _store.read_lease(layout.root)
+    except UpgradeError:
+        return []  # told with the permissions
+    return [_lease.describe(lease, now=time.time())] if _lease.UNREADABLE in lease else []
+
+
+def _markers(layout: Layout) -> list[str]:
+    """The markers with which the host couldn't undo a step by itself."""
+    names = [name[: -len(".json")] for name in _listed(layout.pending()) if name.endswith(".json") and name[0] != "."]
+    damaged = {layout.pending(name): _guard.marker_problem(layout, name) for name in names}
+    return [f"{path} is damaged: {problem}" for path, problem in damaged.items() if problem]
 
 
 def _permissions(layout: Layout) -> list[str]:
@@ -65,24 +77,6 @@ def _permissions(layout: Layout) -> list[str]:
 
 def _listed(directory: str) -> list[str]:
     return sorted(os.listdir(directory)) if os.path.isdir(directory) and not os.path.islink(directory) else []
-
-
-def _values(layout: Layout, document: Document) -> list[str]:
-    """What the document says that nothing of the collection would have written."""
-    upgrade = document.upgrade
-    found = [
-        f"step {key} is {outcome!r}"
-        for key, outcome in upgrade.get("steps", {}).items()
-        if outcome not in ("pending", *OUTCOMES)
-    ]
-    for name, phase in upgrade.get("phases", {}).items():
-        state = phase.get("state") if isinstance(phase, dict) else phase
-        if state not in PHASE_STATES:
-            found.append(f"phase {name} is {state!r}")
-    for what, record in {"the upgrade": upgrade, **document.data["components"]}.items():
-        times = {key: record.get(key) for key in ("started_at", "updated_at", "finished_at")}
-        found += [f"{key} of {what} is {at!r}" for key, at in times.items() if at and not _TIME.fullmatch(str(at))]
-    return [f"{layout.document}: {each}, which isn't in docs/state.schema.json" for each in found]
 
 
 def _restore_points(layout: Layout, document: Document) -> list[str]:

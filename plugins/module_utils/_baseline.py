@@ -15,7 +15,7 @@ import json
 import os
 import typing as t
 
-from . import _files, _observe, _private, _systemd
+from . import _files, _json_file, _observe, _schema, _systemd
 from ._errors import HostError
 from ._probes import COMPARING, key_of
 from ._state import is_unsettled
@@ -58,9 +58,9 @@ def read(layout: Layout, component: str, *, upgrade_id: str | None = None) -> Ba
     :param upgrade_id: the upgrade whose baseline it must be. Without it, any will do.
     """
     with contextlib.suppress(ValueError, OSError, HostError):
-        data = json.loads(_private.read(layout.baseline(component)) or b"null")
-        if isinstance(data, dict) and isinstance(data.get("seen"), dict):
-            return data if upgrade_id in (None, data.get("upgrade_id")) else None
+        path, most = layout.baseline(component), _json_file.MOST_BYTES_OF_HISTORY
+        data = _json_file.load(path, _schema.BASELINE, most=most)
+        return data if upgrade_id in (None, data["upgrade_id"]) else None
     return None
 
 

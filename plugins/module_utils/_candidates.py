@@ -14,11 +14,10 @@ staging/<component>@<version>.fetch/  what came so far of an archive that the ho
 
 from __future__ import annotations
 
-import json
 import os
 import typing as t
 
-from . import _files, _private
+from . import _files, _json_file, _schema
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -42,11 +41,11 @@ def archives(layout: Layout) -> dict[str, str]:
     found = {}
     for key in _names(layout):
         try:
-            text = _private.read(os.path.join(layout.staging(key), "candidate.json"))
-            sha256 = json.loads(text)["archive_sha256"]
-        except (HostError, OSError, ValueError, KeyError, TypeError):
+            path = os.path.join(layout.staging(key), "candidate.json")
+            sha256 = _json_file.load(path, _schema.CANDIDATE)["archive_sha256"]
+        except (HostError, OSError, ValueError):
             continue
-        if isinstance(sha256, str) and "@" in key:
+        if "@" in key:
             found[key] = sha256
     return found
 

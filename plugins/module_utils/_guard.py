@@ -31,7 +31,20 @@ import time
 import typing as t
 import zipfile
 
-from . import _candidates, _command, _files, _health, _lease, _private, _process, _restore_point, _store, _systemd
+from . import (
+    _candidates,
+    _command,
+    _files,
+    _health,
+    _json_file,
+    _lease,
+    _probes,
+    _process,
+    _restore_point,
+    _schema,
+    _store,
+    _systemd,
+)
 from ._errors import HostError, LockedError, UpgradeError
 from ._state import TOUCHED, Step
 
@@ -103,9 +116,16 @@ def arm(run: Run, session: Session, guard: Guard) -> None:
             "upgrade_confirm_within to 0 to upgrade without that",
             key="guard.no_systemd",
         )
-    record = session.document.component(name)
+    marker = {
+        **guard._asdict(),
+        "record": session.document.component(name),
+        "revision": session.document.data["revision"],
+        "boot": boot_token(),
+        "starts": 0,
+        "undone": None,
+    }
     try:
-        _write(layout, {**guard._asdict(), "record": record, "boot": boot_token(), "starts": 0, "undone": None})
+        _write(layout, marker)
         _files.write_durably(_program(layout, name), _archive())
         _write_condition(run, layout, guard)
         _stop(run, name, "timer", "service")
@@ -170,6 +190,7 @@ def fire(
         with _store.session(state_dir, force=True, wait=_PATIENCE, clock=clock) as session:
             marker = _pending(session, component)
             if marker is None:
+                _note_damage(session, component)
                 disarm(run, session.layout, component, itself=True)
                 return
             lease = _store.read_lease(state_dir)
@@ -221,12 +242,13 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     try:
         _bring_back(session, marker)
         _prove_old(run, marker)
+        _check_undone(document.component(name))
     except HostError as exc:
-        outcome, reason = "failed", f"{reason}, but that needs a person now: {exc}"
-    step = Step(name, document.component(name)["to_version"])
+        outcome, reason = "failed", f"{reason}, but manual intervention is required: {exc}"
+    step = Step(name, document.component(name).get("to_version", "unknown"))
     document.end_step(step, outcome, now=session.now, error=reason)
     settled = document.settle(name) if outcome == "rolled_back" else None
-    document.close(abandon=True, now=session.now)
+    document.close(abandon=True, now=session.now, ended_by="watchdog")
     session.archive()
     session.save()
     disarm(run, session.layout, name, itself=True)
@@ -236,10 +258,16 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     session.release()
 
 
+def _check_undone(record: dict[str, t.Any]) -> None:
+    present = _store.unlike(record, "before")
+    if present:
+        raise HostError(f"{', '.join(present)} isn't what it was before")
+
+
 def _bring_back(session: Session, marker: Marker) -> None:
     session.document.rolling_back(now=session.now)
     session.save()
-    manifest = _restore_point.read(session, session.document.component(marker["component"])["backup_id"])
+    manifest = _restore_point.read(session, session.document.component(marker["component"]).get("backup_id") or "")
     _restore_point.restore(session, manifest, marker["kinds"])
 
 
@@ -270,18 +298,54 @@ def _pending(session: Session, component: str) -> Marker | None:
 
 
 def read_marker(layout: Layout, component: str) -> Marker | None:
-    """The marker of a guard; None if there is none that can be read."""
+    """The marker of a watchdog; None if there is none that can be used."""
     try:
-        marker = json.loads(_private.read(layout.pending(component)))
-    except (HostError, OSError, ValueError):
+        return _load_marker(layout, component)
+    except (OSError, ValueError, UpgradeError):
         return None
-    return marker if isinstance(marker, dict) else None
+
+
+def marker_problem(layout: Layout, component: str) -> str:
+    """Why the host can't use the marker that is there of a component; empty if it can, or there is none."""
+    try:
+        if os.path.lexists(layout.pending(component)):
+            _load_marker(layout, component)
+    except (OSError, ValueError, UpgradeError) as exc:
+        return str(exc)
+    return ""
+
+
+def _load_marker(layout: Layout, component: str) -> Marker:
+    marker = _json_file.load(layout.pending(component), _schema.MARKER, named=("component", component))
+    for probe in marker["target"].get("probes") or []:
+        _probes.complete(probe)
+    return marker
+
+
+def _note_damage(session: Session, component: str) -> None:
+    """Record that a step isn't undone by the host, for its marker can't be used, and keep that marker under another
+    name. The step stays unresolved, with its restore point, and the next run finishes or undoes it."""
+    problem = marker_problem(session.layout, component)
+    if not problem or session.document.component(component)["state"] not in TOUCHED:
+        return
+    path = session.layout.pending(component)
+    with contextlib.suppress(HostError):
+        _files.write_durably(f"{path}.damaged", _json_file.beginning(path))
+    session.document.add_error(
+        f"the host can't undo {component} by itself: {path} is damaged: {problem}. Run the playbook upgrade, or the "
+        "playbook rollback",
+        now=session.now,
+        component=component,
+    )
+    session.save()
 
 
 def _alive_for(lease: dict[str, t.Any], within: float, *, now: float) -> float:
     """For how many seconds more a run counts as alive: from when its last module was to have ended."""
     if not lease.get("upgrade_id"):
         return 0.0
+    if _lease.UNREADABLE in lease:
+        return within
     renewed = float(lease["renewed"])
     busy = max(0.0, float(lease["expires"]) - renewed - _lease.LEASE_SECONDS)
     return busy + within - max(0.0, now - renewed)

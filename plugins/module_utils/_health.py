@@ -29,7 +29,8 @@ _GB = 1e9
 
 
 class Health(t.NamedTuple):
-    """What became of one service. ``ready_after`` is None if it never was."""
+    """What became of one service. ``ready_after`` is None if it never was; ``main_pid`` is the process that was healthy
+    for the window, 0 if there is none."""
 
     component: str
     healthy: bool
@@ -37,6 +38,7 @@ class Health(t.NamedTuple):
     reason: str
     verdicts: list[dict[str, t.Any]]
     journal: list[str]
+    main_pid: int
 
 
 class _Service:
@@ -131,4 +133,5 @@ def _health(run: Run, service: _Service, *, healthy: bool, since: float | None) 
         reason="" if healthy else watch.why(),
         verdicts=[verdict._asdict() for verdict in watch.told()],
         journal=[] if healthy else _systemd.journal_tail(run, service.target["unit"], since=since),
+        main_pid=watch.main_pid if healthy else 0,
     )

@@ -13,17 +13,16 @@ adds or moves one breaks this chain. Old archives are pruned from its far end; t
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import typing as t
 
-from . import _private
+from . import _json_file, _schema
 from ._errors import HostError
 
 
 class Archive(t.NamedTuple):
-    """One file of the history. One that is damaged has no data."""
+    """One file of the history. One that is damaged, or isn't what an archive must be, has no data."""
 
     name: str
     sha256: str
@@ -35,8 +34,7 @@ class Archive(t.NamedTuple):
 
     @property
     def upgrade(self) -> dict[str, t.Any]:
-        upgrade = self.data.get("upgrade")
-        return upgrade if isinstance(upgrade, dict) else {}
+        return t.cast("dict[str, t.Any]", self.data.get("upgrade", {}))
 
     @property
     def finished_at(self) -> str:
@@ -45,10 +43,22 @@ class Archive(t.NamedTuple):
 
 def archive(name: str, content: bytes) -> Archive:
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError):
+        data = _json_file.parsed(content, _schema.ARCHIVE)
+    except ValueError:
         data = {}
-    return Archive(name, hashlib.sha256(content).hexdigest(), data if isinstance(data, dict) else {})
+    return Archive(name, hashlib.sha256(content).hexdigest(), data)
+
+
+def read(path: str, *, narrowed: list[str] | None = None) -> Archive:
+    """The archive in a file; one that is too large to be one is damaged.
+
+    :raises HostError: if it is no file of our own.
+    """
+    name = os.path.basename(path)
+    try:
+        return archive(name, _json_file.content(path, most=_json_file.MOST_BYTES_OF_HISTORY, narrowed=narrowed))
+    except ValueError:
+        return Archive(name, "", {})
 
 
 def read_all(directory: str, *, narrowed: list[str] | None = None, refused: list[str] | None = None) -> list[Archive]:
@@ -62,13 +72,13 @@ def read_all(directory: str, *, narrowed: list[str] | None = None, refused: list
         if not name.endswith(".json") or name.startswith("."):
             continue
         try:
-            content = _private.read(os.path.join(directory, name), narrowed=narrowed)
+            one = read(os.path.join(directory, name), narrowed=narrowed)
         except (HostError, OSError) as exc:
             if refused is None:
                 raise
             refused.append(str(exc))
         else:
-            found.append(archive(name, content))
+            found.append(one)
     return found
 
 

@@ -7,9 +7,10 @@
 
 """Pure ring. Who upgrades a host now.
 
-A run is many short processes on a host, so no lock of the kernel can span it. A lease does: a record that names the run
-and ends by itself. Every module of the run renews it; another run is refused until it ends, is released, or is known to
-be dead. A lease without C(upgrade_id) is nobody's.
+A run is many short processes on a host, so no lock of the kernel can span it. A lease does: it names the run and ends
+by itself. Every module of the run renews it; another run is refused until it ends, is released, or is known to be dead.
+A lease without C(upgrade_id) is held by no run. Content that can't be read as a lease may have been one, so it counts
+as held until somebody releases it by force.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ._errors import LockedError
+from . import _schema
+from ._errors import InputError, LockedError
 
 LEASE_SECONDS = 900
 """How long a lease lasts after the last module of its run touched it."""
@@ -25,6 +27,11 @@ LEASE_SECONDS = 900
 SIZE = 1024
 """Bytes of the lock file: always as many, so that one write replaces all of what was there."""
 
+UNREADABLE = "unreadable"
+"""The key of a lease that isn't one; its value tells why."""
+
+_TEXTS = ("user", "controller", "job", "origin", "boot_id")
+_CUT = 16  # characters by which a text is shortened at once; three come back as dots
 _FROM_RUN = ("upgrade_id", "user", "controller", "job", "origin", "pid", "started")
 
 if t.TYPE_CHECKING:
@@ -32,27 +39,52 @@ if t.TYPE_CHECKING:
 
 
 def decode(data: bytes) -> Lease:
-    """The lease in a lock file. One that was torn by a power cut is nobody's: its run died too."""
-    try:
-        lease = json.loads(data)
-    except ValueError:
+    """The lease in a lock file; empty if the file is, or has nothing but padding. Anything else that is no lease is
+    told under C(UNREADABLE), and counts as held."""
+    text = data.strip(b"\0 \n")
+    if not text:
         return {}
-    return lease if isinstance(lease, dict) else {}
+    try:
+        lease = _schema.loads(text)
+    except ValueError as exc:
+        return _unreadable(str(exc))
+    held = isinstance(lease, dict) and lease.get("upgrade_id") is not None
+    problem = _schema.problem(lease, _schema.HELD_LEASE if held else _schema.LEASE)
+    if not problem and lease.get(UNREADABLE) is not None:
+        problem = "it says so itself"
+    return _unreadable(problem) if problem else t.cast("Lease", lease)
+
+
+def _unreadable(why: str) -> Lease:
+    times = dict.fromkeys(("acquired", "renewed", "expires"), 0)
+    return {"upgrade_id": UNREADABLE, "user": None, "controller": None, "token": 0, **times, UNREADABLE: why}
 
 
 def encode(lease: Lease) -> bytes:
-    """The lease as the lock file's whole content."""
-    return json.dumps(lease, sort_keys=True).ljust(SIZE - 1).encode() + b"\n"
+    """The lease as the lock file's whole content. Where it is too long, its longest texts are shortened.
+
+    :raises InputError: if that isn't enough.
+    """
+    shown = dict(lease)
+    while len(text := json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()) >= SIZE:
+        longest = max(_TEXTS, key=lambda name: len(shown.get(name) or ""))
+        kept = (shown.get(longest) or "")[:-_CUT]
+        if not kept:
+            raise InputError("the run can't be written into the lock file: its upgrade_id is too long", key="input.run")
+        shown[longest] = f"{kept}..."
+    return text.ljust(SIZE - 1) + b"\n"
 
 
 def released(lease: Lease) -> Lease:
-    """Nobody's lease, that still knows how often it was taken."""
-    return {"token": lease.get("token", 0)}
+    """A lease that no run holds. It still tells how often it was taken, and the last revision of the host's state."""
+    return {"token": lease.get("token", 0), **{key: lease[key] for key in ("revision",) if key in lease}}
 
 
 def holder(lease: Lease, *, now: float, dead: t.Collection[str] = ()) -> str | None:
     """The upgrade that has the host, unless its lease has ended or it is known to be dead."""
     upgrade_id = lease.get("upgrade_id")
+    if UNREADABLE in lease:
+        return UNREADABLE
     return None if upgrade_id in dead or lease.get("expires", 0) <= now else upgrade_id
 
 
@@ -70,12 +102,13 @@ def enter(
         if holder(lease, now=now, dead=(run or {}).get("dead") or ()) is not None:
             raise LockedError(describe(lease, now=now))
     elif not is_of(lease, run):
-        raise LockedError(_lost(lease, run, now=now), key="lock.lost")
+        raise LockedError(lost(lease, run, now=now), key="lock.lost")
     if run is None:
         return lease
     taken = not is_of(lease, run)
     return {
         **{key: run.get(key) for key in _FROM_RUN},
+        **{key: lease[key] for key in ("revision",) if key in lease},
         "token": lease.get("token", 0) + taken,
         "acquired": now if taken else lease["acquired"],
         "renewed": now,
@@ -86,17 +119,21 @@ def enter(
 
 def is_of(lease: Lease, run: dict[str, t.Any]) -> bool:
     """Whether a lease is that of a run, still or once."""
-    return bool(lease.get("upgrade_id") == run["upgrade_id"])
+    return bool(lease.get("upgrade_id") == run["upgrade_id"]) and UNREADABLE not in lease
 
 
 def name(lease: Lease) -> str:
     """A lease's run, as people know it."""
+    if UNREADABLE in lease:
+        return f"a run that can't be told: the lock file is no lease ({lease[UNREADABLE]})"
     user, controller = lease.get("user") or "somebody", lease.get("controller") or "?"
     return f"upgrade {lease['upgrade_id']} of {user} on {controller}"
 
 
 def told(lease: Lease, *, now: float, held: bool) -> str:
     """Who has the host or, if it isn't held any more, has left it so."""
+    if UNREADABLE in lease:
+        return name(lease)
     if not held:
         ended = max(0, now - lease.get("renewed", now)) / 60
         return f"{name(lease)}, which ended without giving the host back (seen last {ended:.0f} min ago)"
@@ -104,19 +141,32 @@ def told(lease: Lease, *, now: float, held: bool) -> str:
     return f"{name(lease)}, since {since / 60:.0f} min; it ends in {left / 60:.0f} min if nothing renews it"
 
 
-def _lost(lease: Lease, run: dict[str, t.Any], *, now: float) -> str:
-    """Why a run that had the host, or never began on it, must not go on."""
+def lost(lease: Lease, run: dict[str, t.Any], *, now: float, cause: str = "") -> str:
+    """Why a run that had the host, or never began on it, must not go on.
+
+    :param cause: what the host's state tells of it, as a sentence without its end.
+    """
     since = max(0, now - lease.get("acquired", now)) / 60
-    who = f"{name(lease)} has had it for {since:.0f} min" if lease.get("upgrade_id") else "nobody has it now"
+    who = "nobody has it now"
+    if lease.get("upgrade_id"):
+        who = name(lease) if UNREADABLE in lease else f"{name(lease)} has had it for {since:.0f} min"
+    known = cause or (
+        "It was taken over, released, or undone by the host's rollback watchdog meanwhile, or never begun"
+    )
     return (
-        f"upgrade {run['upgrade_id']} doesn't have this host, or not any more: {who}. It was taken over, released, or "
-        "undone by the host itself meanwhile, or never begun. This run must not go on here; run again when the host "
-        "is free, which works out from what is there now what is left to do"
+        f"upgrade {run['upgrade_id']} doesn't have this host, or not any more: {who}. {known[:1].upper()}{known[1:]}. "
+        "This run must not go on here; run again when the host is free, which works out from what is there now what is "
+        "left to do"
     )
 
 
 def describe(lease: Lease, *, now: float) -> str:
     """Who holds the lease, for whom it stands in the way."""
+    if UNREADABLE in lease:
+        return (
+            f"this host may be upgraded by {name(lease)}. See that no upgrade of this host runs, and release it with "
+            "the playbook unlock and upgrade_unlock_force"
+        )
     since, left = max(0, now - lease.get("acquired", now)), max(0, lease.get("expires", now) - now)
     return (
         f"this host is being upgraded by {lease.get('user') or 'somebody'} on {lease.get('controller') or '?'} "

@@ -13,12 +13,26 @@ import os
 import typing as t
 
 from . import _files
-from ._errors import HostError, UpgradeError
+from ._errors import HostError, InputError, UpgradeError
+from ._state import check_backup_id, check_name, check_run
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
 DEFAULT_STATE_DIR = "/var/lib/observability-upgrades"
+
+_NAMES = {
+    "component": "component",
+    "version": "version",
+    "from_version": "version",
+    "name": "checkpoint or restore point",
+    "phase": "phase",
+    "upgrade_id": "run",
+}
+"""Options that are identifiers, whatever module they are of, and what they name."""
+
+_CLEANED = frozenset({"error", "description"})
+"""Options whose text is cleaned by the module: what went wrong is recorded, whatever bytes it brought along."""
 
 
 def arguments(**own: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
@@ -47,6 +61,7 @@ def run_module(module: AnsibleModule, body: t.Callable[[AnsibleModule], dict[str
     try:
         if os.geteuid() != 0:
             raise HostError("this needs root on the host: set become: true", key="host.not_root")
+        _check(module.params)
         result = body(module)
     except UpgradeError as exc:
         module.fail_json(msg=str(exc), key=exc.key, **exc.details)
@@ -55,6 +70,34 @@ def run_module(module: AnsibleModule, body: t.Callable[[AnsibleModule], dict[str
     for warning in result.pop("warnings", []):
         module.warn(warning)
     module.exit_json(**result)
+
+
+def _check(params: dict[str, t.Any]) -> None:
+    """Refuse identifiers and names that can't be ones, and texts that can't be written down, before anything is done.
+
+    :raises InputError: naming the option.
+    """
+    for option, what in _NAMES.items():
+        if params.get(option) is not None:
+            check_name(what, params[option])
+    if params.get("backup_id") is not None:
+        check_backup_id(params["backup_id"])
+    if params.get("run"):
+        check_run(params["run"])
+    for option, value in params.items():
+        if option not in _CLEANED and not _is_writable(value):
+            raise InputError(
+                f"{option} has a NUL byte, or half of a surrogate pair, in it: no name and no text may have that",
+                key="input.text",
+            )
+
+
+def _is_writable(value: t.Any) -> bool:
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return all(_is_writable(each) for pair in value.items() for each in pair)
+    return all(map(_is_writable, value)) if isinstance(value, list) else True
 
 
 def differences(before: dict[str, t.Any], after: dict[str, t.Any]) -> dict[str, t.Any]:

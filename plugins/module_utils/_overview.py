@@ -22,6 +22,7 @@ _TOLD = (
     "attempts",
     "outcome",
     "last_error",
+    "skip_reason",
     "health_check_passed",
     "started_at",
     "finished_at",

@@ -175,6 +175,11 @@ class Watch:
             self._steady_at = elapsed
         return steady
 
+    @property
+    def main_pid(self) -> int:
+        """The process that has been good since the last look at which something else was; 0 if there is none."""
+        return self._identity[0] if self._identity else 0
+
     def unproven(self) -> list[int]:
         """The numbers of the proofs that are still to be good."""
         return [number for number in range(self._count) if number not in self.proofs or not self.proofs[number].ok]

@@ -188,3 +188,30 @@ def cpu_seconds(pid: int) -> float:
 def uptime() -> float:
     """Seconds since the kernel started."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def identity(pid: int) -> dict[str, t.Any]:
+    """What tells a process from all others, also from a later one with its number: C(pid), C(start_ticks), C(boot).
+
+    :raises OSError: if there is no such process.
+    """
+    with open(f"{PROC}/sys/kernel/random/boot_id", encoding="utf-8") as source:
+        boot = source.read().strip()
+    return {"pid": pid, "start_ticks": start_ticks(pid), "boot": boot}
+
+
+def is_alive(told: dict[str, t.Any]) -> bool:
+    """Whether the very process runs that C(identity) told of. One that nobody could tell, C(pid) 0, may."""
+    if not told.get("pid"):
+        return True
+    try:
+        now = identity(told["pid"])
+        return all(now[key] == told.get(key) for key in now) and not _is_dead(told["pid"])
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether a process has ended, and only its parent hasn't heard of it yet."""
+    with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as source:
+        return source.read().rpartition(")")[2].split()[0] in "ZX"

@@ -19,13 +19,14 @@ import json
 import os
 import typing as t
 
-from . import _copies, _files, _private, _process
+from . import _copies, _files, _json_file, _process, _schema
 from ._errors import HostError
+from ._state import is_unsettled
 
 if t.TYPE_CHECKING:
     from ._store import Session
 
-KINDS = ("binary", "unit", "config", "state")
+KINDS = _schema.KINDS
 _UNFINISHED = (".new", ".removed")
 
 
@@ -81,7 +82,8 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
 
 def sweep(session: Session) -> None:
     """Remove what is no restore point: what runs left that were cut off, before they had touched anything or while they
-    removed one. A damaged one that the record doesn't name is left to people."""
+    removed one. What isn't a restore point at all stays. So does one of a component that is unresolved: it may be the
+    only one."""
     named = {
         backup_id
         for record in session.document.data["components"].values()
@@ -91,9 +93,19 @@ def sweep(session: Session) -> None:
         )
     }
     for left_over in sorted(set(os.listdir(session.layout.backup())) - named) if session.writable else []:
-        path = session.layout.backup(left_over)
-        if left_over.endswith(_UNFINISHED) or os.path.lexists(os.path.join(path, "manifest.json")):
-            session.remove_tree(path)
+        if left_over.endswith(_UNFINISHED) or _is_superfluous(session, left_over):
+            session.remove_tree(session.layout.backup(left_over))
+
+
+def _is_superfluous(session: Session, backup_id: str) -> bool:
+    """Whether no component can need it. Of one that is damaged it isn't known whose it is."""
+    if not os.path.lexists(os.path.join(session.layout.backup(backup_id), "manifest.json")):
+        return False
+    unresolved = [name for name, record in session.document.data["components"].items() if is_unsettled(record)]
+    try:
+        return read(session, backup_id).component not in unresolved
+    except HostError:
+        return not unresolved
 
 
 def _keep(directory: str, number: int, original: Original) -> Entry:
@@ -128,22 +140,17 @@ def read(session: Session, backup_id: str) -> Manifest:
     """
     path = os.path.join(session.layout.backup(backup_id), "manifest.json")
     try:
-        data = json.loads(_content(path))
-        entries = [Entry(**entry) for entry in data.pop("entries")]
-        return Manifest(**data, entries=entries)
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+        data = _json_file.load(path, _schema.MANIFEST, named=("id", backup_id))
+        entries = [Entry(**{field: entry[field] for field in Entry._fields}) for entry in data["entries"]]
+        for entry in entries:
+            _files.Attributes.from_dict(entry.attributes)
+        return Manifest(**{field: data[field] for field in Manifest._fields[:-1]}, entries=entries)
+    except (OSError, ValueError) as exc:
         raise HostError(
             f"restore point {backup_id} can't be used: {path}: {exc}. "
             f"Those there are: {', '.join(sorted(os.listdir(session.layout.backup()))) or 'none'}",
             key="restore_point.unreadable",
         ) from exc
-
-
-def _content(path: str) -> bytes:
-    content = _private.read(path)
-    if not content:
-        raise ValueError("there is none, or it is empty")
-    return content
 
 
 def verify(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> None:

@@ -14,12 +14,13 @@ case). All operations take the time as an argument and change the document in me
 from __future__ import annotations
 
 import copy
+import math
 import re
 import typing as t
 
+from . import _schema, _version
 from ._errors import InputError, ReleaseError, StateError
-
-SCHEMA_VERSION = 1
+from ._schema import OUTCOMES, SCHEMA_VERSION
 
 # Where the upgrade of a host may go from each state. The first five are its way forward.
 UPGRADE_TRANSITIONS: dict[str, frozenset[str]] = {
@@ -53,26 +54,15 @@ COMPONENT_TRANSITIONS: dict[str, frozenset[str]] = {
 TOUCHED = frozenset({"activated", "verifying"})
 """States in which the component's files may be other than they were: the line is crossed and nothing is proven yet."""
 
-OUTCOMES = ("succeeded", "aborted", "rolled_back", "failed")
-"""How a step ends, and an upgrade: the worst of its steps, in this order."""
-
 _OUTCOME_STATE = {"succeeded": "success", "aborted": "failed", "rolled_back": "rolled_back", "failed": "failed"}
 _FINAL_STATE = {"succeeded": "COMPLETED", "aborted": "FAILED", "rolled_back": "ROLLED_BACK", "failed": "FAILED"}
-PHASE_STATES = ("pending", "in_progress", "completed", "failed")
+_ATTEMPT = frozenset({"checking", "downloading", "staged", "activated", "verifying"})
 
 _PHASE: dict[str, t.Any] = {"state": "pending", "steps": [], "started_at": None, "finished_at": None, "error": None}
-# What must be what it is, where it is there at all.
-_KINDS: dict[str, type] = {
-    "history": dict,
-    "repairs": list,
-    "manifest_number": int,
-    "upgrade.steps": dict,
-    "upgrade.phases": dict,
-    "upgrade.errors": list,
-    "upgrade.checkpoints": list,
-}
 _NO_HISTORY = {"head": None, "base": None}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~-]*")
+_NAME = re.compile(_schema.NAME)
+_NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FREE_TEXTS = ("user", "controller", "job", "origin")
 _MAX_ERRORS = 50
 _MAX_CHECKPOINTS = 50
 
@@ -88,18 +78,73 @@ class Step(t.NamedTuple):
         return f"{self.component}@{self.to_version}"
 
 
-def check_name(what: str, name: str) -> str:
-    """A name that an operator gives: of a component, a version, a checkpoint. It may become that of a file.
+def check_name(what: str, name: t.Any, *, most: int = _schema.MOST_NAME) -> str:
+    """An identifier or a name: of a run, a component, a version, a phase, a checkpoint, a restore point. It may become
+    that of a file. C(docs/state.schema.json) states the same rule.
 
-    :raises InputError: if it could lead elsewhere, or be read as something else.
+    :param most: characters that it may have.
+    :raises InputError: if it could lead elsewhere, be read as something else, or be too long for a file's name.
     """
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} can't be the name of a {what}: it begins with a letter or a digit, and has nothing but these "
-            "and . _ + ~ - in it",
+            f"{_shortened(name)!r} can't be the name of a {what}: it must begin with a letter or a digit, and may have "
+            "nothing but ASCII letters, digits and . _ + ~ - in it",
+            key="input.name",
+        )
+    if len(name) > most:
+        raise InputError(
+            f"{_shortened(name)!r} can't be the name of a {what}: it has {len(name)} characters, and may have {most}",
             key="input.name",
         )
     return name
+
+
+def check_backup_id(backup_id: t.Any) -> str:
+    """The name of a restore point.
+
+    :raises InputError: as C(check_name).
+    """
+    return check_name("restore point", backup_id, most=_schema.MOST_BACKUP_ID)
+
+
+def check_run(run: dict[str, t.Any]) -> None:
+    """Refuse a run whose identity can't be written down, before anything is.
+
+    :raises InputError: naming the field.
+    """
+    check_name("run (run.upgrade_id)", run["upgrade_id"])
+    for field in _FREE_TEXTS:
+        check_text(f"run.{field}", run.get(field) or "")
+    pid, started = run.get("pid"), run.get("started")
+    if pid is not None and not 0 <= pid < 2**31:
+        raise InputError(f"run.pid is {_shortened(pid)}, which is the number of no process", key="input.run")
+    if started is not None and not (math.isfinite(started) and 0 <= started < 1e11):
+        raise InputError(f"run.started is {started}, which is no time in seconds since the epoch", key="input.run")
+
+
+def check_text(what: str, text: str) -> None:
+    """Refuse a free text of one line that has something else in it.
+
+    :raises InputError: naming it.
+    """
+    if len(text) > _schema.MOST_TEXT or _NOT_SHOWN.search(text):
+        raise InputError(
+            f"{what} is {_shortened(text)!r}: it may have {_schema.MOST_TEXT} characters, and none of them may be a "
+            "control character or half of a surrogate pair",
+            key="input.text",
+        )
+
+
+def clean(text: str | None) -> str | None:
+    """A free text that can be kept: what no UTF-8 text can have is replaced, and what is too long is left out."""
+    if text is None:
+        return None
+    kept = text.encode("utf-8", "replace").decode().replace("\0", "?")
+    return kept if len(kept) <= _schema.MOST_TEXT else f"{kept[: _schema.MOST_TEXT - 3]}..."
+
+
+def _shortened(value: t.Any) -> t.Any:
+    return f"{value[: _schema.MOST_NAME]}..." if isinstance(value, str) and len(value) > _schema.MOST_NAME else value
 
 
 def new_document() -> dict[str, t.Any]:
@@ -108,36 +153,28 @@ def new_document() -> dict[str, t.Any]:
 
 
 def check_document(data: t.Any) -> dict[str, t.Any]:
-    """The data, if it is a state document that this version understands.
+    """The data, if it is a state document that this version understands, down to its last field.
 
     :raises StateError: with what is wrong. A document of a newer schema is told apart, for it isn't damaged.
     """
-    if not isinstance(data, dict) or not isinstance(data.get("schema_version"), int):
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
         raise StateError("it is no state document", key="state.damaged")
-    if data["schema_version"] > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         raise StateError(
-            f"its schema is version {data['schema_version']}, this collection knows up to {SCHEMA_VERSION}: "
+            f"its schema is version {_shortened(str(version))}, this collection knows up to {SCHEMA_VERSION}: "
             "use the newer collection that wrote it",
             key="state.newer_schema",
         )
-    upgrade, components = data.get("upgrade"), data.get("components")
-    if not isinstance(upgrade, dict) or upgrade.get("state") not in UPGRADE_TRANSITIONS:
-        raise StateError("its upgrade has no known state", key="state.damaged")
-    if not isinstance(components, dict) or not isinstance(data.get("revision"), int):
-        raise StateError("its components or its revision are missing", key="state.damaged")
-    for place, kind in _KINDS.items():
-        *above, key = place.split(".")
-        if not isinstance((upgrade if above else data).get(key, kind()), kind):
-            raise StateError(f"its {place} is no {kind.__name__}", key="state.damaged")
-    for name, record in components.items():
-        if not is_record(record):
-            raise StateError(f"its component {name} has no known state", key="state.damaged")
-    return data
+    problem = _schema.problem(data, _schema.DOCUMENT)
+    if problem:
+        raise StateError(problem, key="state.damaged")
+    return t.cast("dict[str, t.Any]", data)
 
 
 def is_record(record: t.Any) -> bool:
-    """Whether something is the record of a component."""
-    return isinstance(record, dict) and record.get("state") in COMPONENT_TRANSITIONS
+    """Whether something is the state of a component, down to its last field."""
+    return not _schema.problem(record, _schema.COMPONENT)
 
 
 def is_unsettled(record: dict[str, t.Any]) -> bool:
@@ -215,12 +252,12 @@ class Document:
 
     # -- the upgrade ----------------------------------------------------------------------------------------------
 
-    def cut_off(self, by: str, *, now: str) -> None:
+    def cut_off(self, by: str, *, now: str, ended_by: str = "next_run") -> None:
         """Close an upgrade that was left in the middle: C(by) says what becomes of what is left to do."""
         self.add_error(f"cut off in {self.upgrade['state']}; {by}", now=now)
         self._end_phases(abandon=True, now=now)
         self._set_upgrade("FAILED", now=now)
-        self.upgrade.update(outcome="failed", finished_at=now)
+        self.upgrade.update(outcome="failed", finished_at=now, ended_by=ended_by)
 
     def begin(
         self,
@@ -250,7 +287,7 @@ class Document:
             "state": self.upgrade["state"],
             "upgrade_id": run["upgrade_id"],
             **details,
-            "started_by": {key: run[key] for key in ("user", "controller", "job") if run.get(key)},
+            "started_by": {key: clean(run[key]) for key in ("user", "controller", "job") if run.get(key)},
             "started_at": now,
             "finished_at": None,
             "component": None,
@@ -301,8 +338,9 @@ class Document:
         """Note that the upgrade has come to a point that somebody may look for. C(revision) is the document's that has
         it first."""
         self.check_active(f"checkpoint {name}")
+        description = clean(description)
         points = self.upgrade.get("checkpoints", [])
-        if any((point["name"], point["description"]) == (name, description) for point in points):
+        if any((point["name"], point.get("description")) == (name, description) for point in points):
             return
         point = {"name": name, "description": description, "at": now, "revision": self.data["revision"] + 1}
         others = [each for each in points if each["name"] != name]
@@ -345,8 +383,23 @@ class Document:
         if self.upgrade["state"] in ("UPGRADING", "VALIDATING"):
             self._set_upgrade("ROLLING_BACK", now=now)
 
-    def close(self, *, abandon: bool, now: str) -> bool:
-        """End the upgrade, unless steps are left to do. Whether it has ended.
+    def fail_upgrade(self, error: str, *, now: str) -> None:
+        """Note that the upgrade has failed, and its present phase, whatever became of its steps: C(close) ends it as
+        C(FAILED). One that has ended as C(COMPLETED) is open again until then: a validation may come after its end."""
+        if self.upgrade["state"] == "COMPLETED":
+            self.upgrade.pop("outcome", None)
+            self.upgrade.update(state="VALIDATING", finished_at=None)
+        if not self.is_active():
+            return
+        error = clean(error) or "it failed"
+        self.upgrade.update(failure=error, updated_at=now)
+        self.add_error(error, now=now)
+        phase = self._phases().get(self.upgrade.get("phase") or "")
+        if phase is not None:
+            phase.update(state="failed", finished_at=now, error=error)
+
+    def close(self, *, abandon: bool, now: str, ended_by: str = "run") -> bool:
+        """End the upgrade, unless steps are left to do. Whether it has ended by this.
 
         :param abandon: end it all the same; what was not done stays recorded as pending.
         """
@@ -358,6 +411,8 @@ class Document:
         outcome = self.outcome() if not self.pending() else max("aborted", self.outcome(), key=OUTCOMES.index)
         if self.upgrade["state"] == "ROLLING_BACK":
             outcome = max("rolled_back", outcome, key=OUTCOMES.index)
+        if self.upgrade.get("failure"):
+            outcome = "failed"
         final = _FINAL_STATE[outcome]
         if final == "COMPLETED":
             self.advance("VALIDATING", now=now)
@@ -365,18 +420,22 @@ class Document:
             self.advance("UPGRADING", now=now)  # what an earlier run had left was undone before this one came to it
             self.rolling_back(now=now)
         self._set_upgrade(final, now=now)
-        self.upgrade.update(outcome=outcome, finished_at=now, component=None)
+        self.upgrade.update(outcome=outcome, finished_at=now, component=None, ended_by=ended_by)
         return True
 
-    def reset(self, *, now: str) -> list[str]:
+    def reset(self, *, now: str, unfinished: t.Collection[str] = ()) -> list[str]:
         """Acknowledge how the upgrade and its components have ended: all of them are idle again, and what is installed
-        stays known. The components that can't be, for their files were touched and nothing is proven yet."""
+        stays known. The components that can't be, for their files were touched and nothing is verified yet.
+
+        :param unfinished: the components whose files are still those of an attempt.
+        """
         if self.upgrade["state"] != "IDLE":
             self._set_upgrade("IDLE", now=now)
             self.data["upgrade"] = {"state": "IDLE", "updated_at": now}
         records = {name: record for name, record in self.data["components"].items() if record["state"] != "idle"}
+        left = [name for name, record in records.items() if record["state"] in TOUCHED or name in unfinished]
         for name, record in records.items():
-            if record["state"] in TOUCHED:
+            if name in left:
                 continue
             if "idle" not in COMPONENT_TRANSITIONS[record["state"]]:
                 self._set_component(name, "failed", now=now)
@@ -384,10 +443,10 @@ class Document:
             if record.get("files"):  # what could not be undone is taken as it is now
                 record.update(files=[], backup_id=None)
             record.update(attempts=0, last_error=None, outcome=None)
-        return [name for name, record in records.items() if record["state"] in TOUCHED]
+        return left
 
     def add_error(self, message: str, *, now: str, component: str | None = None) -> None:
-        entry = {"at": now, "message": message, **({"component": component} if component else {})}
+        entry = {"at": now, "message": clean(message), **({"component": component} if component else {})}
         self.upgrade["errors"] = [*self.upgrade.get("errors", []), entry][-_MAX_ERRORS:]
 
     def _set_upgrade(self, state: str, *, now: str) -> None:
@@ -432,7 +491,7 @@ class Document:
             record.update(from_version=from_version or was, started_at=now, files=[], backup_id=None)
             record.update(rollback_available=False, health_check_passed=None, outcome=None, skip_reason=None)
             record.pop("verified", None)
-        record.update(to_version=step.to_version, upgrade_id=upgrade_id, finished_at=None)
+        record.update(to_version=step.to_version, upgrade_id=upgrade_id, finished_at=None, probe=None)
         self.upgrade["component"] = step.component
         if step.key in self.upgrade.get("steps", {}):
             self.upgrade["steps"][step.key] = "pending"
@@ -442,18 +501,58 @@ class Document:
         if self.component(name)["state"] != state:
             self._set_component(name, state, now=now)
         record = self.data["components"][name]
+        if state == "activated" and record.get("probe"):
+            fields = {**fields, "probe": None}  # what it saw was before this
         if any(key not in record or record[key] != value for key, value in fields.items()):
             record.update(fields, updated_at=now)
+
+    def check_begun(self, step: Step, *, planned: bool) -> None:
+        """Refuse to end a step that this upgrade hasn't begun.
+
+        :param planned: it is enough that it stands in the plan of this upgrade.
+        :raises StateError: naming the version that the component is at.
+        """
+        record = self.component(step.component)
+        is_own = record.get("upgrade_id") == self.upgrade.get("upgrade_id")
+        if record.get("to_version") == step.to_version and (is_own or planned):
+            return
+        if planned and step.key in self.upgrade.get("steps", {}):
+            return
+        last = f"its last attempt is at {record['to_version']}" if record.get("to_version") else "it has no attempt"
+        raise StateError(
+            f"{step.key} can't be ended: it was never started in this upgrade; {last} ({record['state']}). Start it "
+            "with action=start, or name the version that was started",
+            key="state.not_started",
+        )
+
+    def skip_step(self, step: Step, *, files: list[dict[str, t.Any]], reason: str, now: str) -> None:
+        """Note that the files of a step of this upgrade are in place already, unless its attempt has come further. Its
+        process must be verified all the same; there is nothing to undo."""
+        record = self.component(step.component)
+        if not self.is_active() or self.upgrade.get("steps", {}).get(step.key) != "pending" or is_unsettled(record):
+            return
+        self.start_step(step, from_version=None, now=now)
+        if self.component(step.component)["state"] != "staged":
+            self.set_component(step.component, "staged", now=now)
+        sha256 = files[0]["after"] if files else None
+        self.set_component(step.component, "activated", now=now, files=files, sha256=sha256, skip_reason=reason)
+
+    def forget_probes(self, unit: str, *, now: str) -> None:
+        """Note that a service was restarted, or has read its configuration again: what probes saw was before that."""
+        for name, record in self.data["components"].items():
+            if record.get("probe") and f"{record['probe'].get('unit', '').removesuffix('.service')}.service" == unit:
+                self.set_component(name, record["state"], now=now, probe=None)
 
     def has_ended(self, step: Step, outcome: str, *, error: str | None = None) -> bool:
         """Whether the last attempt at a step is on record as ended so, in this upgrade."""
         record = self.component(step.component)
         recorded = [record.get(key) for key in ("state", "outcome", "to_version", "last_error", "upgrade_id")]
-        wanted = [_OUTCOME_STATE[outcome], outcome, step.to_version, error, self.upgrade.get("upgrade_id")]
+        wanted = [_OUTCOME_STATE[outcome], outcome, step.to_version, clean(error), self.upgrade.get("upgrade_id")]
         return recorded == wanted and self.upgrade.get("steps", {}).get(step.key, outcome) == outcome
 
     def end_step(self, step: Step, outcome: str, *, now: str, error: str | None = None, **fields: t.Any) -> None:
         """Record how a step ended. The error of the last attempt stays until one succeeds."""
+        error = clean(error)
         passed = {"succeeded": True, "aborted": None}.get(outcome, False)
         self.set_component(step.component, _OUTCOME_STATE[outcome], now=now)
         record = self.data["components"][step.component]
@@ -503,11 +602,27 @@ class Document:
                     "kept until its upgrade is proven or undone. Run the playbook upgrade or rollback first",
                     key="state.restore_point_needed",
                 )
+        for record in self.data["components"].values():
             points = record.get("inventory", {}).get("restore_points", [])
             kept = [point for point in points if point["id"] != backup_id]
             if kept != points:
                 record["inventory"]["restore_points"] = kept
                 record["rollback_available"] = bool(kept)
+
+    def forget_restore_points_of(self, name: str) -> list[str]:
+        """Take all restore points of a component out of the inventory. Their ids.
+
+        :raises StateError: if nothing is known of the component, or it can't do without one of them; none is taken out
+            then.
+        """
+        record = self.data["components"].get(name)
+        if record is None:
+            raise StateError(f"nothing is known of {name} on this host: it has no restore points", key="state.unknown")
+        ids = [point["id"] for point in record.get("inventory", {}).get("restore_points", [])]
+        needed = {needs_restore_point(record) for record in self.data["components"].values()}
+        for backup_id in sorted(ids, key=lambda each: each not in needed):  # one that is needed is refused first
+            self.forget_restore_point(backup_id)
+        return ids
 
     def settle_repaired(self, unfinished: t.Collection[str]) -> None:
         """Take failures for settled whose files somebody has replaced since: the next attempt begins at what is there.
@@ -540,3 +655,34 @@ class Document:
                 key="state.illegal_transition",
             )
         record.update(state=state, updated_at=now)
+
+
+def unverified(record: dict[str, t.Any]) -> str:
+    """Why no probe has verified what a component's attempt has put in place; empty if one has. Whether the process that
+    it looked at still runs is for others to see."""
+    probe, wanted = record.get("probe"), record.get("to_version")
+    if not probe:
+        return "no probe has ended since its files were put in place"
+    if not probe["passed"]:
+        return "its last probe did not pass"
+    if probe["version"] not in (None, wanted) and not _version.same_version(probe["version"], wanted):
+        return f"its last probe asked for version {probe['version']}"
+    return ""
+
+
+def why_lost(document: Document, upgrade_id: str) -> tuple[str, str]:
+    """Why a run has lost its host, as far as the host's state tells: a word for it, and a sentence."""
+    upgrade = document.upgrade
+    if upgrade.get("upgrade_id") != upgrade_id:
+        if upgrade.get("resumes") == upgrade_id or upgrade.get("took_over", {}).get("upgrade_id") == upgrade_id:
+            return "taken_over", f"upgrade {upgrade['upgrade_id']} took over the host"
+        return "not_begun", "it was never begun on this host, or another upgrade has begun here since"
+    at = f" at {upgrade['finished_at']}" if upgrade.get("finished_at") else ""
+    if upgrade.get("ended_by") == "watchdog":
+        errors = [error["message"] for error in upgrade.get("errors", [])]
+        return "watchdog", f"the host's rollback watchdog has undone the step by itself{at}: {(errors or ['?'])[-1]}"
+    if upgrade.get("unlocked_by"):
+        return "unlocked", f"its lock was taken from it by force, by {upgrade['unlocked_by']}"
+    if not document.is_active():
+        return "ended", f"it has ended on this host as {upgrade['state']}{at}"
+    return "released", "its lease was given back or taken since"

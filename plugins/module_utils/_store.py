@@ -7,7 +7,7 @@
 
 """Io ring. The state directory of a host: its lock, its document, its history.
 
-state.json    the document
+state.json    the document, see C(_schema.DOCUMENT)
 upgrade.lock  the lease; the kernel's lock on this file is held by a module for its whole action
 backups/      restore points
 staging/      proven candidates that are not in use yet
@@ -15,8 +15,9 @@ baseline/     what probes saw of a component before it was touched; see C(_basel
 pending/      a marker for each component whose swap nobody has confirmed yet; see C(_rebuilt)
 history/      an archive for each upgrade that has ended; see C(_history.py)
 
-All of it is private: a file that is not ours, or a link in its place, is refused, and one that others can get at is
-narrowed.
+What is in a JSON file is believed only if all of it has the shape that C(_schema.py) tells, and the file isn't larger
+than C(_json_file.py) says. All of it is private: a file that is not ours, or a link in its place, is refused, and one
+that others can get at is narrowed.
 """
 
 from __future__ import annotations
@@ -30,16 +31,15 @@ import re
 import time
 import typing as t
 
-from . import _files, _history, _lease, _private
+from . import _files, _history, _json_file, _lease, _private, _rebuild, _schema
 from ._errors import HostError, InputError, LockedError, StateError
-from ._state import Document, check_document, is_record, is_unsettled, new_document
+from ._state import Document, check_document, clean, is_unsettled, new_document, why_lost
 
 _LOCK_WAIT = 120.0
 _POLL = 0.1
 _DAY = 86400
 _MAX_REPAIRS = 20
-_REVISION = re.compile(rb'"revision": (\d{1,12})')
-_MANIFEST = re.compile(rb'"manifest_number": (\d{1,16})')
+_UNREADABLE = "unreadable"
 
 
 def timestamp(seconds: float) -> str:
@@ -64,29 +64,31 @@ class Layout(t.NamedTuple):
     def restarting(self) -> str:
         return os.path.join(self.root, "restarting")
 
-    def backup(self, backup_id: str = "") -> str:
+    def backup(self, backup_id: str | None = None) -> str:
         return self._under("backups", backup_id)
 
-    def staging(self, key: str = "") -> str:
+    def staging(self, key: str | None = None) -> str:
         return self._under("staging", key)
 
-    def pending(self, component: str = "") -> str:
-        return self._under("pending", f"{component}.json" if component else "")
+    def pending(self, component: str | None = None) -> str:
+        return self._under("pending", component, ".json")
 
-    def baseline(self, component: str = "") -> str:
-        return self._under("baseline", f"{component}.json" if component else "")
+    def baseline(self, component: str | None = None) -> str:
+        return self._under("baseline", component, ".json")
 
-    def history(self, upgrade_id: str = "") -> str:
-        return self._under("history", f"{upgrade_id}.json" if upgrade_id else "")
+    def history(self, upgrade_id: str | None = None) -> str:
+        return self._under("history", upgrade_id, ".json")
 
-    def _under(self, directory: str, name: str) -> str:
-        """A place in a directory.
+    def _under(self, directory: str, name: str | None, suffix: str = "") -> str:
+        """A place in a directory, or without a name the directory, with C(/) at its end.
 
-        :raises InputError: if the name would lead out of it.
+        :raises InputError: if the name is empty, or would lead out of the directory.
         """
-        if "/" in name or "\0" in name or name in (".", ".."):
+        if name is None:
+            return os.path.join(self.root, directory, "")
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise InputError(f"{name!r} can't be the name of something in {directory}/", key="input.name")
-        return os.path.join(self.root, directory, name)
+        return os.path.join(self.root, directory, f"{name}{suffix}")
 
 
 class Session:
@@ -102,6 +104,7 @@ class Session:
         self.lease_before: dict[str, t.Any] = {}
         self._clock = clock
         self._lock: int | None = None
+        self._noting = False
         self._saved = _serialized(document) if os.path.lexists(layout.document) else b""
         self._unwritten: list[_history.Archive] = []
 
@@ -121,10 +124,11 @@ class Session:
         """The lease as it is on file."""
         if self._lock is None:
             return read_lease(self.layout.root)
-        return _lease.decode(os.pread(self._lock, _lease.SIZE, 0))
+        return _lease_in(self._lock)
 
     def save(self) -> None:
-        """Put the document on disk, durably, as its next revision, unless it is there as it is.
+        """Put the document on disk, durably, as its next revision, unless it is there as it is. The lock file tells the
+        revision too, so that one who must rebuild the document doesn't go back behind it.
 
         :raises StateError: if it would be one that no reader understands.
         """
@@ -134,8 +138,21 @@ class Session:
         check_document(self.document.data)
         self.document.data["revision"] += 1
         content = _REVISION_LINE.sub(b"\\g<1>%d" % self.document.data["revision"], content, count=1)
+        if len(content) > _json_file.MOST_BYTES:
+            raise StateError(
+                f"{self.layout.document} would have {len(content)} bytes, and may have {_json_file.MOST_BYTES}: the "
+                "upgrade has too many steps or phases; plan fewer of them",
+                key="state.too_large",
+            )
         _files.write_durably(self.layout.document, content)
         self._saved = content
+        if self._noting:
+            self._note_revision()
+
+    def _note_revision(self) -> None:
+        """Without fsync: it is there for a document that was damaged, not for a power cut."""
+        if self._lock is not None:
+            os.pwrite(self._lock, _lease.encode({**self.lease, "revision": self.document.data["revision"]}), 0)
 
     def archive(self) -> None:
         """Keep the upgrade that has ended in the history, as the new head of its chain. Until the document that knows
@@ -164,14 +181,14 @@ class Session:
         head, number = self.document.history["head"], 1
         while True:
             path = self.layout.history(upgrade_id if number == 1 else f"{upgrade_id}-{number}")
-            there = _private.read(path)
-            if not there or _history.archive("", there).previous == head:
+            if not os.path.lexists(path) or _history.read(path).previous == head:
                 return path
             number += 1
 
     def prune_history(self, *, keep: int, days: int) -> list[str]:
         """Let the document's chain end before the archives that are too many or, if C(days) isn't 0, too old. The names
-        of all that may be removed once the document is saved."""
+        of all that may be removed once the document is saved, oldest first: what is left of them, wherever a removal
+        stops, is a chain still."""
         archives = [*_history.read_all(self.layout.history(), narrowed=self.warnings), *self._unwritten]
         head, base = self.document.history["head"], self.document.history["base"]
         oldest = timestamp(self._clock() - days * _DAY) if days else ""
@@ -181,10 +198,11 @@ class Session:
         )
         if line[doomed:]:
             self.document.data["history"] = {"head": head, "base": line[doomed].sha256}
-        return [each.name for each in (*line[doomed:], *_history.chain(archives, base, None))]
+        gone = [*line[doomed:], *_history.chain(archives, base, None)]
+        return [each.name for each in reversed(gone) if each.name]
 
     def remove_archives(self, names: list[str]) -> None:
-        """Remove pruned archives."""
+        """Remove pruned archives, in this order."""
         if self.writable and names:
             for name in names:
                 _files.remove_if_there(os.path.join(self.layout.history(), name))
@@ -193,7 +211,7 @@ class Session:
     def renew(self) -> None:
         """Count the lease from now: what a module had announced to take long has come to its end."""
         if self._lock is not None:
-            lease, now = _lease.decode(os.pread(self._lock, _lease.SIZE, 0)), self._clock()
+            lease, now = self.lease, self._clock()
             _write_lease(self.layout, self._lock, {**lease, "renewed": now, "expires": now + _lease.LEASE_SECONDS})
 
     def take(self, run: dict[str, t.Any]) -> None:
@@ -213,6 +231,8 @@ class Session:
         """Remove a restore point or a candidate: renamed first, so that half of one is never taken for a whole."""
         if not self.writable or not os.path.lexists(path):
             return
+        if os.path.dirname(os.path.dirname(path)) != self.layout.root.rstrip("/"):
+            raise InputError(f"{path} is no restore point and no candidate: it is not removed", key="input.name")
         doomed = f"{path}.removed"
         _files.remove_tree(doomed, quietly=True)
         _files.rename(path, doomed)
@@ -257,10 +277,11 @@ def session(
         _files.ensure_private_directory(path.rstrip("/"))
     warnings: list[str] = []
     with _locked(layout.lock, sleep=sleep, wait=wait, narrowed=warnings) as descriptor:
-        before = lease = _lease.decode(os.pread(descriptor, _lease.SIZE, 0))
+        before = lease = _lease_in(descriptor)
         if not force:
-            now, boot_id = clock(), _boot_id()
-            lease = _lease.enter(before, run, now=now, seconds=lease_seconds, boot_id=boot_id, acquire=acquire)
+            with _saying_why(layout, before, run, now=clock()):
+                boot_id = _boot_id()
+                lease = _lease.enter(before, run, now=clock(), seconds=lease_seconds, boot_id=boot_id, acquire=acquire)
         document = _load(layout, warnings, now=timestamp(clock()))
         if lease != before:
             _write_lease(layout, descriptor, lease)
@@ -269,8 +290,27 @@ def session(
         current.note_takeover(before, lease)
         current.acquired = lease.get("upgrade_id") != before.get("upgrade_id")
         current.lease_before = before
-        current._lock = descriptor
+        current._lock, current._noting = descriptor, not force
         yield current
+
+
+@contextlib.contextmanager
+def _saying_why(
+    layout: Layout, lease: dict[str, t.Any], run: dict[str, t.Any] | None, *, now: float
+) -> t.Iterator[None]:
+    """Let the refusal of a run that has lost its host tell what became of that, as far as the host's state knows."""
+    try:
+        yield
+    except LockedError as exc:
+        document = None
+        if run is not None and exc.key == "lock.lost":
+            with contextlib.suppress(StateError, HostError):
+                document = examine(layout)[0]
+        if run is None or document is None:
+            raise
+        cause, told = why_lost(document, run["upgrade_id"])
+        text = _lease.lost(lease, run, now=now, cause=told)
+        raise LockedError(text, key=exc.key, details={"cause": cause}) from None
 
 
 def peek(state_dir: str, *, wait: float = 0, sleep: t.Callable[[float], None] = time.sleep) -> dict[str, t.Any] | None:
@@ -294,7 +334,11 @@ def read_document(state_dir: str) -> Document:
 
 def read_lease(state_dir: str) -> dict[str, t.Any]:
     """Who has the host now, without asking for it; see C(_lease)."""
-    return _lease.decode(_private.read(Layout(state_dir).lock))
+    return _lease.decode(_json_file.beginning(Layout(state_dir).lock, most=_json_file.MOST_BYTES_OF_LEASE + 1))
+
+
+def _lease_in(descriptor: int) -> dict[str, t.Any]:
+    return _lease.decode(os.pread(descriptor, _json_file.MOST_BYTES_OF_LEASE + 1, 0))
 
 
 def _load(layout: Layout, warnings: list[str], *, now: str) -> Document:
@@ -302,12 +346,9 @@ def _load(layout: Layout, warnings: list[str], *, now: str) -> Document:
     document, problem = examine(layout, narrowed=warnings)
     if document is None or not problem:
         return document or Document()
-    aside = None
-    if os.path.lexists(layout.document):
-        aside = _unused(f"{layout.document}.damaged-{now.replace(':', '')}")
-        _files.write_durably(aside, _private.read(layout.document))
+    aside = _set_aside(layout, now=now) if os.path.lexists(layout.document) else None
     repairs = document.data.get("repairs", [])
-    document.data["repairs"] = [*repairs, {"at": now, "problem": problem, "set_aside": aside}][-_MAX_REPAIRS:]
+    document.data["repairs"] = [*repairs, {"at": now, "problem": clean(problem), "set_aside": aside}][-_MAX_REPAIRS:]
     _files.write_durably(layout.document, _serialized(document))
     where = f"Set aside as {aside}, and" if aside else "It was"
     warnings.append(
@@ -323,29 +364,36 @@ def examine(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Docum
     :raises StateError: if a newer collection wrote it, or it can't be read.
     """
     try:
-        content = _private.read(layout.document, narrowed=narrowed)
+        content = _json_file.content(layout.document, narrowed=narrowed)
         if content:
-            return Document(check_document(json.loads(content))), ""
+            return Document(check_document(_schema.loads(content))), ""
         problem = "it is empty" if os.path.lexists(layout.document) else ""
-    except (ValueError, RecursionError) as exc:
-        problem = f"it is no JSON ({exc})"
+    except ValueError as exc:
+        problem = f"it is no JSON that can be used ({exc})"
     except OSError as exc:
         raise StateError(
-            f"{layout.document} can't be read: {_files.explain(exc)}. Without the record nothing is done on this host: "
-            "see to its disk and permissions, and run again",
+            f"{layout.document} can't be read: {_files.explain(exc)}. Without the host's state nothing is done on this "
+            "host: see to its disk and permissions, and run again",
             key="state.unreadable",
         ) from exc
     except StateError as exc:
         if exc.key == "state.newer_schema":
             raise StateError(f"{layout.document}: {exc}", key=exc.key) from exc
         problem = str(exc)
-    document = _rebuilt(layout)
-    if not problem and document.data == new_document():
+    data = _rebuild.rebuilt(layout, _json_file.beginning(layout.document))
+    if not problem and data == new_document():
         return None, ""
-    damaged = _private.read(layout.document)
-    document.data["revision"] = max([document.data["revision"], *map(int, _REVISION.findall(damaged))])
-    document.see_manifest(max(map(int, _MANIFEST.findall(damaged)), default=None))
-    return document, problem or "it is gone"
+    return Document(data), problem or "it is gone"
+
+
+def _set_aside(layout: Layout, *, now: str) -> str:
+    """Give a damaged document a second name. It keeps the first until the new one takes that."""
+    aside = _unused(f"{layout.document}.damaged-{now.replace(':', '')}")
+    try:
+        os.link(layout.document, aside)
+    except OSError:  # a file system without hard links
+        _files.write_durably(aside, _json_file.beginning(layout.document))
+    return aside
 
 
 def _unused(path: str) -> str:
@@ -354,60 +402,6 @@ def _unused(path: str) -> str:
         number += 1
         name = f"{path}-{number}"
     return name
-
-
-def _rebuilt(layout: Layout) -> Document:
-    """A document from what else is there: what the newest archives say of each component, and the markers of swaps that
-    nobody has confirmed. Their components are recorded as they were when their files were touched, so that the next run
-    finishes or undoes that. All restore points are listed."""
-    data = new_document()
-    archives = _history.read_all(layout.history(), refused=[])
-    if archives:
-        data["history"] = _history.ends(archives)
-        data["revision"] = max(int(each.data.get("revision") or 0) for each in archives)
-    for each in reversed(_history.newest_first(archives)):
-        data["components"].update(_records(each.data.get("components")))
-    for marker in _json_files(layout.pending()):
-        data["components"].update(_records({marker.get("component"): marker.get("record")}))
-    _list_restore_points(layout, data["components"])
-    return Document(data)
-
-
-def _records(found: t.Any) -> dict[str, t.Any]:
-    """The records of components in something that was read."""
-    pairs = found.items() if isinstance(found, dict) else ()
-    return {name: record for name, record in pairs if isinstance(name, str) and is_record(record)}
-
-
-def _list_restore_points(layout: Layout, components: dict[str, t.Any]) -> None:
-    """Let each component's inventory list the restore points that are there, and no others."""
-    there: dict[str, list[dict[str, t.Any]]] = {}
-    for backup_id in _names(layout.backup()):
-        with contextlib.suppress(ValueError, KeyError, TypeError, HostError, OSError):
-            manifest = json.loads(_private.read(os.path.join(layout.backup(backup_id), "manifest.json")))
-            point = {"id": backup_id, "version": manifest["version"], "created_at": manifest["created_at"]}
-            there.setdefault(manifest["component"], []).append(point)
-    for name in {*there, *components}:
-        record = components.setdefault(name, {"state": "idle", "attempts": 0})
-        points = {point["id"]: point for point in record.get("inventory", {}).get("restore_points", [])}
-        points = {point["id"]: points.get(point["id"], point) for point in there.get(name, [])}
-        if points or "inventory" in record:
-            in_order = sorted(points.values(), key=lambda point: point["created_at"])
-            record.setdefault("inventory", {})["restore_points"] = in_order
-
-
-def _names(directory: str) -> list[str]:
-    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-
-
-def _json_files(directory: str) -> t.Iterator[dict[str, t.Any]]:
-    """What is in the JSON files of a directory; one that is damaged, or isn't finished, is left out."""
-    for name in _names(directory):
-        if name.endswith(".json") and not name.startswith("."):
-            with contextlib.suppress(ValueError, OSError):
-                data = json.loads(_private.read(os.path.join(directory, name)))
-                if isinstance(data, dict):
-                    yield data
 
 
 _REVISION_LINE = re.compile(rb'^("revision": )\d+', re.MULTILINE)
@@ -455,6 +449,8 @@ def _locked(
 
 def _write_lease(layout: Layout, descriptor: int, lease: dict[str, t.Any]) -> None:
     with _files.naming(layout.lock):
+        if os.fstat(descriptor).st_size > _lease.SIZE:
+            os.ftruncate(descriptor, _lease.SIZE)
         os.pwrite(descriptor, _lease.encode(lease), 0)
         os.fsync(descriptor)
 
@@ -465,15 +461,38 @@ def _boot_id() -> str:
 
 def unfinished(records: dict[str, dict[str, t.Any]]) -> dict[str, str]:
     """The components whose last attempt was cut off, or could not be undone, and where it left their files: C(old),
-    C(new), C(mixed), or C(other). What a person has put there after a failure is no attempt's any more."""
+    C(new), C(mixed), C(other), or C(unreadable). What a person has put there after a failure is no attempt's any more;
+    a file that is gone, or can't be read, was put there by nobody."""
     found = {name: _evidence(record) for name, record in records.items() if is_unsettled(record)}
     return {name: where for name, where in found.items() if where != "other" or records[name]["state"] != "failed"}
 
 
+def unlike(record: dict[str, t.Any], moment: str) -> list[str]:
+    """The paths of an attempt at which there isn't now what its C(files) say.
+
+    :param moment: C(before) it, or C(after) it.
+    """
+    return [file["path"] for file, now in _contents(record) if now != file.get(moment)]
+
+
+def _contents(record: dict[str, t.Any]) -> list[tuple[dict[str, t.Any], str | None]]:
+    """Each file of an attempt, with the sha256 of what is at its path now; None if nothing is."""
+    found: list[tuple[dict[str, t.Any], str | None]] = []
+    for file in record.get("files", []):
+        try:
+            found.append((file, _files.sha256_or_none(file["path"])))
+        except (OSError, HostError):
+            found.append((file, _UNREADABLE))
+    return found
+
+
 def _evidence(record: dict[str, t.Any]) -> str:
-    files = [(file, _files.sha256_or_none(file["path"])) for file in record.get("files", [])]
-    if all(now == file["after"] for file, now in files):
+    files = _contents(record)
+    if all(now == file.get("after") for file, now in files):
         return "new"
-    if all(now == file["before"] for file, now in files):
+    if all(now == file.get("before") for file, now in files):
         return "old"
-    return "mixed" if any(now in (file["before"], file["after"]) for file, now in files) else "other"
+    if any(now == _UNREADABLE for _file, now in files):
+        return _UNREADABLE
+    known = any(now in (file.get("before"), file.get("after")) for file, now in files)
+    return "mixed" if known or all(now is None for _file, now in files) else "other"

@@ -362,12 +362,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _baseline, _health, _lease, _store
+from ..module_utils import _baseline, _health, _lease, _process, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, run_module
 from ..module_utils._probes import FIELDS, complete
-from ..module_utils._state import TOUCHED
+from ..module_utils._state import TOUCHED, check_name
 
 
 def probe(module: AnsibleModule) -> dict[str, t.Any]:
@@ -375,10 +375,16 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
     targets, times = params["targets"], {"timeout": params["timeout"], "window": params["window"]}
     for target in targets:
         _check(target)
+    if params["component"] and params["component"] not in [target["component"] for target in targets]:
+        raise InputError(
+            f"component is {params['component']}, which is none of the targets: a probe of another component doesn't "
+            "verify its step. Name it among the targets, or leave component out",
+            key="probe.component",
+        )
     growth = [_health.grown_by(target) for target in targets]
     _record(module, seconds=_health.longest(targets, growth, **times))
     found = _health.wait(run, targets, since=params["since"], before=_before(module), growth=growth, **times)
-    _record(module, seconds=0)
+    _record(module, seconds=0, found=found)
     services = [health._asdict() for health in found]
     sick = [health for health in found if not health.healthy]
     if sick and params["required"]:
@@ -391,7 +397,10 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
 
 
 def _check(target: dict[str, t.Any]) -> None:
-    """Refuse probes that can't be meant, before anything is asked."""
+    """Refuse names and probes that can't be meant, before anything is asked."""
+    check_name("component", target["component"])
+    if target["version"] is not None:
+        check_name("version", target["version"])
     for one in [*target["probes"], *target["proofs"]]:
         try:
             complete(one)
@@ -407,10 +416,11 @@ def _before(module: AnsibleModule) -> list[dict[str, t.Any] | None]:
     return [each["seen"] if each else None for each in kept]
 
 
-def _record(module: AnsibleModule, *, seconds: float) -> None:
-    """Note that the component is being proven, and renew the lease.
+def _record(module: AnsibleModule, *, seconds: float, found: t.Sequence[_health.Health] = ()) -> None:
+    """Note that the component is being verified or, with what was found, whether it is, and by which process; and renew
+    the lease.
 
-    :param seconds: how long the proof may take from now.
+    :param seconds: how long the probes may take from now.
     """
     params = module.params
     if not params["component"] or module.check_mode:
@@ -421,9 +431,28 @@ def _record(module: AnsibleModule, *, seconds: float) -> None:
         if document.component(params["component"])["state"] not in TOUCHED:
             return
         document.set_component(params["component"], "verifying", now=session.now)
+        if found:
+            _note_result(params, session, found)
         if len(document.pending()) == 1:
             document.advance("VALIDATING", now=session.now)
         session.save()
+
+
+def _note_result(params: dict[str, t.Any], session: _store.Session, found: t.Sequence[_health.Health]) -> None:
+    """Record what the probe has shown of the component: it passes only if all targets are healthy, and the process that
+    was healthy runs still. That the last one has shown the same is no change."""
+    name = params["component"]
+    target, health = next(pair for pair in zip(params["targets"], found) if pair[0]["component"] == name)
+    result: dict[str, t.Any] = {"passed": all(each.healthy for each in found), "version": target["version"]}
+    if result["passed"] and health.main_pid:
+        try:
+            result.update(_process.identity(health.main_pid))
+        except OSError:
+            result["passed"] = False
+    last = session.document.component(name).get("probe") or {}
+    if {**last, "at": None} != {**result, "unit": target["unit"], "at": None}:
+        probe = {**result, "unit": target["unit"], "at": session.now}
+        session.document.set_component(name, "verifying", now=session.now, probe=probe)
 
 
 _REQUEST = {"path": {"type": "str", "required": True}}

@@ -213,10 +213,19 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     if result["changed"]:
         _swap.check_identities(session, wanted)
     if not result["changed"] and not unproven and not _swap.lost_restart(wanted):
+        _note_in_place(session, wanted, planned)
         return {**result, "backup_id": backup_id}
     if session.writable:
         backup_id = _swap.apply(run, session, wanted, planned)
     return {**result, "changed": result["changed"] or not unproven, "backup_id": backup_id}
+
+
+def _note_in_place(session: _store.Session, wanted: _swap.Swap, planned: list[_swap.Change]) -> None:
+    """Let a step of the upgrade under way whose files are in place already be verified and confirmed as any other."""
+    reason = f"its files were those of {wanted.step.to_version} already"
+    files = [change._asdict() for change in planned]
+    session.document.skip_step(wanted.step, files=files, reason=reason, now=session.now)
+    session.save()
 
 
 def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:

@@ -166,6 +166,8 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         if params["url"]:
             _restart.settle(params["url"])
         result["after"] = _facts(_systemd.show(run, [params["unit"]])[0])
+        session.document.forget_probes(unit.name, now=session.now)
+        session.save()
         seconds = round(time.monotonic() - start, 2)
         if params["run"]:
             session.renew()

@@ -118,6 +118,7 @@ def _note(session: _store.Session, run: Lease) -> None:
     if _is_live(lease, run, now=time.time()) and upgrade.get("upgrade_id") == lease["upgrade_id"]:
         by = _lease.name(run) if run.get("upgrade_id") else "hand"
         session.document.add_error(f"its lock was taken from it by force, by {by}", now=session.now)
+        upgrade["unlocked_by"] = by
         session.save()
 
 

@@ -197,11 +197,19 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _baseline, _candidates, _guard, _restore_point, _store
+from ..module_utils import _baseline, _candidates, _guard, _process, _restore_point, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError, LockedError, StateError
 from ..module_utils._module import arguments, differences, run_module
-from ..module_utils._state import ACTIVE, Document, Step, check_name
+from ..module_utils._state import (
+    ACTIVE,
+    Document,
+    Step,
+    check_backup_id,
+    check_name,
+    is_unsettled,
+    unverified,
+)
 
 if t.TYPE_CHECKING:
     Action = t.Callable[[dict[str, t.Any], _store.Session], t.Optional[dict[str, t.Any]]]
@@ -229,11 +237,16 @@ def begin(params: dict[str, t.Any], session: _store.Session) -> None:
 
 
 def _check_plan(params: dict[str, t.Any]) -> None:
-    """Refuse phases and steps that are none.
+    """Refuse phases, steps and numbers that are none.
 
     :raises InputError: naming the first.
     """
+    for option in ("keep", "history_keep", "history_days"):
+        if not 0 <= params[option] <= _MOST_KEPT:
+            raise InputError(f"{option} is {params[option]}: it must be from 0 to {_MOST_KEPT}", key="input.number")
     phases = params["phases"] or {}
+    for name in phases:
+        check_name("phase", name)
     wrong = [name for name, keys in phases.items() if not isinstance(keys, list)]
     if wrong:
         raise InputError(f"phases: {', '.join(wrong)} must be a list of steps, each as component@version")
@@ -261,6 +274,9 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
     if not document.has_ended(step, "succeeded"):
         record = document.component(step.component)
+        if record["state"] in ("verifying", "success"):  # of the others the table of transitions tells what is wrong
+            document.check_begun(step, planned=False)
+            _check_verified(step, record)
         sha256, swapped = record.get("sha256"), [file["path"] for file in record.get("files", [])]
         document.end_step(step, "succeeded", now=session.now)
         paths = params["paths"] or swapped
@@ -268,6 +284,30 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
         session.save()
     _guard.disarm_finished(run, session)
     session.remove_tree(session.layout.staging(step.key))
+
+
+def _check_verified(step: Step, record: dict[str, t.Any]) -> None:
+    """Refuse to end a step as succeeded without evidence: its files are in place, and the process that runs now is the
+    one that a probe has found healthy.
+
+    :raises StateError: saying what is missing.
+    """
+    missing = _store.unlike(record, "after")
+    if missing:
+        raise StateError(
+            f"{step.key} can't be confirmed: {', '.join(missing)} isn't the file that was put in place. Put it there "
+            "again with safe_binary_swap, or undo the step",
+            key="state.not_in_place",
+        )
+    why = unverified(record)
+    if not why and not _process.is_alive(record["probe"]):
+        why = "the process that its probe looked at has ended: the service was restarted or the host rebooted since"
+    if why:
+        raise StateError(
+            f"{step.key} can't be confirmed: {why}. Run health_probe with component={step.component} and confirm it "
+            "when that has passed",
+            key="state.not_verified",
+        )
 
 
 def fail(params: dict[str, t.Any], session: _store.Session) -> None:
@@ -278,14 +318,37 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
     if document.has_ended(step, "succeeded"):
         session.warnings.append(f"{step.key} is confirmed already, and stays so: what failed came after it")
         return
-    if document.component(step.component)["state"] in ("idle", "success", "rolled_back", "failed"):
+    document.check_begun(step, planned=True)
+    record = document.component(step.component)
+    if record["state"] in _ENDED or record.get("to_version") != step.to_version:
         document.start_step(step, from_version=None, now=session.now)
+    if session.writable:
+        _check_undone(step, document.component(step.component), params["outcome"])
     document.end_step(step, params["outcome"], now=session.now, error=params["error"])
     settled = document.settle(step.component) if params["outcome"] == "rolled_back" else None
     session.save()
     _guard.disarm_finished(run, session)
     if settled:
         session.remove_tree(session.layout.backup(settled))
+
+
+def _check_undone(step: Step, record: dict[str, t.Any], outcome: str) -> None:
+    """Refuse to record that a step is undone, or never touched anything, against what is at the paths of its files.
+
+    :raises StateError: naming the files.
+    """
+    if outcome == "failed" or not is_unsettled(record):
+        return
+    present = _store.unlike(record, "before")
+    touched = any(file.get("before") != file.get("after") for file in record.get("files", []))
+    if present or (touched and outcome == "aborted"):
+        why = f"{', '.join(present)} isn't what it was before" if present else "its files have been replaced already"
+        raise StateError(
+            f"{step.key} can't be recorded as {outcome}: {why}. Nothing was recorded, and its restore point "
+            f"{record.get('backup_id') or '(there is none)'} is kept. Put the old files back with safe_binary_swap and "
+            "state=restored and then give outcome=rolled_back, or give outcome=failed",
+            key="state.not_undone",
+        )
 
 
 def checkpoint(params: dict[str, t.Any], session: _store.Session) -> None:
@@ -298,7 +361,7 @@ def mark(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     document.check_active(f"a restore point of {name} can't be made")
     version = params["version"] or document.component(name).get("inventory", {}).get("current_version")
     label = f"{name}-{version or 'unknown'}.{params['name'] or 'marked'}"
-    backup_id = f"{document.upgrade['upgrade_id']}.{label}"
+    backup_id = check_backup_id(f"{document.upgrade['upgrade_id']}.{label}")
     missing = [path for path in params["paths"] if not os.path.isfile(path)]
     if missing or not params["paths"]:
         raise HostError(
@@ -323,21 +386,29 @@ def mark(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
 
 
 def forget(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any] | None:
-    directory = session.layout.backup(params["backup_id"])
-    is_there = os.path.lexists(directory)
-    session.document.forget_restore_point(params["backup_id"])
+    if params["component"]:
+        backup_ids = session.document.forget_restore_points_of(params["component"])
+    else:
+        backup_ids = [params["backup_id"]]
+        session.document.forget_restore_point(params["backup_id"])
+    directories = [session.layout.backup(backup_id) for backup_id in backup_ids]
+    there = [os.path.lexists(directory) for directory in directories]
     session.save()
-    session.remove_tree(directory)
+    for directory in directories:
+        session.remove_tree(directory)
     _leave(session)
-    return {"changed": True} if is_there else None
+    return {"changed": True} if any(there) else None
 
 
 def close(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
     _check_own(params["run"], session)
     _guard.disarm_finished(run, session)
+    if params["error"]:
+        document.fail_upgrade(params["error"], now=session.now)
+        session.save()  # an upgrade that had ended is closed by the next run, if this one dies before it is archived
     archives: list[str] = []
-    if document.close(abandon=params["abandon"], now=session.now):
+    if document.close(abandon=params["abandon"] or bool(params["error"]), now=session.now):
         doomed = document.prune_restore_points(params["keep"])
         session.archive()
         archives = session.prune_history(keep=params["history_keep"], days=params["history_days"])
@@ -362,9 +433,9 @@ def reset(params: dict[str, t.Any], session: _store.Session) -> None:
                 "to leave it",
                 key="state.under_way",
             )
-        document.cut_off("it was reset by force", now=session.now)
+        document.cut_off("it was reset by force", now=session.now, ended_by="reset")
         session.archive()
-    left = document.reset(now=session.now)
+    left = document.reset(now=session.now, unfinished=_store.unfinished(document.data["components"]))
     if left:
         session.warnings.append(
             f"{', '.join(left)} can't be acknowledged: its files were touched, and neither the new version is proven "
@@ -406,14 +477,12 @@ ACTIONS: dict[str, Action] = {
     "reset": reset,
 }
 _ACQUIRE = frozenset({"begin", "close", "forget", "reset"})
-_NAMES = {"component": "component", "version": "version", "name": "checkpoint or restore point", "phase": "phase"}
+_ENDED = frozenset({"idle", "success", "rolled_back", "failed"})
+_MOST_KEPT = 1_000_000
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
-    for option, what in _NAMES.items():
-        if params[option]:
-            check_name(what, params[option])
     _check_plan(params)
     with _store.session(
         params["state_dir"],
@@ -470,7 +539,7 @@ def main() -> None:
             ("action", "fail", ("component", "version", "outcome", "error")),
             ("action", "checkpoint", ("name",)),
             ("action", "mark", ("component",)),
-            ("action", "forget", ("backup_id",)),
+            ("action", "forget", ("backup_id", "component"), True),
         ],
         supports_check_mode=True,
     )

@@ -12,13 +12,18 @@ import typing as t
 
 import jsonschema
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _state
+from ansible_collections.observability.stack.plugins.module_utils import _schema, _state
+from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
 from ansible_collections.observability.stack.plugins.module_utils._state import Document, Step
+from hypothesis import given
+from hypothesis import strategies as st
 
 NOW = "2026-11-21T03:00:00Z"
 RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "job": "17"}
 STEP = Step("node_exporter", "1.9.0")
 SCHEMA: dict[str, t.Any] = json.loads((pathlib.Path(__file__).parents[2] / "docs/state.schema.json").read_text())
+UPGRADE: dict[str, t.Any] = SCHEMA["properties"]["upgrade"]["properties"]
+COMPONENT: dict[str, t.Any] = SCHEMA["properties"]["components"]["additionalProperties"]["properties"]
 
 
 def check(data: dict[str, t.Any]) -> None:
@@ -61,19 +66,47 @@ def test_a_new_document_satisfies_it() -> None:
     check(_state.new_document())
 
 
+def without_texts(schema: t.Any) -> t.Any:
+    """A schema without what is there for people."""
+    if isinstance(schema, list):
+        return [without_texts(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told = {"$schema", "$id", "title", "description"} if isinstance(schema.get("description", ""), str) else set()
+    return {key: without_texts(each) for key, each in schema.items() if key not in told}
+
+
+def test_it_is_what_the_code_accepts_to_the_last_field() -> None:
+    assert without_texts(SCHEMA) == _schema.DOCUMENT
+
+
 def test_it_knows_the_states_and_outcomes_of_the_code() -> None:
-    kinds = SCHEMA["$defs"]
-    assert kinds["upgrade"]["properties"]["state"]["enum"] == list(_state.UPGRADE_TRANSITIONS)
-    assert kinds["component"]["properties"]["state"]["enum"] == list(_state.COMPONENT_TRANSITIONS)
-    assert kinds["outcome"]["enum"] == list(_state.OUTCOMES)
+    assert list(_schema.UPGRADE_STATES) == list(_state.UPGRADE_TRANSITIONS)
+    assert list(_schema.COMPONENT_STATES) == list(_state.COMPONENT_TRANSITIONS)
+    assert UPGRADE["state"]["enum"] == list(_state.UPGRADE_TRANSITIONS)
+    assert UPGRADE["outcome"]["enum"] == list(_state.OUTCOMES)
     assert SCHEMA["properties"]["schema_version"]["minimum"] == _state.SCHEMA_VERSION
 
 
 def test_it_names_every_key_that_is_written() -> None:
     document = ended("succeeded").data
     assert set(document) <= set(SCHEMA["properties"])
-    assert set(document["upgrade"]) <= set(SCHEMA["$defs"]["upgrade"]["properties"])
-    assert set(document["components"]["node_exporter"]) <= set(SCHEMA["$defs"]["component"]["properties"])
+    assert set(document["upgrade"]) <= set(UPGRADE)
+    assert set(document["components"]["node_exporter"]) <= set(COMPONENT)
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9_.+~/ @ü-]{0,70}", fullmatch=True) | st.text(max_size=5)
+
+
+@given(NAMES)
+def test_it_and_the_door_take_the_same_names(name: str) -> None:
+    try:
+        _state.check_name("run", name)
+    except InputError:
+        taken = False
+    else:
+        taken = True
+    assert (_schema.problem(name, _schema.UPGRADE["properties"]["upgrade_id"]) == "") == taken
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,12 @@ def test_a_record_as_it_is_written_has_no_problems(root: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"steps": {"loki@3.0.0": "maybe"}}, "step loki@3.0.0 is 'maybe'"),
-        ({"phases": {"logging": {"state": "done"}}}, "phase logging is 'done'"),
-        ({"phases": {"logging": "done"}}, "phase logging is 'done'"),
-        ({"started_at": "0001-01-01T00:00:00.000Z"}, "started_at of the upgrade is '0001-01-01T00:00:00.000Z'"),
-        ({"state": "DANCING"}, "its upgrade has no known state. The next upgrade sets it aside"),
-        ({"steps": []}, "its upgrade.steps is no dict"),
+        ({"steps": {"loki@3.0.0": "maybe"}}, "upgrade.steps.loki@3.0.0 is 'maybe'"),
+        ({"phases": {"logging": {"state": "done", "steps": []}}}, "upgrade.phases.logging.state is 'done'"),
+        ({"phases": {"logging": "done"}}, "upgrade.phases.logging is 'done', and must be of type object"),
+        ({"started_at": "0001-01-01T00:00:00"}, "upgrade.started_at is '0001-01-01T00:00:00', which doesn't match"),
+        ({"state": "DANCING"}, "upgrade.state is 'DANCING', which is none of IDLE, "),
+        ({"steps": []}, "upgrade.steps is [], and must be of type object. The next upgrade sets it aside"),
     ],
 )
 def test_what_nothing_of_the_collection_would_have_written_is_told(

@@ -21,7 +21,8 @@ def line(number: int, *, base: str | None = None) -> Line:
     found: Line = []
     for each in range(number):
         previous = found[-1].sha256 if found else base
-        data = {"previous": previous, "upgrade": {"upgrade_id": f"r{each}", "finished_at": f"2026-11-{each + 1:02}"}}
+        data: dict[str, t.Any] = {"previous": previous, "upgrade": {"state": "COMPLETED", "upgrade_id": f"r{each}"}}
+        data["upgrade"]["finished_at"] = f"2026-11-{each + 1:02}T03:00:00Z"
         found.append(_history.archive(f"r{each}.json", json.dumps(data).encode()))
     return found
 

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _lease
-from ansible_collections.observability.stack.plugins.module_utils._errors import LockedError
+from ansible_collections.observability.stack.plugins.module_utils._errors import InputError, LockedError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,10 +83,68 @@ def test_a_module_that_comes_late_is_fenced_off_and_told_why(lease: dict[str, t.
         assert "This run must not go on here; run again when the host is free" in str(failure.value)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\0" * 50])
-def test_a_torn_lease_is_nobodys(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"\0" * 50, b" " * 1023 + b"\n"], ids=["empty", "zeros", "padding"])
+def test_a_lock_file_without_content_is_a_free_lease(data: bytes) -> None:
     assert _lease.decode(data) == {}
     assert _lease.holder(_lease.decode(data), now=0) is None
+
+
+HELD = {"upgrade_id": "u1", "acquired": 1, "renewed": 1, "expires": 2}
+TEXT = _lease.encode(HELD)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b"held",
+        TEXT[:30],
+        TEXT + b"left over",
+        TEXT + TEXT,
+        b"x" * 100_000,
+        b"\xff\xfe",
+        json.dumps({**HELD, "expires": "soon"}).encode(),
+        json.dumps({**HELD, "upgrade_id": "a/b"}).encode(),
+        json.dumps({**HELD, "upgrade_id": 7}).encode(),
+        b'{"upgrade_id": "u1", "acquired": NaN, "renewed": 1, "expires": 2}',
+        b'{"upgrade_id": "u1", "acquired": 1, "renewed": 1, "expires": 1e999}',
+        b'{"upgrade_id": "u1", "upgrade_id": null}',
+        b'{"upgrade_id": "u1"}',
+        b'{"token": true}',
+        b'{"unreadable": "x"}',
+    ],
+)
+def test_what_cannot_be_read_as_a_lease_is_held_by_a_run_that_nobody_knows(data: bytes) -> None:
+    lease = _lease.decode(data)
+    assert _lease.holder(lease, now=1e10, dead=["u1", _lease.UNREADABLE]) == _lease.UNREADABLE
+    for run in (RUN, {**RUN, "upgrade_id": _lease.UNREADABLE}):
+        with pytest.raises(LockedError, match="playbook unlock and upgrade_unlock_force"):
+            enter(lease, run, now=1e10)
+        with pytest.raises(LockedError) as failure:
+            renew(lease, run, now=1e10)
+        assert failure.value.key == "lock.lost"
+    assert _lease.decode(_lease.encode(_lease.released(lease))) == {"token": 0}
+
+
+@pytest.mark.parametrize("field", ["user", "controller", "job", "origin"])
+@pytest.mark.parametrize("text", ["x" * 4000, "ü" * 4000, "😀" * 4000, '"' * 4000, "x" * 700 + "ü" * 300])
+def test_a_lease_that_is_too_long_is_shortened_and_is_one_still(field: str, text: str) -> None:
+    run = {**RUN, "user": "ü" * 4000, field: text}
+    content = _lease.encode(enter({}, run, now=100))
+    assert len(content) == _lease.SIZE
+    lease = _lease.decode(content)
+    assert _lease.holder(lease, now=101) == "u1"
+    assert text.startswith(lease[field].removesuffix("..."))
+    with pytest.raises(LockedError, match="upgrade u1"):
+        enter(lease, OTHER, now=101)
+    assert renew(lease, run, now=102)["expires"] == 1002
+
+
+def test_a_run_that_cannot_be_written_down_is_refused() -> None:
+    with pytest.raises(InputError):
+        _lease.encode({"upgrade_id": "u" * 2000})
 
 
 def test_every_lease_fills_the_whole_file() -> None:

@@ -435,7 +435,7 @@ def test_a_record_with_an_unknown_state_is_not_written(root: pathlib.Path) -> No
     with _store.session(str(root), run=RUN, acquire=True) as session:
         session.save()
         session.document.upgrade["state"] = "DANCING"
-        with pytest.raises(StateError, match="no known state"):
+        with pytest.raises(StateError, match=r"upgrade\.state is 'DANCING'"):
             session.save()
     assert saved(root)["upgrade"]["state"] == "IDLE"
 
@@ -458,7 +458,7 @@ def test_a_damaged_record_is_rebuilt_from_all_that_is_there(used: pathlib.Path, 
     assert peeked
     assert data["components"] == before["components"] == peeked["components"]
     assert data["history"] == before["history"]
-    assert data["revision"] == (77 if "77" in (content or "") else 3)  # of the newest archive
+    assert data["revision"] == (77 if "77" in (content or "") else before["revision"])
     assert len(data["repairs"]) == 1
     aside = data["repairs"][0]["set_aside"]
     assert (aside and pathlib.Path(aside).read_text()) == content

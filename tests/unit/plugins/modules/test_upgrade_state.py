@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _restore_point, _store
+from ansible_collections.observability.stack.plugins.module_utils import _process, _restore_point, _store
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
 from ansible_collections.observability.stack.plugins.modules import upgrade_state
 from ansible_collections.observability.stack.tests.unit.support import (
@@ -56,10 +57,13 @@ class Host:
                 backup_id = f"u1.{step.component}-1.5.0"
                 (self.root / "backups" / backup_id).mkdir()
                 document.advance("UPGRADING", now=session.now)
-                document.set_component(step.component, "activated", now=session.now, backup_id=backup_id, sha256="5ha")
+                document.set_component(
+                    step.component, "activated", now=session.now, backup_id=backup_id, sha256="a" * 64
+                )
                 document.add_restore_point(step.component, backup_id=backup_id, version="1.5.0", now=session.now)
             if state == "verifying":
-                document.set_component(step.component, "verifying", now=session.now)
+                probe = {"passed": True, "version": step.to_version, "unit": "x", **_process.identity(os.getpid())}
+                document.set_component(step.component, "verifying", now=session.now, probe=probe)
             (self.root / "staging" / step.key).mkdir(exist_ok=True)
             session.save()
 
@@ -145,7 +149,7 @@ def test_confirm_ends_the_step_and_takes_the_version_into_the_inventory(host: Ho
         "current_version": "1.9.0",
         "previous_version": "1.5.0",
         "paths": ["/opt/x"],
-        "sha256": "5ha",
+        "sha256": "a" * 64,
     }
     assert not (host.root / "staging" / NODE.key).exists()
     assert (host.root / "backups" / "u1.node_exporter-1.5.0").exists()
@@ -404,12 +408,14 @@ def phases_of(result: Data) -> dict[str, str]:
 def test_the_files_that_were_swapped_are_those_of_the_inventory(host: Host) -> None:
     host.begin()
     host.go(NODE, "verifying")
+    program = host.root.parent / "one"
+    program.write_text("new")
     with _store.session(str(host.root), run=RUN) as session:
-        files = [{"path": "/opt/one", "before": None, "after": "b" * 64}]
+        files = [{"path": str(program), "before": None, "after": sha256(program)}]
         session.document.set_component(NODE.component, "verifying", now=session.now, files=files)
         session.save()
     host.end(NODE, "succeeded", paths=[])
-    assert host.component()["inventory"]["paths"] == ["/opt/one"]
+    assert host.component()["inventory"]["paths"] == [str(program)]
 
 
 def test_phases_are_planned_started_and_ended_in_order(host: Host) -> None:

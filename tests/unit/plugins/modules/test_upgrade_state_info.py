@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _store
+from ansible_collections.observability.stack.plugins.module_utils import _process, _store
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
 from ansible_collections.observability.stack.plugins.modules import upgrade_lock, upgrade_state, upgrade_state_info
 from ansible_collections.observability.stack.tests.unit.support import (
@@ -59,6 +60,8 @@ class Host:
             session.document.advance("UPGRADING", now=session.now)
             for state in ("staged", "activated", "verifying"):
                 session.document.set_component(NODE.component, state, now=session.now, sha256=sha256(self.program))
+            probe = {"passed": True, "version": NODE.to_version, "unit": "x", **_process.identity(os.getpid())}
+            session.document.set_component(NODE.component, "verifying", now=session.now, probe=probe)
             session.save()
 
     def confirm(self) -> None:
@@ -227,7 +230,7 @@ def spoil(host: Host, what: str) -> None:
         ("gone", "can't be used"),
         ("unknown", "stray: the inventory doesn't list this restore point"),
         ("damaged", "it is no JSON"),
-        ("value", "step x@1 is 'maybe', which isn't in docs/state.schema.json"),
+        ("value", "upgrade.steps.x@1 is 'maybe', which is none of pending, "),
         ("newer", "use the newer collection that wrote it"),
     ],
 )

@@ -1,0 +1,483 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Do not use this from other collections or standalone plugins/modules!
+
+"""Pure ring. What the files of a state directory look like, as data, and the reader that accepts nothing else.
+
+The shapes are written in a subset of JSON Schema. C(docs/state.schema.json) is C(DOCUMENT) with descriptions; a test
+compares the two. Keys that no shape names are allowed, for a newer collection may have written them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+import typing as t
+
+Shape = dict[str, t.Any]
+
+MOST_NAME = 64
+"""Characters of an identifier or a name."""
+
+MOST_BACKUP_ID = 240
+"""Characters of the name of a restore point: with C(.removed) behind it, it is still the name of a file."""
+
+MOST_TEXT = 4096
+"""Characters of a free text, such as the reason of a failure. What comes after them is left out."""
+
+MOST_REVISION = 10**12
+MOST_DEPTH = 32
+"""How deep lists and objects of a file may stand in each other."""
+
+_MOST_DIGITS = 20
+_MOST_ENTRIES = 10_000
+_MOST_SECONDS = 1e11  # of a time since the epoch
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+~-]*$"
+STEP_KEY = r"^[A-Za-z0-9][A-Za-z0-9_.+~-]*@[A-Za-z0-9][A-Za-z0-9_.+~-]*$"
+_SHA256 = r"^[0-9a-f]{64}$"
+_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+_PATH = r"^/[^\u0000-\u001f\u007f]*$"
+_UNIT = r"^[^/\u0000-\u0020\u007f-]([^/\u0000-\u0020\u007f])*$"
+_STORED = r"^[0-9]+-[^/\u0000-\u001f\u007f]+$"
+
+UPGRADE_STATES = (
+    "IDLE",
+    "PLANNING",
+    "BACKING_UP",
+    "UPGRADING",
+    "VALIDATING",
+    "ROLLING_BACK",
+    "COMPLETED",
+    "ROLLED_BACK",
+    "FAILED",
+)
+COMPONENT_STATES = (
+    "idle",
+    "checking",
+    "downloading",
+    "staged",
+    "activated",
+    "verifying",
+    "success",
+    "rolled_back",
+    "failed",
+)
+SCHEMA_VERSION = 1
+OUTCOMES = ("succeeded", "aborted", "rolled_back", "failed")
+"""How a step ends, and an upgrade: the worst of its steps, in this order."""
+
+PHASE_STATES = ("pending", "in_progress", "completed", "failed")
+KINDS = ("binary", "unit", "config", "state")
+"""What a file of a component is."""
+
+
+def _text(pattern: str | None = None, most: int = MOST_TEXT) -> Shape:
+    return {"type": "string", "maxLength": most, **({"pattern": pattern} if pattern else {})}
+
+
+def _number(kind: str, least: float, most: float) -> Shape:
+    return {"type": kind, "minimum": least, "maximum": most}
+
+
+def _or_null(shape: Shape) -> Shape:
+    if "enum" in shape:
+        return {"enum": [*shape["enum"], None]}
+    return {**shape, "type": [shape["type"], "null"]}
+
+
+def _list(items: Shape, most: int = _MOST_ENTRIES) -> Shape:
+    return {"type": "array", "maxItems": most, "items": items}
+
+
+def _named(values: Shape, pattern: str = NAME, most: int = MOST_NAME) -> Shape:
+    """An object that has a value for each of any number of names."""
+    names = {"pattern": pattern, "maxLength": most}
+    return {
+        "type": "object",
+        "maxProperties": _MOST_ENTRIES,
+        "propertyNames": names,
+        "additionalProperties": values,
+    }
+
+
+def _object(required: dict[str, Shape], optional: dict[str, Shape] | None = None) -> Shape:
+    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+_NAME_OR_NULL = _or_null(_text(NAME, MOST_NAME))
+_TEXT_OR_NULL = _or_null(_text())
+_STEP = _text(STEP_KEY, 2 * MOST_NAME + 1)
+_AT = _text(_TIME, 20)
+_AT_OR_NULL = _or_null(_AT)
+_HASH = _text(_SHA256, 64)
+_HASH_OR_NULL = _or_null(_HASH)
+_FILE = _text(_PATH)
+_BACKUP_ID = _text(NAME, MOST_BACKUP_ID)
+_REVISION = _number("integer", 0, MOST_REVISION)
+_WHO = {"user": _TEXT_OR_NULL, "controller": _TEXT_OR_NULL}
+
+_PHASE = _object(
+    {"state": {"enum": list(PHASE_STATES)}, "steps": _list(_STEP)},
+    {"started_at": _AT_OR_NULL, "finished_at": _AT_OR_NULL, "error": _TEXT_OR_NULL},
+)
+UPGRADE = _object(
+    {"state": {"enum": list(UPGRADE_STATES)}},
+    {
+        "upgrade_id": _text(NAME, MOST_NAME),
+        "kind": {"enum": ["upgrade", "rollback"]},
+        "mode": _text(),
+        "phase": _NAME_OR_NULL,
+        "plan_digest": _TEXT_OR_NULL,
+        "resumes": _text(NAME, MOST_NAME),
+        "took_over": _object({}, {"upgrade_id": _text(), **_WHO}),
+        "started_by": _object({}, {"user": _text(), "controller": _text(), "job": _text()}),
+        "started_at": _AT,
+        "updated_at": _AT,
+        "finished_at": _AT_OR_NULL,
+        "component": _NAME_OR_NULL,
+        "steps": _named({"enum": ["pending", *OUTCOMES]}, STEP_KEY, 2 * MOST_NAME + 1),
+        "phases": _named(_PHASE),
+        "outcome": {"enum": list(OUTCOMES)},
+        "failure": _text(),
+        "ended_by": {"enum": ["run", "watchdog", "next_run", "reset"]},
+        "unlocked_by": _text(),
+        "errors": _list(_object({"at": _AT, "message": _text()}, {"component": _text(NAME, MOST_NAME)}), 50),
+        "checkpoints": _list(
+            _object(
+                {
+                    "name": _text(NAME, MOST_NAME),
+                    "at": _AT,
+                    "revision": _number("integer", 1, MOST_REVISION),
+                },
+                {"description": _TEXT_OR_NULL},
+            ),
+            50,
+        ),
+    },
+)
+_INVENTORY = _object(
+    {},
+    {
+        "current_version": _text(NAME, MOST_NAME),
+        "previous_version": _NAME_OR_NULL,
+        "installed_at": _AT,
+        "upgraded_at": _AT,
+        "paths": _list(_FILE),
+        "sha256": _HASH_OR_NULL,
+        "restore_points": _list(
+            _object(
+                {"id": _BACKUP_ID, "version": _NAME_OR_NULL, "created_at": _AT},
+                {"marked": {"type": "boolean"}},
+            )
+        ),
+    },
+)
+_PROBE = _object(
+    {"passed": {"type": "boolean"}, "version": _NAME_OR_NULL},
+    {
+        "at": _AT,
+        "unit": _text(),
+        "pid": _number("integer", 0, 2**31),
+        "start_ticks": _number("integer", 0, 2**63),
+        "boot": _text(),
+    },
+)
+COMPONENT = _object(
+    {"state": {"enum": list(COMPONENT_STATES)}},
+    {
+        "attempts": _number("integer", 0, MOST_REVISION),
+        "from_version": _NAME_OR_NULL,
+        "to_version": _text(NAME, MOST_NAME),
+        "upgrade_id": _NAME_OR_NULL,
+        "started_at": _AT,
+        "updated_at": _AT,
+        "finished_at": _AT_OR_NULL,
+        "outcome": _or_null({"enum": list(OUTCOMES)}),
+        "last_error": _TEXT_OR_NULL,
+        "skip_reason": _TEXT_OR_NULL,
+        "health_check_passed": _or_null({"type": "boolean"}),
+        "probe": _or_null(_PROBE),
+        "verified": _list(_text()),
+        "rollback_available": {"type": "boolean"},
+        "backup_id": _or_null(_BACKUP_ID),
+        "restored_from": _or_null(_BACKUP_ID),
+        "placed": _or_null(_named(_HASH_OR_NULL, _PATH, MOST_TEXT)),
+        "sha256": _HASH_OR_NULL,
+        "files": _list(_object({"path": _FILE}, {"before": _HASH_OR_NULL, "after": _HASH_OR_NULL})),
+        "inventory": _INVENTORY,
+    },
+)
+_HISTORY = _object({"head": _HASH_OR_NULL, "base": _HASH_OR_NULL})
+DOCUMENT = _object(
+    {
+        "schema_version": _number("integer", 1, SCHEMA_VERSION),
+        "revision": _REVISION,
+        "upgrade": UPGRADE,
+        "components": _named(COMPONENT),
+    },
+    {
+        "history": _HISTORY,
+        "manifest_number": _number("integer", 1, 2**53),
+        "repairs": _list(_object({"at": _AT, "problem": _text()}, {"set_aside": _TEXT_OR_NULL}), 20),
+    },
+)
+ARCHIVE = _object(
+    {"previous": _HASH_OR_NULL, "upgrade": UPGRADE}, {"components": _named(COMPONENT), "revision": _REVISION}
+)
+"""What a file of history/ is."""
+
+_SECONDS = _number("number", 0, _MOST_SECONDS)
+LEASE = _object(
+    {},
+    {
+        "token": _REVISION,
+        "revision": _REVISION,
+        "upgrade_id": _NAME_OR_NULL,
+        **_WHO,
+        "job": _TEXT_OR_NULL,
+        "origin": _TEXT_OR_NULL,
+        "pid": _or_null(_number("integer", 0, 2**31)),
+        "started": _or_null(_SECONDS),
+        "acquired": _SECONDS,
+        "renewed": _SECONDS,
+        "expires": _SECONDS,
+        "boot_id": _text(),
+    },
+)
+HELD_LEASE = {**LEASE, "required": ["upgrade_id", "acquired", "renewed", "expires"]}
+"""A lease that names a run."""
+
+_TARGET = _object(
+    {"unit": _text(_UNIT, 255), "binary": _FILE, "url": _text()},
+    {
+        "component": _text(NAME, MOST_NAME),
+        "version": _NAME_OR_NULL,
+        "probes": _or_null(_list(_object({"kind": _text()}))),
+        "proofs": _or_null(_list(_object({"kind": _text()}))),
+    },
+)
+MARKER = _object(
+    {
+        "component": _text(NAME, MOST_NAME),
+        "unit": _text(_UNIT, 255),
+        "kinds": _list({"enum": list(KINDS)}),
+        "target": _TARGET,
+        "confirm_within": _number("number", 0, _MOST_SECONDS),
+        "probe_timeout": _number("number", 0, _MOST_SECONDS),
+        "probe_window": _number("number", 0, _MOST_SECONDS),
+        "record": COMPONENT,
+        "boot": _text(),
+        "starts": _number("integer", 0, MOST_REVISION),
+        "undone": _TEXT_OR_NULL,
+    },
+    {"revision": _REVISION},
+)
+"""What the marker of a rollback watchdog is, pending/<component>.json."""
+
+_ATTRIBUTES = _object(
+    {
+        "uid": _number("integer", 0, 2**32),
+        "gid": _number("integer", 0, 2**32),
+        "mode": _text(r"^[0-7]{3,5}$", 5),
+        "xattrs": {"type": "object", "additionalProperties": _text(r"^[A-Za-z0-9+/]*={0,2}$", 1 << 20)},
+    }
+)
+MANIFEST = _object(
+    {
+        "id": _BACKUP_ID,
+        "component": _text(NAME, MOST_NAME),
+        "version": _NAME_OR_NULL,
+        "created_at": _AT,
+        "entries": _list(
+            _object(
+                {
+                    "kind": {"enum": list(KINDS)},
+                    "path": _FILE,
+                    "stored": _text(_STORED, 255),
+                    "sha256": _HASH,
+                    "attributes": _ATTRIBUTES,
+                    "link": _or_null(_text(r"^[^\u0000]+$")),
+                }
+            )
+        ),
+    }
+)
+"""What the manifest of a restore point is."""
+
+CANDIDATE = _object(
+    {
+        "archive_sha256": _text(),
+        "files": {"type": "object", "maxProperties": _MOST_ENTRIES, "additionalProperties": _HASH},
+    }
+)
+"""What staging/<step>/candidate.json is."""
+
+_COUNT = _or_null({"type": "number"})
+BASELINE = _object(
+    {
+        "upgrade_id": _NAME_OR_NULL,
+        "seen": {
+            "type": "object",
+            "additionalProperties": _object(
+                {},
+                {
+                    "rss": _COUNT,
+                    "value": _COUNT,
+                    "count": _COUNT,
+                    "families": _list({"type": "string"}, 1_000_000),
+                    "there": _list({"type": "string"}, 1_000_000),
+                },
+            ),
+        },
+    },
+    {"taken_at": _AT, "version": _NAME_OR_NULL},
+)
+"""What baseline/<component>.json is."""
+
+
+def loads(content: bytes) -> t.Any:
+    """The value in a JSON text that is read the same by every reader.
+
+    :raises ValueError: if it is no JSON in UTF-8, or has a key twice, a number that is none or is too large, half of a
+        surrogate pair, or more than C(MOST_DEPTH) levels.
+    """
+    try:
+        value = json.loads(
+            content.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refused,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
+    except RecursionError:
+        raise ValueError(f"it has more than {MOST_DEPTH} levels") from None
+    if b"\\ud" in content.lower():
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    _check_depth(value)
+    return value
+
+
+def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        raise ValueError(f"it has the key {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
+
+
+def _refused(text: str) -> t.NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:_MOST_DIGITS]} is too large")
+    return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"the number {text[:_MOST_DIGITS]}... is too large")
+    return int(text)
+
+
+def _check_depth(value: t.Any) -> None:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MOST_DEPTH + 1:
+            raise ValueError(f"it has more than {MOST_DEPTH} levels")
+        inner = [each for each in level if isinstance(each, (dict, list))]
+        level = [child for each in inner for child in (each.values() if isinstance(each, dict) else each)]
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+def problem(value: t.Any, shape: Shape, place: str = "") -> str:
+    """What keeps a value from having a shape, and where; empty if nothing does."""
+    here = place or "it"
+    if "enum" in shape:
+        known = any(value == each and type(value) is type(each) for each in shape["enum"])
+        return "" if known else f"{here} is {_shown(value)}, which is none of {', '.join(map(str, shape['enum']))}"
+    kinds = shape.get("type", "string")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    matches = [kind for kind in kinds if isinstance(value, _TYPES[kind])]
+    if not matches or (isinstance(value, bool) and "boolean" not in kinds):
+        return f"{here} is {_shown(value)}, and must be of type {' or '.join(kinds)}"
+    inner = _INNER.get(type(value))
+    return inner(value, shape, place) if inner else ""
+
+
+def _number_problem(value: float, shape: Shape, place: str) -> str:
+    if "minimum" in shape and not shape["minimum"] <= value <= shape["maximum"]:
+        return f"{place or 'it'} is {_shown(value)}, which isn't from {shape['minimum']} to {shape['maximum']}"
+    return ""
+
+
+def _text_problem(value: str, shape: Shape, place: str) -> str:
+    here = place or "it"
+    if len(value) > shape.get("maxLength", len(value)):
+        return f"{here} is longer than {shape['maxLength']} characters"
+    if "pattern" in shape and not _compiled(shape["pattern"]).fullmatch(value):
+        return f"{here} is {_shown(value)}, which doesn't match {shape['pattern']}"
+    return ""
+
+
+def _list_problem(value: list[t.Any], shape: Shape, place: str) -> str:
+    here = place or "it"
+    if len(value) > shape["maxItems"]:
+        return f"{here} has more than {shape['maxItems']} entries"
+    found = (problem(each, shape["items"], f"{here}[{number}]") for number, each in enumerate(value))
+    return next(filter(None, found), "")
+
+
+def _object_problem(value: dict[str, t.Any], shape: Shape, place: str) -> str:
+    if len(value) > shape.get("maxProperties", len(value)):
+        return f"{place or 'it'} has more than {shape['maxProperties']} entries"
+    missing = [name for name in shape.get("required", ()) if name not in value]
+    if missing:
+        return f"{place or 'it'} has no {missing[0]}"
+    inner, names = shape.get("properties", {}), shape.get("propertyNames")
+    for name, each in value.items():
+        within = f"{place}.{name}" if place else name
+        found = _text_problem(name, names, f"the name {_shown(name)} in {place or 'it'}") if names else ""
+        its = inner.get(name, shape.get("additionalProperties"))
+        found = found or (problem(each, its, within) if its else "")
+        if found:
+            return found
+    return ""
+
+
+_INNER: dict[type, t.Callable[[t.Any, Shape, str], str]] = {
+    str: _text_problem,
+    dict: _object_problem,
+    list: _list_problem,
+    int: _number_problem,
+    float: _number_problem,
+}
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def _shown(value: t.Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MOST_NAME else f"{text[:MOST_NAME]}..."
