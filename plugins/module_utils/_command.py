@@ -142,7 +142,7 @@ class _Streams:
         return bool(data)
 
     def _feed(self) -> bool:
-        """Write once. Whether there is more. A program that doesn't read it all tells by how it ends what that means."""
+        """Write once. Whether there is more. That a program doesn't read it all is no error of its own."""
         try:
             self._left = self._left[
                 os.write(t.cast("t.IO[bytes]", self._process.stdin).fileno(), self._left[:_CHUNK]) :
