@@ -32,7 +32,7 @@ import time
 import typing as t
 import zipfile
 
-from . import _candidates, _command, _files, _health, _lease, _process, _restore_point, _store, _systemd
+from . import _candidates, _command, _files, _health, _lease, _private, _process, _restore_point, _store, _systemd
 from ._errors import HostError, LockedError, UpgradeError
 from ._state import TOUCHED, Step
 
@@ -246,12 +246,11 @@ def _prove_old(run: Run, marker: Marker) -> None:
 
     :raises HostError: if it isn't healthy.
     """
-    run(["systemctl", "start", "--", marker["unit"]], timeout=_PATIENCE)
+    limit = _systemd.stop_timeout(_systemd.show(run, [marker["unit"]])[0]) + _systemd.START_TIMEOUT
+    run(["systemctl", "start", "--", marker["unit"]], timeout=limit)
     unit = _systemd.show(run, [marker["unit"]])[0]
     if not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
-        _systemd.restart(
-            run, unit, timeout=_systemd.stop_timeout(unit) + _systemd.START_TIMEOUT, reload="unit" in marker["kinds"]
-        )
+        _systemd.restart(run, unit, timeout=limit, reload="unit" in marker["kinds"])
     targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
     health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]
     if not health.healthy:
@@ -270,9 +269,8 @@ def _pending(session: Session, component: str) -> Marker | None:
 def read_marker(layout: Layout, component: str) -> Marker | None:
     """The marker of a guard; None if there is none that can be read."""
     try:
-        with open(layout.pending(component), encoding="utf-8") as source:
-            marker = json.load(source)
-    except (OSError, ValueError):
+        marker = json.loads(_private.read(layout.pending(component)))
+    except (OSError, ValueError, RecursionError, HostError):
         return None
     return marker if isinstance(marker, dict) else None
 

@@ -14,10 +14,10 @@ import re
 import typing as t
 
 _SAMPLE = re.compile(
-    r'^([A-Za-z_:][\w:]*)(?:[ \t]*\{([^"}]*(?:"(?:[^"\\]|\\.)*"[^"}]*)*)\})?[ \t]+([^ \t\r\n]+)', re.MULTILINE
+    r'^([A-Za-z_:][\w:]*)(?:[ \t]*\{([^"}\n]*(?:"(?:[^"\\\n]|\\.)*"[^"}\n]*)*)\})?[ \t]+([^ \t\r\n]+)', re.MULTILINE
 )
 _TYPE = re.compile(r"^# TYPE ([A-Za-z_:][\w:]*) ", re.MULTILINE)
-_LABEL = re.compile(r'([A-Za-z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'\b([A-Za-z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPE = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 _SUFFIX = re.compile(r"_(?:bucket|count|sum|total|created|info)$")
 
