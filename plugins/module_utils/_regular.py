@@ -22,10 +22,13 @@ def read(path: str, *, most: int) -> bytes:
     """
     # O_NONBLOCK: to open a FIFO without it waits for somebody who writes. O_NOCTTY: a terminal must not become ours.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with open(descriptor, "rb") as source:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", path)
-        content = source.read(most + 1)
+        with open(descriptor, "rb", closefd=False) as source:
+            content = source.read(most + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most} bytes", path)
     return content
