@@ -94,6 +94,7 @@ STAND_INS: dict[str, dict[str, dict[str, t.Any]]] = {
         "1.99.15": {"LIVES": 2},  # a crash loop that looks active whenever one looks
         "1.99.16": {"TAKEN": 1},  # another process has just taken its port
         "1.99.17": {"LACKS": "collector.textfile.directory"},  # it has no such flag any more
+        "1.99.18": {"DRIPS": 1},  # it answers with a header that never ends, and ignores SIGTERM
     },
     "prometheus": {"3.99.1": {"LIVES": 0}},
 }
@@ -255,7 +256,7 @@ class Mirror:
                     _spoil(archive, version)
 
     def _bad_program(self, name: str, version: str, traits: dict[str, t.Any]) -> bytes:
-        usual = {"SERVES": version, "LIVES": -1, "LISTENS": 1, "TAKEN": 0, "LACKS": ""}
+        usual = {"SERVES": version, "LIVES": -1, "LISTENS": 1, "TAKEN": 0, "LACKS": "", "DRIPS": 0}
         return _compile(
             self.work, "exporter.c", {**usual, **traits, "NAME": name, "VERSION": traits.get("VERSION", version)}
         )
