@@ -12,23 +12,30 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import typing as t
 
 
-def read(path: str, *, most: int) -> bytes:
-    """The content of a regular file. Nothing else is waited for, and nothing is changed by opening it.
+def opened(path: str) -> t.BinaryIO:
+    """A regular file, to be read. Nothing else is waited for, and nothing is changed by opening it.
 
-    :param most: bytes that it may have.
-    :raises OSError: if it can't be read, is no regular file, or is larger. It names the path.
+    :raises OSError: if it can't be read, or is no regular file. It names the path.
     """
     # O_NONBLOCK: to open a FIFO without it waits for somebody who writes. O_NOCTTY: a terminal must not become ours.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", path)
-        with open(descriptor, "rb", closefd=False) as source:
-            content = source.read(most + 1)
-    finally:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return open(descriptor, "rb")
+
+
+def read(path: str, *, most: int) -> bytes:
+    """The content of a regular file.
+
+    :param most: bytes that it may have.
+    :raises OSError: as C(opened) does, and if it is larger.
+    """
+    with opened(path) as source:
+        content = source.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most} bytes", path)
     return content

@@ -31,7 +31,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from ..module_utils import _files
+from ..module_utils import _files, _regular, _web
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from . import _ask, _bundle, _sources, _versions
@@ -47,6 +47,9 @@ __all__ = ["answers", "available", "from_index", "sizes", "source_of"]
 
 _AT_A_TIME = 8
 _CLOCKS_APART = 60
+_FILE_LIMIT = 64 << 20
+"""Bytes that an index, or a file of the cache, may have."""
+
 _SIZES_FOR = 86400
 _ITEM = ("version", "date", "prerelease")
 _ANSWER = ("source", "releases", "as_of", "note", "error")
@@ -114,7 +117,7 @@ def available(
     apis: Mapping[str, str] | None = None,
     fresh_since: float | None = None,
     ttl: float = 900,
-    timeout: float = 10,
+    timeout: float = 60,
     clock: t.Callable[[], float] = time.time,
 ) -> Answer:
     """What a source lists.
@@ -125,14 +128,14 @@ def available(
     :param tokens: by host, with its port if the URL has one. A host gets its own only.
     :param apis: base URLs of C(github) and C(gitlab), if they aren't those of github.com and gitlab.com.
     :param fresh_since: when this run began, in seconds since the epoch.
-    :param timeout: seconds to wait for the connection, and for each piece of the answer.
+    :param timeout: seconds for the whole exchange.
     :raises InputError: if it is no source, or the cache can't be written.
     :raises ReleaseError: if it can't be asked, or lists nothing.
     """
     listing = _sources.listing(source, apis)
     with _cache(cache_dir) as directory:
         path = os.path.join(directory, hashlib.sha256(shown(listing.url).encode()).hexdigest())
-        with one_at_a_time(f"{path}.lock"):
+        with one_at_a_time(f"{path}.lock", seconds=2 * _ask.DEADLINE):
             now, known = clock(), _read(f"{path}.json")
             if _is_fresh(known, now, fresh_since=fresh_since, ttl=ttl):
                 return _answer(source, known)
@@ -207,8 +210,7 @@ def _cache(cache_dir: str) -> t.Iterator[str]:
 def _read(path: str) -> _Known:
     """What a file of the cache says; nothing if it isn't there, or damaged."""
     try:
-        with open(path, encoding="utf-8") as source:
-            data = json.load(source)
+        data = json.loads(_regular.read(path, most=_FILE_LIMIT))
         failure = data["failure"]
         if failure is not None:
             failure = {"run": failure["run"], "text": str(failure["text"]), "key": str(failure["key"])}
@@ -256,8 +258,7 @@ def _indexed(index: Mapping[str, Answer], source: str, path: str) -> Answer:
 
 def _load(path: str) -> t.Any:
     try:
-        with open(path, encoding="utf-8") as source:
-            text = source.read()
+        text = _regular.read(path, most=_FILE_LIMIT).decode()
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "is no text"
         raise InputError(f"upgrade_release_index: {path}: {reason}", key="input.release_index") from exc
@@ -348,17 +349,18 @@ def sizes(
     It never fails: a plan without sizes is one, too. What was told is believed for a day.
 
     :param mirror: base URL that stands in for the release hosts. Of several, the first that has the archive counts.
-    :param timeout: seconds to wait for a server.
+    :param timeout: seconds for each exchange. A server that didn't answer isn't asked again.
     """
+    silent: set[str] = set()
     places, now = {url: _places(url, mirror) for url in urls}, clock()
     path = os.path.join(cache_dir, "releases", "sizes.json")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            stack.enter_context(one_at_a_time(f"{path}.lock"))
+            stack.enter_context(one_at_a_time(f"{path}.lock", seconds=_ask.DEADLINE))
         kept = _kept_sizes(path, now)
         missing = [url for url in places if shown(places[url][0]) not in kept]
-        found = dict(zip(missing, _side_by_side(lambda url: _size(places[url], timeout), missing)))
+        found = dict(zip(missing, _side_by_side(lambda url: _size(places[url], timeout, silent), missing)))
         new = {shown(places[url][0]): [size["bytes"], now] for url, size in found.items() if size["bytes"] is not None}
         if new:
             with contextlib.suppress(OSError):
@@ -372,24 +374,28 @@ def _places(url: str, mirror: str | t.Sequence[str] | None) -> list[str]:
     return [f"{base.rstrip('/')}{path_of(url)}" for base in bases if base] or [url]
 
 
-def _size(places: list[str], timeout: float) -> dict[str, int | None]:
+def _size(places: list[str], timeout: float, silent: set[str]) -> dict[str, int | None]:
     told: dict[str, int | None] = {"bytes": None, "status": None}
     for place in places:
-        with contextlib.suppress(ReleaseError):
+        if _web.host_of(place) in silent:
+            continue
+        try:
             answer = _ask.ask(place, method="HEAD", timeout=timeout)
-            length = answer.headers.get("Content-Length") or ""
-            known = answer.status == 200 and length.isdigit()
-            told = {"bytes": int(length) if known else None, "status": answer.status}
-            if known:
-                break
+        except ReleaseError:
+            silent.add(_web.host_of(place))
+            continue
+        length = answer.headers.get("Content-Length") or ""
+        known = answer.status == 200 and length.isdigit()
+        told = {"bytes": int(length) if known else None, "status": answer.status}
+        if known:
+            break
     return told
 
 
 def _kept_sizes(path: str, now: float) -> dict[str, list[t.Any]]:
     """Sizes that were told within a day, each with its time."""
     try:
-        with open(path, encoding="utf-8") as source:
-            data = json.load(source)
+        data = json.loads(_regular.read(path, most=_FILE_LIMIT))
         return {url: [int(size), float(told)] for url, (size, told) in data.items() if 0 <= now - told < _SIZES_FOR}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}

@@ -10,21 +10,40 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import time
 import typing as t
+
+_POLL = 0.05
 
 
 @contextlib.contextmanager
-def one_at_a_time(path: str) -> t.Iterator[None]:
-    """Wait for whoever does the same. The kernel ends the lock with its holder, however that dies.
+def one_at_a_time(path: str, *, seconds: float = 3600) -> t.Iterator[None]:
+    """Wait for the process that does the same. The kernel ends the lock with its holder, however that dies.
 
     :param path: a file of the lock's own, in a directory that is there. It is created, and never removed: two could
         hold it otherwise.
+    :param seconds: to wait. A holder that is stopped, or isn't one of ours, keeps the lock without end.
+    :raises OSError: if another process still holds it then.
     """
+    until = time.monotonic() + seconds
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _is_taken(descriptor):
+            if time.monotonic() >= until:
+                why = f"another process holds it for longer than {seconds:g} s: 'fuser' on this file tells which"
+                raise OSError(errno.ETIMEDOUT, why, path)
+            time.sleep(_POLL)
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
