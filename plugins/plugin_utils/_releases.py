@@ -31,7 +31,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from ..module_utils import _files, _regular, _web
+from ..module_utils import _files, _regular
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from . import _ask, _bundle, _sources, _versions
@@ -377,12 +377,13 @@ def _places(url: str, mirror: str | t.Sequence[str] | None) -> list[str]:
 def _size(places: list[str], timeout: float, silent: set[str]) -> dict[str, int | None]:
     told: dict[str, int | None] = {"bytes": None, "status": None}
     for place in places:
-        if _web.host_of(place) in silent:
+        server = place.partition("//")[2].partition("/")[0]
+        if server in silent:
             continue
         try:
             answer = _ask.ask(place, method="HEAD", timeout=timeout)
         except ReleaseError:
-            silent.add(_web.host_of(place))
+            silent.add(server)
             continue
         length = answer.headers.get("Content-Length") or ""
         known = answer.status == 200 and length.isdigit()

@@ -13,10 +13,9 @@ import contextlib
 import errno
 import fcntl
 import os
-import time
 import typing as t
 
-_POLL = 0.05
+from ..module_utils import _deadline
 
 
 @contextlib.contextmanager
@@ -28,22 +27,13 @@ def one_at_a_time(path: str, *, seconds: float = 3600) -> t.Iterator[None]:
     :param seconds: to wait. A holder that is stopped, or isn't one of ours, keeps the lock without end.
     :raises OSError: if another process still holds it then.
     """
-    until = time.monotonic() + seconds
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while not _is_taken(descriptor):
-            if time.monotonic() >= until:
-                why = f"another process holds it for longer than {seconds:g} s: 'fuser' on this file tells which"
-                raise OSError(errno.ETIMEDOUT, why, path)
-            time.sleep(_POLL)
+        try:
+            _deadline.within(seconds, lambda: fcntl.flock(descriptor, fcntl.LOCK_EX))
+        except TimeoutError as exc:
+            why = f"another process holds it for longer than {seconds:g} s: 'fuser' on this file tells which"
+            raise OSError(errno.ETIMEDOUT, why, path) from exc
         yield
     finally:
         os.close(descriptor)
-
-
-def _is_taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
