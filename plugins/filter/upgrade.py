@@ -165,6 +165,7 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "outcome_table": _report.outcome,
     "version_bumps": version_bumps,
     "failure": _report.failure,
+    "undo_failure": _report.undo_failure,
     "unready": _report.unready,
     "failure_text": _report.failures,
     "left_out": _report.left_out,

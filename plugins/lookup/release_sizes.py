@@ -34,7 +34,7 @@ options:
     description: A bundle on the controller. It tells the sizes, and nobody is asked.
     type: path
   timeout:
-    description: How many seconds to wait for a server.
+    description: Seconds for each exchange with a server. A server that did not answer is not asked again.
     type: float
     default: 10
 seealso:

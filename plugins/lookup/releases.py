@@ -53,9 +53,9 @@ options:
     type: int
     default: 900
   timeout:
-    description: How many seconds to wait for a connection, and for each piece of an answer.
+    description: Seconds for the whole exchange with a source. A source that sends nothing for 10 s is left earlier.
     type: float
-    default: 10
+    default: 60
   problems:
     description:
       - What to do about a source that lists nothing and isn't known from before.

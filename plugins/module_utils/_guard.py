@@ -276,12 +276,11 @@ def _prove_old(run: Run, marker: Marker) -> None:
 
     :raises HostError: if it isn't healthy.
     """
-    run(["systemctl", "start", "--", marker["unit"]], timeout=_PATIENCE)
+    limit = _systemd.stop_timeout(_systemd.show(run, [marker["unit"]])[0]) + _systemd.START_TIMEOUT
+    run(["systemctl", "start", "--", marker["unit"]], timeout=limit)
     unit = _systemd.show(run, [marker["unit"]])[0]
     if not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
-        _systemd.restart(
-            run, unit, timeout=_systemd.stop_timeout(unit) + _systemd.START_TIMEOUT, reload="unit" in marker["kinds"]
-        )
+        _systemd.restart(run, unit, timeout=limit, reload="unit" in marker["kinds"])
     targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
     health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]
     if not health.healthy:

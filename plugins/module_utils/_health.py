@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from . import _files, _systemd
+from . import _deadline, _files, _systemd
 from ._observe import Scene, observe
 from ._probes import Look, Watch, judge, key_of
 from ._verdicts import Verdict
@@ -25,7 +25,13 @@ if t.TYPE_CHECKING:
     Before = t.Optional[dict[str, Observation]]
 
 _INTERVAL = 0.5
+_FIRST_LOOK = 5.0
+"""Seconds from the beginning in which services are looked at, even if they have less time to become healthy."""
+
+_AT_LEAST = 1.0
 _GB = 1e9
+_MEASURING = 20.0
+_MOST_GROWTH = 3600.0
 
 
 class Health(t.NamedTuple):
@@ -53,7 +59,10 @@ class _Service:
 
     def look(self, run: Run, unit: Unit, *, elapsed: float, since: float, sleep: t.Callable[[float], None]) -> bool:
         """Look once. Whether the service has proven all by now."""
-        scene = Scene(run, self.target, unit, since=since, memory=self._memory, sleep=sleep)
+        within = max(self.watch.ends, _FIRST_LOOK) - elapsed
+        scene = Scene(
+            run, self.target, unit, since=since, memory=self._memory, sleep=sleep, within=max(within, _AT_LEAST)
+        )
         probes = self.target.get("probes") or []
         verdicts = [self._verdict(scene, probe) for probe in probes]
         verdicts = verdicts or [Verdict("probes", False, "there are none", "one at least")]
@@ -113,9 +122,16 @@ def wait(
 
 
 def grown_by(target: Target) -> float:
-    """Seconds by which a service gets more time: it reads what is below a path before it is ready."""
+    """Seconds by which a service gets more time: it reads what is below a path before it is ready. An hour at most: the
+    service's user decides what is there."""
     grows = target.get("deadline_grows")
-    return float(round(_files.bytes_below(grows["path"]) / _GB * grows["seconds_per_gb"])) if grows else 0.0
+    if not grows:
+        return 0.0
+    try:
+        size = _deadline.within(_MEASURING, lambda: _files.bytes_below(grows["path"]))
+    except TimeoutError:
+        return _MOST_GROWTH
+    return min(float(round(size / _GB * grows["seconds_per_gb"])), _MOST_GROWTH)
 
 
 def longest(targets: list[Target], growth: t.Sequence[float], *, timeout: float, window: float) -> float:

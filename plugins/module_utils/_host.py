@@ -222,7 +222,7 @@ def unreachable(urls: t.Iterable[str], *, open_url: t.Callable[..., t.Any], now:
         why = silent.get(server, "")
         if not why:
             try:
-                with _web.opened(url, open_url=open_url, now=now, connect=URL_TIMEOUT, read=URL_TIMEOUT):
+                with _web.opened(url, open_url=open_url, now=now, connect=URL_TIMEOUT):
                     continue
             except _web.TransferError as exc:
                 why = exc.why or (f"it answers with status {exc.status}" if exc.status else str(exc))

@@ -10,18 +10,21 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import ssl
 import typing as t
 import urllib.parse
 
+from . import _deadline, _regular
 from ._errors import HostError
 
 _BODY_LIMIT = 32 << 20
+_SECRET_LIMIT = 1 << 16
 
 
 class Answer(t.NamedTuple):
-    """What came back. ``status`` is None if nothing did; ``error`` then says why."""
+    """What came back. ``status`` is None if nothing did; ``error`` then says why, and also that ``body`` is cut."""
 
     status: int | None
     body: str
@@ -40,22 +43,24 @@ def ask(
 
     The certificate isn't checked: it names the service's public name, and one asks for it at the loopback address.
 
-    :param timeout: seconds for each of connecting, sending, and every read.
+    :param timeout: seconds for the whole exchange, from the look-up of the name to the last byte of the answer.
     """
-    connection = None
-    try:
+
+    def exchange() -> Answer:
         parts = urllib.parse.urlsplit(url)
-        connection = _connection(parts, timeout)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        content = None if body is None else body.encode()
-        connection.request(method, target, body=content, headers={"Accept": "*/*", **(headers or {})})
-        response = connection.getresponse()
-        return Answer(response.status, response.read(_BODY_LIMIT).decode("utf-8", "replace"))
+        with contextlib.closing(_connection(parts, timeout)) as connection:
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            content = None if body is None else body.encode()
+            connection.request(method, target, body=content, headers={"Accept": "*/*", **(headers or {})})
+            response = connection.getresponse()
+            received = response.read(_BODY_LIMIT + 1)
+            error = f"its answer is cut after {_BODY_LIMIT >> 20} MiB" if len(received) > _BODY_LIMIT else ""
+            return Answer(response.status, received[:_BODY_LIMIT].decode("utf-8", "replace"), error)
+
+    try:
+        return _deadline.within(timeout, exchange)
     except (OSError, ValueError, http.client.HTTPException) as exc:
         return Answer(None, "", getattr(exc, "strerror", None) or str(exc) or type(exc).__name__)
-    finally:
-        if connection:
-            connection.close()
 
 
 def port_of(url: str) -> int:
@@ -93,8 +98,7 @@ def login(auth: dict[str, t.Any] | None) -> dict[str, str]:
 
 def _secret(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as source:
-            secret = source.read().rstrip("\r\n")
+        secret = _regular.read(path, most=_SECRET_LIMIT).decode().rstrip("\r\n")
     except (OSError, ValueError) as exc:
         why = getattr(exc, "strerror", None) or "it is no text"
         raise HostError(f"the login can't be read from {path}: {why}", key="health.login") from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import typing as t
 
 from ._errors import HostError, UpgradeError
@@ -28,23 +29,28 @@ def name(pid: int | str) -> str:
         return ""
 
 
-def within(pid: int, body: t.Callable[[], t.Any]) -> t.Any:
+def within(pid: int, body: t.Callable[[], t.Any], *, seconds: float) -> t.Any:
     """What a function returns that is called in the network of another process; it must be JSON data.
 
     It is called in a child of this process, whose own network stays what it is.
 
-    :raises HostError: if that network can't be entered, or the function fails.
+    :param seconds: until the child is ended, whatever it waits for.
+    :raises HostError: if that network can't be entered, or the function fails or takes longer.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         _in_child(pid, body, writing)
     os.close(writing)
     with open(reading, "rb") as source:
         content = source.read()
-    os.waitpid(child, 0)
-    answer = json.loads(content or b'{"error": "it ended without a word"}')
+    _pid, status = os.waitpid(child, 0)
+    late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+    error = f"no answer within {seconds:g} s" if late else "it ended without a word"
+    answer = {"error": error} if late or not content else json.loads(content)
     if "error" in answer:
         raise HostError(f"the network of process {pid} can't be used: {answer['error']}", key="host.network")
     return answer["value"]

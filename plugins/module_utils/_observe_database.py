@@ -18,6 +18,7 @@ import time
 import typing as t
 import urllib.parse
 
+from . import _deadline, _regular
 from ._argv import redact_text
 from ._observe_web import split_address
 
@@ -26,10 +27,12 @@ if t.TYPE_CHECKING:
     from ._verdicts import Observation, Probe
 
 _TIMEOUT = 5.0
+"""Seconds for the whole exchange."""
+
 _CHECK_TIME = 60.0
 """Seconds for the check of an SQLite file. A check that takes longer proves nothing."""
 
-_PACKET_LIMIT = 1 << 16
+_PACKET_LIMIT = _FILE_LIMIT = 1 << 16
 _MYSQL_PORT, _POSTGRES_PORT = 3306, 5432
 _POSTGRES_VERSION = 3 << 16  # of its protocol: 3.0
 _POSTGRES_LOGIN_ERRORS = ("28", "3D")
@@ -74,10 +77,10 @@ def _mysql_place(probe: Probe) -> tuple[str | None, str]:
     options: dict[str, str | None] = {}
     if probe["defaults_file"]:
         parser = configparser.ConfigParser(allow_no_value=True, strict=False, interpolation=None)
-        with open(probe["defaults_file"], encoding="utf-8") as source:
-            lines = [line for line in source if not line.startswith("!")]
+        content = _regular.read(probe["defaults_file"], most=_FILE_LIMIT).decode()
+        lines = [line for line in content.splitlines() if not line.startswith("!")]
         try:
-            parser.read_string("".join(lines))
+            parser.read_string("\n".join(lines))
         except configparser.Error:  # its message may show a line with a password
             raise _RefusedError(f"{probe['defaults_file']} is no file of client options") from None
         options = dict(parser["client"]) if parser.has_section("client") else {}
@@ -134,8 +137,9 @@ _ENGINES: dict[str, t.Callable[[Probe], str]] = {"sqlite": _sqlite, "mysql": _my
 
 
 def _database(scene: Scene, probe: Probe) -> Observation:
+    limit = scene.time_for(_CHECK_TIME if probe["engine"] == "sqlite" else _TIMEOUT)
     try:
-        return {"error": "", "says": _ENGINES[probe["engine"]](probe)}
+        return {"error": "", "says": _deadline.within(limit, lambda: _ENGINES[probe["engine"]](probe))}
     except (_RefusedError, OSError, ValueError, sqlite3.Error) as exc:
         why = redact_text(getattr(exc, "strerror", None) or str(exc))
         return {"error": f"{probe['engine']} doesn't answer as it must: {why}", "says": ""}

@@ -71,7 +71,7 @@ def _entries(scene: Scene) -> tuple[list[dict[str, t.Any]], str]:
     """
     argv = ["journalctl", f"--unit={scene.unit.name}", f"--since=@{int(scene.since)}", f"--lines={_MOST_LINES}"]
     argv += ["--reverse", "--no-pager", "--quiet", "--output=json"]
-    done = scene.run([*argv, "--output-fields=MESSAGE,_PID,_SYSTEMD_INVOCATION_ID"], timeout=_TIMEOUT)
+    done = scene.run([*argv, "--output-fields=MESSAGE,_PID,_SYSTEMD_INVOCATION_ID"], timeout=scene.time_for(_TIMEOUT))
     if done.rc != 0:
         return [], f"the journal can't be read: {done.err.strip() or 'journalctl failed'}"
     entries = [entry for entry in map(_entry, reversed(done.out.splitlines())) if _time(entry) >= scene.since]
@@ -132,7 +132,7 @@ def _cpu(scene: Scene, pid: int) -> float | None:
 
 
 def _command(scene: Scene, probe: Probe) -> Observation:
-    done = scene.run(probe["argv"], timeout=_TIMEOUT)
+    done = scene.run(probe["argv"], timeout=scene.time_for(_TIMEOUT))
     last = next((line for line in reversed(done.text.splitlines()) if line.strip()), "")
     has_text = probe["text"] is None or probe["text"] in done.text
     return {"rc": done.rc, "error": _argv.redact_text(last.strip())[:_SHOWN_LENGTH], "text": has_text}
@@ -140,7 +140,8 @@ def _command(scene: Scene, probe: Probe) -> Observation:
 
 def _container(scene: Scene, probe: Probe) -> Observation:
     engine, name = probe["engine"], probe["container"]
-    done = scene.run([engine, "inspect", "--type=container", "--format={{json .State}}", "--", name], timeout=_TIMEOUT)
+    argv = [engine, "inspect", "--type=container", "--format={{json .State}}", "--", name]
+    done = scene.run(argv, timeout=scene.time_for(_TIMEOUT))
     nothing = {"status": None, "health": None}
     if done.rc != 0:
         return {**nothing, "error": f"{engine} doesn't know {name}: {done.err.strip()[:_SHOWN_LENGTH]}"}

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import socket
@@ -16,7 +17,7 @@ import time
 import typing as t
 import urllib.parse
 
-from . import _json_path, _metrics, _scene
+from . import _deadline, _json_path, _metrics, _scene
 from ._argv import redact_text
 
 if t.TYPE_CHECKING:
@@ -26,6 +27,9 @@ if t.TYPE_CHECKING:
 _CONNECT_TIMEOUT = 5.0
 _SOON = 10
 """Seconds from now that C({soon}) stands for, and after which what didn't come back is sent once more."""
+
+_BAD_ENOUGH = 10
+"""Items of a list that aren't as wanted, after which no more are asked for."""
 
 _FORM = "application/x-www-form-urlencoded"
 _RULES = "/api/v1/rules"
@@ -72,8 +76,8 @@ def _json_each(scene: Scene, probe: Probe) -> Observation:
     seen, items = _items(scene, probe)
     if items is None:
         return seen
-    asked = [_filled(probe["each"], item) for item in items]
-    return {**seen, "count": len(items), "bad": [bad for bad in (_unlike(scene, path, probe) for path in asked) if bad]}
+    told = (_unlike(scene, _filled(probe["each"], item), probe) for item in items)
+    return {**seen, "count": len(items), "bad": list(itertools.islice(filter(None, told), _BAD_ENOUGH))}
 
 
 def _filled(path: str, item: t.Any) -> str:
@@ -163,9 +167,10 @@ def _rule_metrics(scene: Scene, probe: Probe) -> Observation:
 
 def names_in(expression: str) -> set[str]:
     """All names in a PromQL expression but those within braces, brackets and quotes."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`', '""', expression)
+    # No part of a pattern may be looked for again and again: what a service says can be long, and made for it.
+    bare = re.sub(r'(?s)"(?:[^"\\]|\\.)*\\?(?:"|\Z)|\'(?:[^\'\\]|\\.)*\\?(?:\'|\Z)|`[^`]*(?:`|\Z)', '""', expression)
     bare = re.sub(r"#.*", "", bare)
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
+    bare = re.sub(r"\{[^{}]*\}|\[[^\[\]]*\]", " ", bare)
     return set(re.findall(r"(?<![\w:.])[A-Za-z_:][\w:]*", bare))
 
 
@@ -225,7 +230,8 @@ def _tcp(scene: Scene, probe: Probe) -> Observation:
     address = probe["address"] or urllib.parse.urlsplit(scene.target["url"]).netloc
     try:
         host, port = split_address(address)
-        socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT).close()
+        seconds = scene.time_for(_CONNECT_TIMEOUT)
+        _deadline.within(seconds, lambda: socket.create_connection((host, port), timeout=seconds).close())
     except (OSError, ValueError) as exc:
         return {"address": address, "error": f"refuses ({_why(exc)})"}
     return {"address": address, "error": ""}
@@ -246,7 +252,7 @@ def split_address(text: str, *, port: int | None = None) -> tuple[str, int]:
 
 def _unix(scene: Scene, probe: Probe) -> Observation:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.settimeout(_CONNECT_TIMEOUT)
+        client.settimeout(scene.time_for(_CONNECT_TIMEOUT))
         try:
             client.connect(probe["socket"])
         except OSError as exc:

@@ -187,11 +187,14 @@ class Watch:
     def may_wait(self, elapsed: float) -> bool:
         """Whether another look may help: until the time is over, or the window of a service that is good by then, or
         the time of the proofs."""
-        if self.hopeless:
-            return False
+        return not self.hopeless and elapsed <= self.ends
+
+    @property
+    def ends(self) -> float:
+        """When the time is over, in seconds since the watch began."""
         if self._steady_at is not None:
-            return elapsed <= self._steady_at + self.timeout
-        return elapsed <= self.timeout + (0 if self.failures() else self._window)
+            return self._steady_at + self.timeout
+        return self.timeout + (0 if self.failures() else self._window)
 
     def failures(self) -> list[Verdict]:
         return [verdict for verdict in self.told() if not verdict.ok]

@@ -58,6 +58,7 @@ _SHARED = {"/", "/etc", "/opt", "/srv", "/usr/local/etc", "/var/lib", "/root", "
 _ROOTS = ("RootDirectory", "RootImage")
 _POLL = 0.05
 _START_TIMEOUT = 10.0
+_LATER = 60.0  # seconds for the last look and the journal
 _SCRAPE_TIMEOUT = 15.0
 _SYSTEMDS_OWN = 200
 """Statuses from here on are systemd's own word, about what it couldn't set up (systemd.exec(5))."""
@@ -254,7 +255,8 @@ class _Stage:
         pid = self._own_network() if self.is_private else 0
         if pid is None:
             return Seen(trouble="it got no network of its own, and was stopped at once")
-        found = _netns.within(pid, look) if pid else look()
+        longest = 2 * self.wanted.rehearse["timeout"] + self.wanted.window + _LATER
+        found = _netns.within(pid, look, seconds=longest) if pid else look()
         trouble = "" if found["healthy"] else self._trouble()
         journal = [_output.redact(line, self.secrets) for line in found["journal"]]
         return Seen(

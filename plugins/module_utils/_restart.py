@@ -76,8 +76,9 @@ def stop_patience(unit: _systemd.Unit, strategy: str) -> float:
 
 
 def time_limit(unit: _systemd.Unit, strategy: str) -> float:
-    """How long it all may take, in seconds."""
-    return stop_patience(unit, strategy) + _systemd.START_TIMEOUT
+    """How long it all may take, in seconds. A reload may end in a restart."""
+    reload = _systemd.reload_timeout(unit) if strategy == "reload" else 0.0
+    return reload + stop_patience(unit, strategy) + _systemd.START_TIMEOUT
 
 
 def act(

@@ -26,6 +26,14 @@ if t.TYPE_CHECKING:
     Observer = t.Callable[["Scene", Probe], Observation]
 
 
+_TIMEOUT = 5.0
+"""Seconds for one request."""
+
+_AT_LEAST = 0.1
+_DIGITS = 400
+"""Digits of a whole number in JSON, from which on it is a float: before 3.11, Python needs hours for a million."""
+
+
 class Scene:
     """A service at one moment."""
 
@@ -38,10 +46,12 @@ class Scene:
         since: float | None = None,
         memory: dict[str, t.Any] | None = None,
         sleep: t.Callable[[float], None] = time.sleep,
+        within: float | None = None,
     ) -> None:
         """
         :param since: seconds since the epoch: what was logged earlier isn't of interest. None: from now on.
         :param memory: what probes of this service keep from look to look.
+        :param within: seconds for all requests and programs of this look. None: each has its own limit only.
         """
         self.run = run
         self.target = target
@@ -49,9 +59,15 @@ class Scene:
         self.since = time.time() if since is None else since
         self.memory = {} if memory is None else memory
         self.sleep = sleep
+        self._end = None if within is None else time.monotonic() + within
         self._answers: dict[str, Answer] = {}
         self._pages: dict[str, Page] = {}
         self._documents: dict[str, tuple[t.Any, str]] = {}
+
+    def time_for(self, seconds: float) -> float:
+        """The limit of a request or a program that may take so many seconds: less, if the look must end before."""
+        left = seconds if self._end is None else self._end - time.monotonic()
+        return max(min(seconds, left), _AT_LEAST)
 
     def get(self, path: str) -> Answer:
         """What a GET of a path of the service brings; the first one, if it is asked for again."""
@@ -63,13 +79,16 @@ class Scene:
         """One request to the service, with the target's login. Where there is no process, nobody is asked."""
         if not self.unit.main_pid:
             return Answer(None, "", "no process")
+        if self._end is not None and time.monotonic() >= self._end:
+            return Answer(None, "", "timed out: earlier requests have taken all the time that this look has")
         try:
             headers = _http.login(self.target.get("auth"))
         except HostError as exc:
             return Answer(None, "", str(exc))
         if content_type:
             headers["Content-Type"] = content_type
-        return _http.ask(method, self.target["url"] + path, body=body, headers=headers)
+        url = self.target["url"] + path
+        return _http.ask(method, url, body=body, headers=headers, timeout=self.time_for(_TIMEOUT))
 
     def page(self, path: str) -> Page:
         """The metrics at a path."""
@@ -89,6 +108,10 @@ def parsed(answer: Answer) -> tuple[t.Any, str]:
     if answer.status is None:
         return None, f"no answer ({answer.error})"
     try:
-        return json.loads(answer.body), ""
+        return json.loads(answer.body, parse_int=_number), ""
     except (ValueError, RecursionError):
-        return None, f"status {answer.status}, and no JSON"
+        return None, f"status {answer.status}, and no JSON{answer.error and f': {answer.error}'}"
+
+
+def _number(text: str) -> int | float:
+    return int(text) if len(text) < _DIGITS else float(text)

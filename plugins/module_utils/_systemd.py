@@ -13,13 +13,14 @@ import contextlib
 import json
 import os
 import re
+import time
 import typing as t
 
 from . import _argv, _process
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
-    from ._command import Run
+    from ._command import Completed, Run
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
@@ -31,6 +32,7 @@ _JOURNAL_LINES = 15
 OWN_DROP_IN = "observability-upgrade-"
 """What the name of a drop-in begins with that isn't the operator's, but that of a guard; see C(_guard.py)."""
 
+_AT_LEAST = 1.0
 START_TIMEOUT = 120.0
 """Seconds to give systemd for a start, on top of the unit's own time for a stop."""
 
@@ -170,29 +172,42 @@ def command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
     return actual if " ".join(actual) == " ".join(expected) else expected
 
 
-def restart(run: Run, unit: Unit, *, timeout: float, reload: bool = False, patience: float | None = None) -> bool:
+def restart(
+    run: Run,
+    unit: Unit,
+    *,
+    timeout: float,
+    reload: bool = False,
+    patience: float | None = None,
+    clock: t.Callable[[], float] = time.monotonic,
+) -> bool:
     """Restart a unit, whatever its start limit says, and wait until systemd calls it done.
 
     It is one job of systemd's, and the only one: where the unit doesn't stop, its processes are killed, and the same
     job goes on with the start.
 
-    :param timeout: seconds; it must exceed the unit's own stop time-out, or a long, clean stop would be cut short.
+    :param timeout: seconds for all of it; more than the unit's own stop time-out, or a long, clean stop is cut short.
     :param reload: read the unit files anew first.
     :param patience: seconds until a unit that is still stopping is killed; C(stop_patience) unless given.
     :returns: whether it was killed.
     :raises HostError: if systemd couldn't start it.
     """
-    run(["systemctl", "reset-failed", "--", unit.name], timeout=30)
+    end = clock() + timeout
+
+    def systemctl(*words: str, most: float) -> Completed:
+        return run(["systemctl", *words], timeout=max(min(most, end - clock()), _AT_LEAST))
+
+    systemctl("reset-failed", "--", unit.name, most=30)
     if reload:
-        run(["systemctl", "daemon-reload"], timeout=90)
-    wait = min(timeout, stop_patience(unit) if patience is None else patience)
-    done, killed = run(["systemctl", "restart", "--", unit.name], timeout=wait), False
+        systemctl("daemon-reload", most=90)
+    wait = stop_patience(unit) if patience is None else patience
+    done, killed = systemctl("restart", "--", unit.name, most=wait), False
     if done.rc is None:
         killed = show(run, [unit.name])[0].active == "deactivating"
         if killed:
-            run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", "--", unit.name], timeout=30)
+            systemctl("kill", "--kill-who=all", "--signal=SIGKILL", "--", unit.name, most=30)
         # It joins the job that is under way, and is none of its own where that has ended well.
-        done = run(["systemctl", "start", "--", unit.name], timeout=max(timeout - wait, START_TIMEOUT))
+        done = systemctl("start", "--", unit.name, most=timeout)
     if done.rc != 0:
         raise HostError(
             f"systemd couldn't restart {unit.name}: {done.err.strip() or f'exit code {done.rc}'}",
@@ -209,7 +224,7 @@ def read_anew(run: Run, unit: Unit, *, signal: bool) -> None:
     :raises HostError: if it couldn't; the service goes on with what it has read before.
     """
     hang_up = ["systemctl", "kill", "--kill-who=main", "--signal=SIGHUP", "--", unit.name]
-    done = run(hang_up if signal else ["systemctl", "reload", "--", unit.name], timeout=stop_timeout(unit) + 30)
+    done = run(hang_up if signal else ["systemctl", "reload", "--", unit.name], timeout=reload_timeout(unit))
     if done.rc != 0:
         raise HostError(
             f"{unit.name} couldn't read its configuration anew: {done.err.strip() or f'exit code {done.rc}'}",
@@ -227,6 +242,11 @@ def quote(word: str) -> str:
 def stop_timeout(unit: Unit) -> float:
     """How long systemd waits for the unit to stop, in seconds. C(infinity) is taken as an hour."""
     return _seconds(unit.properties.get("TimeoutStopUSec", ""), default=90.0)
+
+
+def reload_timeout(unit: Unit) -> float:
+    """How long to wait for a unit to read its configuration anew, in seconds."""
+    return stop_timeout(unit) + 30
 
 
 def stop_patience(unit: Unit) -> float:

@@ -35,6 +35,9 @@ from ._web import TransferError
 
 _CHUNK = 1 << 20
 _GAINED = 1 << 20
+_AT_LEAST = 0.05
+"""Seconds that are waited for an answer, or for a piece of one, even if the time is over."""
+
 _TELL_SECONDS, _TELL_BYTES = 10, 100 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GZIP = b"\x1f\x8b"
@@ -48,7 +51,7 @@ class Limits(t.NamedTuple):
 
     :ivar attempts: how often each place is asked. An attempt that brought at least 1 MiB more doesn't count.
     :ivar size: most bytes that a file may have.
-    :ivar connect: seconds until a connection is there, and until an answer begins.
+    :ivar connect: seconds until an answer begins, with all redirects.
     :ivar read: seconds for which nothing may come.
     :ivar slowest: bytes a second that have to come, on average over C(window) seconds.
     :ivar total: seconds for one place, with all attempts and waiting.
@@ -184,12 +187,14 @@ def read_small(url: str, *, most: int, tools: Tools, limits: Limits = LIMITS) ->
     :raises ReleaseError: if it can't be had.
     """
 
+    end = tools.clock() + limits.total
+
     def attempt() -> bytes:
         data = bytearray()
-        with _open(url, limits, tools) as response:
-            meter = _Meter(limits, tools, url)
+        with _open(url, limits, tools, end=end) as response:
+            meter = _Meter(limits, tools, url, end=end)
             while response.length is None or len(data) < response.length:
-                piece = response.read(most + 1 - len(data))
+                piece = meter.read(response, most + 1 - len(data))
                 data += piece
                 if len(data) > most:
                     raise TransferError(_too_large(url, most))
@@ -260,15 +265,14 @@ def together(failures: t.Sequence[ReleaseError]) -> ReleaseError:
 
 
 def _open(
-    url: str, limits: Limits, tools: Tools, headers: t.Mapping[str, str] | None = None
+    url: str, limits: Limits, tools: Tools, headers: t.Mapping[str, str] | None = None, *, end: float
 ) -> contextlib.AbstractContextManager[_web.Response]:
     return _web.opened(
         url,
         open_url=tools.open_url,
         now=tools.wall(),
         headers=headers,
-        connect=limits.connect,
-        read=limits.read,
+        connect=min(limits.connect, max(end - tools.clock(), _AT_LEAST)),
     )
 
 
@@ -301,7 +305,7 @@ class _Transfer:
         if there.state == "complete":
             return
         try:
-            with _open(self.url, self.limits, self.tools, self._wanted(there)) as response:
+            with _open(self.url, self.limits, self.tools, self._wanted(there), end=self.end) as response:
                 missing = self._accept(response, there)
                 self._receive(response, missing)
         except TransferError as exc:
@@ -371,7 +375,7 @@ class _Transfer:
         meter = _Meter(limits, self.tools, self.url, end=self.end)
         while missing is None or meter.got < missing:
             left = (limits.size + 1 - partial.done) if missing is None else missing - meter.got
-            piece = response.read(min(left, meter.piece))
+            piece = meter.read(response, min(left, meter.piece))
             if not piece:
                 return
             partial.append(piece)
@@ -418,13 +422,25 @@ class _Transfer:
 class _Meter:
     """Looks at the time: whether bytes come fast enough, not too fast, and not for too long."""
 
-    def __init__(self, limits: Limits, tools: Tools, url: str, *, end: float | None = None) -> None:
-        self._limits, self._tools, self._url = limits, tools, url
+    def __init__(self, limits: Limits, tools: Tools, url: str, *, end: float) -> None:
+        self._limits, self._tools, self._url, self._end = limits, tools, url, end
         self.got, self._began = 0, tools.clock()
-        self._end = self._began + limits.total if end is None else end
         self._window = (self._began, 0)
         self.piece = min(_CHUNK, max(limits.bandwidth // 4, 1)) if limits.bandwidth else _CHUNK
         self._slowest = min(limits.slowest, limits.bandwidth / 2) if limits.bandwidth else limits.slowest
+
+    def read(self, response: _web.Response, most: int) -> bytes:
+        """The next bytes of an answer. They are waited for until it is too late for any of the limits.
+
+        :raises TransferError: if none come.
+        """
+        now = self._tools.clock()
+        left = min(self._limits.read, self._end - now, self._window[0] + self._limits.window - now)
+        try:
+            return response.read(most, within=max(left, _AT_LEAST))
+        except TransferError:
+            self.add(0)
+            raise
 
     def add(self, count: int) -> float:
         """Count bytes. Returns how many came a second.

@@ -17,14 +17,18 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import functools
 import http.client
+import io
 import netrc
 import re
 import ssl
+import time
 import typing as t
 import urllib.error
 import urllib.parse
 
+from . import _deadline
 from ._argv import redact_url as shown
 from ._errors import ReleaseError
 
@@ -143,14 +147,47 @@ class Response:
         announced = (self.headers.get("Content-Length") or "").strip()
         chunked = "chunked" in (self.headers.get("Transfer-Encoding") or "").lower()
         self.length = int(announced) if announced.isdigit() and not chunked else None
+        self._timed: _Timed | None = None
+        with contextlib.suppress(AttributeError):  # a file has no socket; Ansible itself takes this way to it
+            self._timed = _Timed(raw.fp, raw.fp.raw._sock)
+            raw.fp = io.BufferedReader(self._timed)
 
-    def read(self, most: int) -> bytes:
+    def read(self, most: int, *, within: float) -> bytes:
         """What has come by now, or else the next bytes that come; none at the end.
 
-        :raises TransferError: if the connection broke off, or nothing came for too long.
+        :param within: seconds. Bytes that belong to no content, such as the frame of a chunk, don't make it longer.
+        :raises TransferError: if the connection broke off, or nothing came in time.
         """
         with _told(self.asked, self.url):
+            if self._timed:
+                self._timed.until = time.monotonic() + within
             return t.cast("bytes", self.raw.read1(most))
+
+
+class _Timed(io.RawIOBase):
+    """What comes from a socket until a certain time.
+
+    :ivar until: on the monotonic clock.
+    """
+
+    def __init__(self, source: io.BufferedReader, connection: t.Any) -> None:
+        self._source, self._connection, self.until = source, connection, 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connection.settimeout(left)
+        data = self._source.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -161,14 +198,12 @@ def opened(
     now: float,
     headers: t.Mapping[str, str] | None = None,
     connect: float = 30,
-    read: float = 30,
 ) -> t.Iterator[Response]:
     """The answer to a request for a file as it is: not compressed for the way.
 
     :param open_url: that of C(ansible.module_utils.urls).
     :param now: seconds since 1970.
-    :param connect: seconds until a connection is there, and until an answer begins.
-    :param read: seconds for which nothing may come.
+    :param connect: seconds until an answer begins, with all redirects.
     :raises TransferError: if there is none, or one that isn't a success. C(file:///path) is answered, too.
     """
     if not re.match("https?://[^/]|file:///", url):
@@ -182,8 +217,6 @@ def opened(
             raise _misled(url, "nowhere")
         if not 200 <= response.status < 300:
             raise _refusal(response, now=now)
-        with contextlib.suppress(AttributeError):  # a file has no socket; Ansible itself takes this way to it
-            response.raw.fp.raw._sock.settimeout(read)
         yield response
 
 
@@ -202,15 +235,17 @@ def answered(
 
     :param secrets: headers for one host only: for its name, with its port, if that isn't the usual one. They are used
         instead of a login in the URL or in netrc. A ValueError is told as what keeps it from being asked.
-    :param timeout: seconds until a connection is there, and for which nothing may come.
+    :param timeout: seconds until the answer begins: for names, connections, and all headers of all redirects.
     :param redirects: how many are followed.
     :raises TransferError: if there is none.
     """
-    here, seen = url, [url]
+    here, seen, end = url, [url], time.monotonic() + timeout
     while True:
         with _told(url, here):
             own = secrets(host_of(here))
-            raw = _sent(here, open_url, {**(headers or {}), **own}, own=bool(own), method=method, timeout=timeout)
+            given = {**(headers or {}), **own}
+            ask = functools.partial(_sent, here, open_url, given, own=bool(own), method=method, timeout=timeout)
+            raw = _until(end, ask, timeout)
         with contextlib.closing(raw):
             response = Response(raw, asked=url, url=here)
             location = (response.headers.get("Location") or "").strip()
@@ -222,6 +257,13 @@ def answered(
         if here in seen or len(seen) > redirects:
             raise _misled(url, f"in a circle, or further than {redirects} times")
         seen.append(here)
+
+
+def _until(end: float, ask: t.Callable[[], t.Any], timeout: float) -> t.Any:
+    try:
+        return _deadline.within(end - time.monotonic(), ask)
+    except TimeoutError as exc:
+        raise TimeoutError(f"timed out: no answer within {timeout:g} s") from exc
 
 
 def _sent(

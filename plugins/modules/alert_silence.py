@@ -77,7 +77,7 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds to wait for each Alertmanager's connection, and for each piece of its answer.
+    description: Seconds for all requests to one Alertmanager, to the last byte of its last answer.
     type: int
     default: 10
   url_username:

@@ -156,7 +156,7 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         params["state_dir"],
         run=params["run"],
         check_mode=module.check_mode,
-        lease_seconds=_restart.time_limit(unit, "graceful") + _lease.LEASE_SECONDS,
+        lease_seconds=_restart.time_limit(unit, choice.strategy) + _lease.LEASE_SECONDS,
     ) as session:
         if not session.writable:
             return result

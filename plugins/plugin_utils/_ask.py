@@ -19,17 +19,21 @@ import typing as t
 
 from ansible.module_utils.urls import open_url
 
-from ..module_utils import _web
+from ..module_utils import _deadline, _web
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import ReleaseError
 
 LIMIT = 16 << 20
 """Bytes that an answer may have."""
-DEADLINE = 120
-"""Seconds that an answer may take from its first byte to its last."""
+DEADLINE = 120.0
+"""Seconds that an exchange may take, whatever the caller grants it."""
+SILENCE = 10.0
+"""Seconds for which nothing may come."""
 
 _REDIRECTS = 5
 _CHUNK = 1 << 16
+
+T = t.TypeVar("T")
 
 
 class Answer(t.NamedTuple):
@@ -50,28 +54,33 @@ def ask(
     headers: t.Mapping[str, str] | None = None,
     tokens: t.Mapping[str, str] | None = None,
     method: str = "GET",
-    timeout: float = 10,
+    timeout: float = 60,
 ) -> Answer:
     """What a server answers.
 
     :param tokens: by host, with its port if the URL has one: C(mirror.example:8443).
-    :param timeout: seconds to wait for the connection, and for each piece of the answer.
+    :param timeout: seconds for the whole exchange, with all redirects.
     :raises ReleaseError: if there is no answer, or none of a bearable size. The status can be any.
     """
     secrets = functools.partial(_authorization, tokens or {})
-    try:
+    limit = min(timeout, DEADLINE)
+
+    def exchange() -> Answer:
         with _web.answered(
             url,
             open_url=open_url,
             headers=headers,
             secrets=secrets,
             method=method,
-            timeout=timeout,
+            timeout=min(limit, SILENCE),
             redirects=_REDIRECTS,
         ) as response:
             host = _web.host_of(response.url)
             read = body(response) if method != "HEAD" and 200 <= response.status < 300 else b""
             return Answer(response.status, response.headers, read, host, bool(secrets(host)))
+
+    try:
+        return in_time(limit, exchange)
     except (_web.TransferError, OSError, ValueError) as exc:
         raise ReleaseError(
             f"{shown(url)} can't be asked: {getattr(exc, 'why', exc)}. Without internet, use upgrade_release_index or "
@@ -109,16 +118,27 @@ def _authorization(tokens: t.Mapping[str, str], host: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def in_time(seconds: float, exchange: t.Callable[[], T], *, began: float | None = None) -> T:
+    """What an exchange brings, from the look-up of the name to the last byte of the answer.
+
+    :param began: when the time began, on the monotonic clock. None: now.
+    :raises TimeoutError: if it takes longer.
+    """
+    passed = 0.0 if began is None else time.monotonic() - began
+    try:
+        return _deadline.within(seconds - passed, exchange)
+    except TimeoutError as exc:
+        raise TimeoutError(f"timed out: its answer takes longer than {seconds:g} seconds") from exc
+
+
 def body(response: _web.Response) -> bytes:
-    """The whole answer. A server that is slow, endless, or stops half-way is none that answers."""
-    received, until = bytearray(), time.monotonic() + DEADLINE
+    """The whole answer. A server that is silent, endless, or stops half-way is none that answers."""
+    received = bytearray()
     while response.length is None or len(received) < response.length:
-        piece = response.read(_CHUNK)
+        piece = response.read(_CHUNK, within=SILENCE)
         received += piece
         if len(received) > LIMIT:
             raise ValueError(f"its answer is larger than {LIMIT >> 20} MiB")
-        if time.monotonic() > until:
-            raise TimeoutError(f"its answer takes longer than {DEADLINE} seconds")
         if not piece:
             break
     if response.length is not None and len(received) < response.length:

@@ -33,7 +33,7 @@ import tarfile
 import tempfile
 import typing as t
 
-from ..module_utils import _files
+from ..module_utils import _files, _regular
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
 from . import _download, _owned
@@ -199,7 +199,7 @@ class _Proven:
 def is_bundle(path: str) -> bool:
     """Whether a file looks like one. It can be damaged all the same."""
     try:
-        with open(path, "rb") as source:
+        with _regular.opened(path) as source:
             return source.read(len(_FIRST) + 1) == f"{_FIRST}\0".encode()
     except OSError:
         return False
@@ -213,7 +213,7 @@ def read(path: str, *, sha256: str = "") -> Bundle:
         C(bundle.checksum) if it has another sha256.
     """
     try:
-        with open(path, "rb") as source, tarfile.open(fileobj=source, mode="r:") as bundle:
+        with _regular.opened(path) as source, tarfile.open(fileobj=source, mode="r:") as bundle:
             content = _first(path, bundle)
             if sha256:
                 _check_whole(path, source, content, sha256)
@@ -393,7 +393,7 @@ def _copy(bundle: Bundle, release: Release, path: str) -> None:
     _files.remove_if_there(temporary)
     with contextlib.ExitStack() as stack:
         stack.callback(_files.remove_if_there, temporary)
-        source = stack.enter_context(open(bundle.path, "rb"))
+        source = stack.enter_context(_regular.opened(bundle.path))
         sink = stack.enter_context(open(temporary, "xb", opener=_private))
         for piece in _pieces(source, bundle, release):
             digest.update(piece)

@@ -34,11 +34,11 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 import tempfile
 import typing as t
 import urllib.parse
 
+from ..module_utils import _command, _regular
 from ..module_utils._command import Completed
 from ..module_utils._errors import InputError, ReleaseError
 from . import _versions
@@ -148,14 +148,7 @@ def run(argv: t.Sequence[str], *, stdin: bytes = b"", timeout: float = _TIMEOUT)
 
     :param timeout: seconds; it is killed then.
     """
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            list(argv), input=stdin, capture_output=True, timeout=timeout, env=environment, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        return Completed(None, "", f"{argv[0]}: {getattr(exc, 'strerror', None) or 'no answer'}")
-    return Completed(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+    return _command.run(argv, stdin=stdin, timeout=timeout, cwd=os.getcwd())
 
 
 def load(path: str, *, allowed_signers: str, threshold: int = 1, now: float, run: Run = run) -> Manifest:
@@ -342,7 +335,7 @@ def _people(pairs: t.Sequence[tuple[str, bytes]]) -> int:
 def _signature(place: str) -> _Signature | None:
     """Key and namespace of a signature (OpenSSH, PROTOCOL.sshsig); None if it is none."""
     try:
-        with open(place, "rb") as source:
+        with _regular.opened(place) as source:
             found = _ARMOR.fullmatch(source.read(_SIGNATURE_LIMIT))
         blob = base64.b64decode(b"".join(found[1].split()), validate=True) if found else b""
         if blob[:10] != b"SSHSIG\0\0\0\1":
@@ -363,7 +356,7 @@ def _field(data: bytes) -> tuple[bytes, bytes]:
 def _signers(path: str) -> list[_Signer]:
     """Names and keys of those who may sign."""
     try:
-        with open(path, "rb") as source:
+        with _regular.opened(path) as source:
             lines = source.read(_LIMIT).decode("utf-8").split("\n")  # as ssh-keygen does
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(
@@ -412,7 +405,7 @@ def _told(done: Completed) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as source:
+        with _regular.opened(path) as source:
             content = source.read(_LIMIT + 1)
     except OSError as exc:
         raise ReleaseError(f"the manifest {path} can't be read: {exc.strerror}", key="manifest.missing") from exc

@@ -31,7 +31,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from ..module_utils import _files
+from ..module_utils import _files, _regular
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from . import _ask, _bundle, _owned, _sources, _versions
@@ -47,6 +47,9 @@ __all__ = ["answers", "available", "from_index", "sizes", "source_of"]
 
 _AT_A_TIME = 8
 _CLOCKS_APART = 60
+_FILE_LIMIT = 64 << 20
+"""Bytes that an index, or a file of the cache, may have."""
+
 _SIZES_FOR = 86400
 _ITEM = ("version", "date", "prerelease")
 _ANSWER = ("source", "releases", "as_of", "note", "error")
@@ -116,7 +119,7 @@ def available(
     apis: Mapping[str, str] | None = None,
     fresh_since: float | None = None,
     ttl: float = 900,
-    timeout: float = 10,
+    timeout: float = 60,
     clock: t.Callable[[], float] = time.time,
 ) -> Answer:
     """What a source lists.
@@ -127,14 +130,14 @@ def available(
     :param tokens: by host, with its port if the URL has one. A host gets its own only.
     :param apis: base URLs of C(github) and C(gitlab), if they aren't those of github.com and gitlab.com.
     :param fresh_since: when this run began, in seconds since the epoch.
-    :param timeout: seconds to wait for the connection, and for each piece of the answer.
+    :param timeout: seconds for the whole exchange.
     :raises InputError: if it is no source, or the cache can't be written.
     :raises ReleaseError: if it can't be asked, or lists nothing.
     """
     listing = _sources.listing(source, apis)
     with _cache(cache_dir) as directory:
         path = os.path.join(directory, hashlib.sha256(shown(listing.url).encode()).hexdigest())
-        with one_at_a_time(f"{path}.lock"):
+        with one_at_a_time(f"{path}.lock", seconds=2 * _ask.DEADLINE):
             now, known = clock(), _read(f"{path}.json", shown(listing.url))
             if _is_fresh(known, now, fresh_since=fresh_since, ttl=ttl):
                 return _answer(source, known)
@@ -271,8 +274,7 @@ def _load(path: str) -> t.Any:
             key="input.release_index",
         )
     try:
-        with open(path, encoding="utf-8") as source:
-            text = source.read()
+        text = _regular.read(path, most=_FILE_LIMIT).decode()
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "is no text"
         raise InputError(f"upgrade_release_index: {path}: {reason}", key="input.release_index") from exc
@@ -364,18 +366,19 @@ def sizes(
     believed for a day.
 
     :param mirror: base URL that stands in for the release hosts. Of several, the first that has the archive counts.
-    :param timeout: seconds to wait for a server.
+    :param timeout: seconds for each exchange. A server that didn't answer isn't asked again.
     :raises InputError: if somebody else owns the cache or can write to it.
     """
+    silent: set[str] = set()
     places, now = {url: _places(url, mirror) for url in urls}, clock()
     path = os.path.join(cache_dir, "releases", "sizes.json")
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             _owned.private_directories(cache_dir, "releases")
-            stack.enter_context(one_at_a_time(f"{path}.lock"))
+            stack.enter_context(one_at_a_time(f"{path}.lock", seconds=_ask.DEADLINE))
         kept = _kept_sizes(path, now)
         missing = [url for url in places if shown(places[url][0]) not in kept]
-        found = dict(zip(missing, _side_by_side(lambda url: _size(places[url], timeout), missing)))
+        found = dict(zip(missing, _side_by_side(lambda url: _size(places[url], timeout, silent), missing)))
         new = {shown(places[url][0]): [size["bytes"], now] for url, size in found.items() if size["bytes"] is not None}
         if new:
             with contextlib.suppress(OSError):
@@ -389,16 +392,22 @@ def _places(url: str, mirror: str | t.Sequence[str] | None) -> list[str]:
     return [f"{base.rstrip('/')}{path_of(url)}" for base in bases if base] or [url]
 
 
-def _size(places: list[str], timeout: float) -> dict[str, int | None]:
+def _size(places: list[str], timeout: float, silent: set[str]) -> dict[str, int | None]:
     told: dict[str, int | None] = {"bytes": None, "status": None}
     for place in places:
-        with contextlib.suppress(ReleaseError):
+        server = place.partition("//")[2].partition("/")[0]
+        if server in silent:
+            continue
+        try:
             answer = _ask.ask(place, method="HEAD", timeout=timeout)
-            length = answer.headers.get("Content-Length") or ""
-            known = answer.status == 200 and length.isdigit()
-            told = {"bytes": int(length) if known else None, "status": answer.status}
-            if known:
-                break
+        except ReleaseError:
+            silent.add(server)
+            continue
+        length = answer.headers.get("Content-Length") or ""
+        known = answer.status == 200 and length.isdigit()
+        told = {"bytes": int(length) if known else None, "status": answer.status}
+        if known:
+            break
     return told
 
 

@@ -13,7 +13,7 @@ import textwrap
 import typing as t
 
 from ..module_utils._errors import shown
-from ..module_utils._state import ACTIVE
+from ..module_utils._state import ACTIVE, TOUCHED
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -200,6 +200,25 @@ def failure(step: Data, task: str, result: Data) -> Data:
     }
 
 
+def undo_failure(noted: Data, record: Data, upgrade_id: str, error: str) -> Data:
+    """How a step ended that the run could not undo: as the state of the host says, if the host has closed this upgrade
+    by itself meanwhile. Otherwise it has failed.
+
+    :param noted: what C(failure) returned.
+    :param record: the result of C(upgrade_state_info), even if it failed.
+    :param error: why the run could not undo it.
+    """
+    document = record.get("document") or {"upgrade": {}, "components": {}}
+    upgrade, component = document["upgrade"], document["components"].get(noted["component"]) or {"state": "idle"}
+    if upgrade.get("upgrade_id") == upgrade_id and upgrade.get("state") not in ACTIVE:
+        ended = (upgrade.get("steps") or {}).get(f"{noted['component']}@{noted['to']}")
+        if ended == "pending" and component["state"] not in TOUCHED:
+            ended = "aborted"
+        if ended in _ENDINGS:
+            return {**noted, "outcome": ended, "by_host": True, "undo_error": component.get("last_error") or error}
+    return {**noted, "outcome": "failed", "by_host": False, "undo_error": error}
+
+
 def unready(steps: list[Data], task: str, result: Data) -> list[Data]:
     """Why a host, or some of its components, can't begin. A failure without a component is one of the whole host."""
     blockers = [finding for finding in result.get("findings") or [] if finding["severity"] == "blocker"]
@@ -213,6 +232,7 @@ def unready(steps: list[Data], task: str, result: Data) -> list[Data]:
     ]
 
 
+_BY_HOST = "The rollback watchdog: {undo_error}.\nThis step was undone by the host itself. "
 _ENDINGS = {
     "aborted": "This step touched nothing.",
     "rolled_back": "{from} is back in place, and proven healthy.",
@@ -236,7 +256,8 @@ def failures(found: list[Data], host: str) -> str:
         lines.append(item["error"])
         if item["journal"]:
             lines += ["The journal's last lines:", *[f"    {line}" for line in item["journal"]]]
-        lines.append(_ENDINGS[item["outcome"]].format(**item))
+        undone_by_host = item["outcome"] == "rolled_back" and item.get("by_host")
+        lines.append(f"{_BY_HOST if undone_by_host else ''}{_ENDINGS[item['outcome']]}".format(**item))
     return "\n".join(lines)
 
 

@@ -17,11 +17,10 @@ import hashlib
 import multiprocessing
 import os
 import socket
-import subprocess
 import time
 import typing as t
 
-from ..module_utils import _process
+from ..module_utils import _command, _process
 
 
 def this_run() -> dict[str, t.Any]:
@@ -58,14 +57,8 @@ def started(pid: int) -> float:
 
 
 def _started_by_ps(pid: int) -> float:
-    done = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LC_ALL": "C"},
-        check=False,
-    )
-    return time.mktime(time.strptime(done.stdout.strip())) if done.stdout.strip() else 0.0
+    done = _command.run(["ps", "-o", "lstart=", "-p", str(pid)], env=dict(os.environ, LC_ALL="C"))
+    return time.mktime(time.strptime(done.out.strip())) if done.out.strip() else 0.0
 
 
 def _origin() -> str:

@@ -118,7 +118,7 @@ class Alertmanager:
     :param url: its address, with its prefix; a login in it is used for this host.
     :param authorization: the value of the header, for its host only; empty for none.
     :param open_url: that of C(ansible.module_utils.urls), or with more arguments filled in.
-    :param timeout: seconds until a connection is there, and for which nothing may come.
+    :param timeout: seconds for all requests to it.
     """
 
     def __init__(self, url: str, *, authorization: str, open_url: t.Callable[..., t.Any], timeout: float) -> None:
@@ -127,6 +127,7 @@ class Alertmanager:
         self.base = url.rstrip("/")
         self._open_url, self._authorization, self._timeout = open_url, authorization, timeout
         self._behind = 0.0
+        self._began: float | None = None
 
     @property
     def name(self) -> str:
@@ -181,7 +182,9 @@ class Alertmanager:
         :param gone: whether that it isn't there any more is a success.
         """
         url = f"{self.base}/api/v2/{path}"
-        try:
+        self._began = self._began or time.monotonic()
+
+        def exchange() -> tuple[bytes, int, str | None]:
             with _web.answered(
                 url,
                 open_url=self._opener(data),
@@ -190,8 +193,11 @@ class Alertmanager:
                 method=method,
                 timeout=self._timeout,
             ) as response:
-                body, status = _ask.body(response), response.status
-                self._behind = _behind(response.headers.get("Date"))
+                return _ask.body(response), response.status, response.headers.get("Date")
+
+        try:
+            body, status, date = _ask.in_time(self._timeout, exchange, began=self._began)
+            self._behind = _behind(date)
         except (_web.TransferError, OSError, ValueError) as exc:
             raise SilenceError(f"{shown(url)} can't be asked: {getattr(exc, 'why', '') or exc}") from exc
         if 200 <= status < 300 or (gone and _is_gone(status, body)):

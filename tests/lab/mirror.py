@@ -96,6 +96,7 @@ STAND_INS: dict[str, dict[str, dict[str, t.Any]]] = {
         "1.99.17": {"LACKS": "collector.textfile.directory"},  # it has no such flag any more
         "1.98.1": {"SOURCE": "escape.c"},  # it tries to get out of its sandbox
         "1.98.2": {"CANARY": 1},  # all is well with this one, but it tells who runs it
+        "1.99.18": {"DRIPS": 1},  # it answers with a header that never ends, and ignores SIGTERM
     },
     "prometheus": {"3.99.1": {"LIVES": 0}},
 }
@@ -257,7 +258,7 @@ class Mirror:
                     _spoil(archive, version)
 
     def _bad_program(self, name: str, version: str, traits: dict[str, t.Any]) -> bytes:
-        usual = {"SERVES": version, "LIVES": -1, "LISTENS": 1, "TAKEN": 0, "LACKS": "", "CANARY": 0}
+        usual = {"SERVES": version, "LIVES": -1, "LISTENS": 1, "TAKEN": 0, "LACKS": "", "CANARY": 0, "DRIPS": 0}
         settings = {**usual, **traits, "NAME": name, "VERSION": traits.get("VERSION", version)}
         return _compile(self.work, settings.pop("SOURCE", "exporter.c"), settings)
 

@@ -14,6 +14,7 @@
  *   TAKEN    1: when it wants its port, another process has just taken it
  *   LACKS    a flag that it doesn't know ("": it takes all)
  *   CANARY   1: it first makes an empty file /canary/<uid> that tells who runs it, where there is such a directory
+ *   DRIPS    1: it answers with a header that never ends, a byte at a time, and ignores SIGTERM
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -80,6 +81,17 @@ static void write_all(int client, const char *text, int length)
             return;
 }
 
+static void drip(int client)
+{
+    static const char begun[] = "HTTP/1.1 200 OK\r\nX-Drip: ";
+    if (fork())
+        return;
+    write_all(client, begun, sizeof begun - 1);
+    while (write(client, "x", 1) == 1)
+        usleep(200000);
+    _exit(0);
+}
+
 static void serve(int server)
 {
     static const char body[] =
@@ -89,6 +101,11 @@ static void serve(int server)
         int client = accept(server, NULL, NULL);
         if (client < 0)
             continue;
+        if (DRIPS) {
+            drip(client);
+            close(client);
+            continue;
+        }
         if (read(client, buffer, sizeof buffer) > 0) {
             int length = snprintf(buffer, sizeof buffer,
                                   "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
@@ -113,6 +130,9 @@ int main(int argc, char **argv)
             return 0;
         }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_IGN);
+    if (DRIPS)
+        signal(SIGTERM, SIG_IGN);
     if (LIVES == 0) {
         fprintf(stderr, "level=error msg=\"stand-in: this release can't start\"\n");
         return 1;

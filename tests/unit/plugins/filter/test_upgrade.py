@@ -455,6 +455,7 @@ ARGUMENTS = {
     "host_phases": "'h'",
     "swap_files": "{}",
     "failure": "'t', {}",
+    "undo_failure": "{}, 'u1', 'why'",
     "failure_text": "'h'",
 }
 CALLS = {name: f"value | {name}({ARGUMENTS.get(name, '')})" for name in upgrade._FILTERS}

@@ -4,10 +4,15 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+import signal
+import time
+import tracemalloc
+import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils._command import run
+from ansible_collections.observability.stack.plugins.module_utils._command import Completed, run
 from ansible_collections.observability.stack.tests.unit.support import eventually
 
 
@@ -38,3 +43,56 @@ def test_programs_run_in_the_c_locale_and_read_nothing() -> None:
 
 def test_output_that_is_no_text_is_read_all_the_same() -> None:
     assert run(["printf", r"\377ok"]).out == "\ufffdok"
+
+
+def took(seconds: float, *argv: str, **options: t.Any) -> Completed:
+    """How a program ended that must have been left within so many seconds."""
+    began = time.monotonic()
+    done = run(argv, **options)
+    assert time.monotonic() - began < seconds
+    return done
+
+
+def test_a_process_that_leaves_the_session_and_holds_the_output_blocks_nothing(tmp_path: pathlib.Path) -> None:
+    pid = tmp_path / "pid"
+    leaves = f"setsid sh -c 'echo $$ > {pid}; exec sleep 60' & until test -s {pid}; do :; done"
+    try:
+        assert took(3, "sh", "-c", f"{leaves}; echo out; exit 3", timeout=20) == Completed(3, "out\n", "")
+        assert "no answer within 1 s, killed" in took(4, "sh", "-c", f"{leaves}; exec sleep 60", timeout=1).err
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "trap '' TERM HUP INT; while :; do sleep 60; done",
+        "kill -STOP $$",
+        "exec >&- 2>&-; exec sleep 60",
+        "while :; do printf x; sleep 0.1; done",
+        "exec yes",
+    ],
+    ids=["ignores SIGTERM", "is stopped", "closes its output", "drips", "writes without end"],
+)
+def test_a_program_that_does_not_end_is_killed_in_time(program: str) -> None:
+    done = took(4, "sh", "-c", program, timeout=0.5)
+    assert (done.rc, done.out, done.err) == (None, "", "sh: no answer within 0.5 s, killed")
+
+
+def test_endless_output_costs_no_memory_and_is_said_to_be_cut() -> None:
+    tracemalloc.start()
+    try:
+        done = took(20, "sh", "-c", "head -c 100000000 /dev/zero; echo err >&2", timeout=20)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (done.rc, len(done.out)) == (0, 1 << 20)
+    assert done.err == "err\nsh: its output was cut after 1 MiB\n"
+    assert peak < 10 << 20
+
+
+def test_input_is_given_to_a_program_whether_it_reads_it_or_not() -> None:
+    content = b"line\n" * 200_000
+    assert run(["wc", "-c"], stdin=content).out == "1000000\n"
+    assert run(["true"], stdin=content).rc == 0
+    assert "killed" in took(4, "sleep", "60", stdin=content, timeout=0.5).err

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import time
 import typing as t
 
 import pytest
@@ -18,6 +20,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     running,
     write_program,
 )
+from ansible_collections.observability.stack.tests.unit.web_faults import PEERS, listening
 
 
 class Fleet:
@@ -267,3 +270,33 @@ def test_the_time_grows_with_what_a_service_must_read(fleet: Fleet, tmp_path: pa
     assert _health.grown_by({**target, "deadline_grows": {"path": "/nowhere", "seconds_per_gb": 60}}) == 0
     assert _health.longest([target], [30.0], timeout=60, window=10) == 100
     assert _health.longest([{**target, "proofs": [SAMPLES]}], [30.0], timeout=60, window=10) == 190
+
+
+@pytest.mark.parametrize("peer", ["silence", "drip of a header", "drip of chunks"])
+def test_a_service_that_drips_takes_no_longer_than_it_may(
+    fleet: Fleet, peer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_health, "_FIRST_LOOK", 1.0)
+    with listening(PEERS[peer]) as port:
+        target = {**fleet.unit("a"), "url": f"http://127.0.0.1:{port}"}
+        target["probes"] = [{"kind": "http", "path": f"/{number}"} for number in range(20)]
+        began = time.monotonic()
+        (health,) = _health.wait(fleet.systemd, [target], timeout=1, window=0)
+    assert time.monotonic() - began < 1 + 2
+    assert not health.healthy
+    assert "/0 didn't answer (timed out" in health.reason
+
+
+def test_a_list_that_a_service_makes_long_is_not_asked_for_without_end(fleet: Fleet, web: Web) -> None:
+    web.answers["/list"] = Answer(json.dumps({"items": [{"name": number} for number in range(100_000)]}).encode())
+    probe = {"kind": "json_each", "path": "/list", "items": "items", "each": "/{name}", "json": {"ok": True}}
+    began = time.monotonic()
+    (health,) = _health.wait(fleet.systemd, [{**fleet.unit("a"), "probes": [probe]}], timeout=0, window=0)
+    assert time.monotonic() - began < 5 + 5
+    assert not health.healthy
+
+
+def test_a_service_makes_nobody_wait_longer_than_an_hour_for_its_files(tmp_path: pathlib.Path) -> None:
+    with open(tmp_path / "sparse", "wb") as sparse:
+        sparse.truncate(1 << 42)
+    assert _health.grown_by({"deadline_grows": {"path": str(tmp_path), "seconds_per_gb": 60}}) == 3600

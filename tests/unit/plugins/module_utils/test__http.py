@@ -5,15 +5,19 @@
 from __future__ import annotations
 
 import http.server
+import os
 import pathlib
 import socket
 import ssl
 import subprocess
 import threading
+import time
 import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _http
+from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
+from ansible_collections.observability.stack.tests.unit.web_faults import Peer, listening
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -102,3 +106,23 @@ def test_a_listener_that_never_answers_times_out() -> None:
         got = _http.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.2)
     assert got.status is None
     assert "timed out" in got.error
+
+
+@pytest.mark.parametrize("login", [{"user": "ops", "password_file": "{path}"}, {"token_file": "{path}"}])
+@pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_login_that_is_no_file_is_an_error_at_once(
+    login: dict[str, str], kind: t.Callable[[pathlib.Path], t.Any], tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "secret"
+    kind(path)
+    began = time.monotonic()
+    with pytest.raises(HostError, match=f"the login can't be read from {path}: "):
+        _http.login({name: text.format(path=path) for name, text in login.items()})
+    assert time.monotonic() - began < 1
+
+
+def test_a_body_without_end_is_cut_and_says_so() -> None:
+    endless = Peer(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * (1 << 20), 0.0)
+    with listening(endless) as port:
+        answer = _http.get(f"http://127.0.0.1:{port}/", timeout=20)
+    assert (answer.status, len(answer.body), answer.error) == (200, 32 << 20, "its answer is cut after 32 MiB")

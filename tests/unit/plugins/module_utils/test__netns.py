@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 import typing as t
 
 import pytest
@@ -31,8 +32,8 @@ def stranger() -> t.Iterator[int]:
 
 def test_a_function_is_called_in_another_network_and_ours_stays(stranger: int) -> None:
     ours = _netns.name(_netns.OURS)
-    assert _netns.within(stranger, lambda: _netns.name(_netns.OURS)) == _netns.name(stranger)
-    assert _netns.within(stranger, lambda: os.listdir("/proc/self/net/dev_snmp6")) == ["lo"]
+    assert _netns.within(stranger, lambda: _netns.name(_netns.OURS), seconds=9) == _netns.name(stranger)
+    assert _netns.within(stranger, lambda: os.listdir("/proc/self/net/dev_snmp6"), seconds=9) == ["lo"]
     assert _netns.name(_netns.OURS) == ours
 
 
@@ -42,7 +43,7 @@ def fail() -> None:
 
 def test_what_goes_wrong_there_is_told_here(stranger: int) -> None:
     with pytest.raises(HostError, match=f"the network of process {stranger} can't be used: it broke"):
-        _netns.within(stranger, fail)
+        _netns.within(stranger, fail, seconds=9)
 
 
 def test_a_process_that_is_gone_has_no_network() -> None:
@@ -50,4 +51,11 @@ def test_a_process_that_is_gone_has_no_network() -> None:
     process.wait()
     assert _netns.name(process.pid) == ""
     with pytest.raises(HostError, match="No such file"):
-        _netns.within(process.pid, lambda: None)
+        _netns.within(process.pid, lambda: None, seconds=9)
+
+
+def test_what_hangs_there_is_ended(stranger: int) -> None:
+    began = time.monotonic()
+    with pytest.raises(HostError, match=f"the network of process {stranger} can't be used: no answer within 0.3 s"):
+        _netns.within(stranger, lambda: time.sleep(60), seconds=0.3)
+    assert time.monotonic() - began < 3

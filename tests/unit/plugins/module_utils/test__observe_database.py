@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import socket
 import sqlite3
 import struct
 import threading
+import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _command, _systemd
+from ansible_collections.observability.stack.plugins.module_utils import _command, _observe_database, _systemd
 from ansible_collections.observability.stack.plugins.module_utils._observe import Scene, observe
 from ansible_collections.observability.stack.tests.unit.support import Data, snapshot
+from ansible_collections.observability.stack.tests.unit.web_faults import Peer, listening
 
 
 def seen(**probe: t.Any) -> Data:
@@ -165,3 +168,32 @@ def test_where_no_database_is_nobody_answers(tmp_path: pathlib.Path) -> None:
     for engine in ("mysql", "postgresql"):
         error = seen(engine=engine, socket=str(tmp_path / "gone"))["error"]
         assert error == f"{engine} doesn't answer as it must: No such file or directory"
+
+
+# -- peers that never come to an end ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peer", [Peer(b"", b""), Peer(b"", b"R")], ids=["silence", "drip"])
+@pytest.mark.parametrize("engine", ["mysql", "postgresql"])
+def test_a_database_that_drips_is_left_in_time(engine: str, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_observe_database, "_TIMEOUT", 0.4)
+    with listening(peer) as port:
+        began = time.monotonic()
+        assert "timed out" in seen(engine=engine, address=f"127.0.0.1:{port}")["error"]
+        assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_file_of_options_that_is_none_is_an_error_at_once(
+    kind: t.Callable[[pathlib.Path], t.Any], tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "my.cnf"
+    kind(path)
+    began = time.monotonic()
+    assert "it is no regular file" in seen(engine="mysql", defaults_file=str(path))["error"]
+    assert time.monotonic() - began < 1
+
+
+def test_a_database_file_that_is_none_is_not_waited_for(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "grafana.db")
+    assert f"{tmp_path}/grafana.db is no file" in seen(engine="sqlite", path=str(tmp_path / "grafana.db"))["error"]

@@ -210,6 +210,48 @@ def test_a_failure_tells_how_the_host_stands_now(outcome: str, changes: Data, li
     assert _report.failures([{**noted, **changes, "outcome": outcome}], "h1").splitlines() == lines
 
 
+NOTED = {"component": "loki", "from": "2.9.1", "to": "3.0.0", "task": "Confirm", "error": "boom", "journal": []}
+WATCHDOG = "nobody has confirmed it within 3 s. The host has undone it by itself"
+
+
+def closed_by_host(**changes: t.Any) -> Data:
+    """What a host records whose rollback watchdog has undone a step and closed the upgrade."""
+    upgrade = {"upgrade_id": "u1", "state": "ROLLED_BACK", "steps": {"loki@3.0.0": "rolled_back"}}
+    component = {"state": "rolled_back", "last_error": WATCHDOG}
+    return {"document": {"upgrade": {**upgrade, **changes}, "components": {"loki": component}}}
+
+
+def test_a_step_that_the_host_has_undone_by_itself_is_told_so() -> None:
+    ended = _report.undo_failure(NOTED, closed_by_host(), "u1", "u1 has lost the host")
+    assert (ended["outcome"], ended["by_host"]) == ("rolled_back", True)
+    assert _report.failures([ended], "h1").splitlines() == [
+        "h1: loki 3.0.0 rolled back at 'Confirm'.",
+        "boom",
+        f"The rollback watchdog: {WATCHDOG}.",
+        "This step was undone by the host itself. 2.9.1 is back in place, and proven healthy.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "outcome", "by_host", "says"),
+    [
+        (closed_by_host(steps={"loki@3.0.0": "failed"}, state="FAILED"), "failed", True, WATCHDOG),
+        (closed_by_host(steps={"loki@3.0.0": "pending"}, state="FAILED"), "aborted", True, "touched nothing"),
+        (closed_by_host(upgrade_id="u2"), "failed", False, "u1 has lost the host"),
+        (closed_by_host(state="ROLLING_BACK"), "failed", False, "u1 has lost the host"),
+        (closed_by_host(steps={}), "failed", False, "u1 has lost the host"),
+        ({"failed": True, "msg": "unreachable"}, "failed", False, "u1 has lost the host"),
+    ],
+    ids=["failed there", "never begun", "another run", "under way", "another step", "unknown"],
+)
+def test_of_a_step_that_could_not_be_undone_only_the_hosts_word_on_it_counts(
+    record: Data, outcome: str, by_host: bool, says: str
+) -> None:
+    ended = _report.undo_failure(NOTED, record, "u1", "u1 has lost the host")
+    assert (ended["outcome"], ended["by_host"]) == (outcome, by_host)
+    assert says in _report.failures([ended], "h1")
+
+
 def test_what_is_no_steps_failure_is_told_without_more() -> None:
     """An upgrade that can't be begun or closed: what became of its steps isn't known here."""
     noted = _report.failure({}, "Begin", {"msg": "ops has the host"})

@@ -1,0 +1,91 @@
+# Copyright: Contributors to the observability.stack collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each file that the controller is given, where something else stands in its place: an error that names it, at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import time
+import typing as t
+
+import pytest
+from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
+from ansible_collections.observability.stack.plugins.plugin_utils import (
+    _bundle,
+    _download,
+    _manifest,
+    _releases,
+    _signatures,
+    _single_flight,
+)
+
+AT_ONCE = 2.0
+KINDS: dict[str, t.Callable[[pathlib.Path], t.Any]] = {
+    "FIFO": os.mkfifo,
+    "directory": os.mkdir,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "loop": lambda path: path.symlink_to(path),
+}
+
+
+def allowed_signers(path: str) -> t.Any:
+    return _manifest.load(_text(path), allowed_signers=path, now=0)
+
+
+def pinned_key(path: str) -> t.Any:
+    return _signatures.verify_detached(_text(path), _text(path), keys=[path])
+
+
+def cleartext(path: str) -> t.Any:
+    return _signatures.verify_cleartext(path, keys=[_text(path)])
+
+
+def archive_on_disk(path: str) -> t.Any:
+    limits = _download.LIMITS._replace(attempts=1, connect=0.5, read=0.5, total=0.5)
+    return _download.download([f"file://{path}"], f"{path}.copy", sha256="0" * 64, listed="here", limits=limits)
+
+
+def _text(path: str) -> str:
+    """A file beside it that is one."""
+    beside = pathlib.Path(f"{path}.text")
+    beside.write_text("{}")
+    return str(beside)
+
+
+FILES: dict[str, t.Callable[[str], t.Any]] = {
+    "index of releases": _releases.from_index,
+    "bundle": _bundle.read,
+    "manifest": lambda path: _manifest.load(path, allowed_signers=_text(path), now=0),
+    "allowed signers": allowed_signers,
+    "pinned key": pinned_key,
+    "signed list": cleartext,
+    "archive by file://": archive_on_disk,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", FILES)
+def test_what_is_no_file_is_refused_at_once_by_name(file: str, kind: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "given"
+    KINDS[kind](path)
+    began = time.monotonic()
+    with pytest.raises(UpgradeError, match=str(path)):
+        FILES[file](str(path))
+    assert time.monotonic() - began < AT_ONCE
+
+
+def test_a_lock_that_is_never_given_back_is_waited_for_in_vain_only_so_long(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        began = time.monotonic()
+        told = f"another process holds it for longer than 0.3 s.*{path}"
+        with pytest.raises(OSError, match=told), _single_flight.one_at_a_time(str(path), seconds=0.3):
+            pass
+        assert time.monotonic() - began < AT_ONCE
+    with _single_flight.one_at_a_time(str(path), seconds=0.3):
+        pass
