@@ -13,11 +13,9 @@ import re
 import shlex
 import typing as t
 
+from ._redaction import HIDDEN, is_secret_name, parse_url, redact_text
+
 _REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_SECRET_NAME = re.compile(r"pass(?:word|wd)?\b|secret|token|credential|api[-_.]?key|private[-_.]?key", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
-_DSN_PASSWORD = re.compile(r"^([^:/\s@]+):[^@\s]+@(?=\(|tcp\(|unix\()")
-HIDDEN = "********"
 
 
 class ListenAddress(t.NamedTuple):
@@ -116,12 +114,15 @@ def listen_address(text: str, *, port: int) -> ListenAddress:
 
 
 def redact(words: list[str]) -> list[str]:
-    """The command line without secrets: values of flags that are named like one, and passwords in URLs and DSNs."""
+    """The command line without secrets: values of flags that are named like one, and what looks like one in any word.
+
+    Of a URL, its host, its path and the names in its query stay readable: such are addresses of the service itself.
+    """
     shown: list[str] = []
     hide_next = False
     for word in words:
         flag, equals, _value = word.partition("=")
-        secret_flag = word.startswith("-") and bool(_SECRET_NAME.search(flag)) and not flag.endswith(("file", "path"))
+        secret_flag = word.startswith("-") and is_secret_name(flag.lstrip("-"))
         if hide_next and not word.startswith("-"):
             shown.append(HIDDEN)
         elif secret_flag and equals:
@@ -132,12 +133,9 @@ def redact(words: list[str]) -> list[str]:
     return shown
 
 
-def redact_text(text: str) -> str:
-    """A text without the passwords in its URLs and DSNs; all else stays readable."""
-    return _DSN_PASSWORD.sub(rf"\1:{HIDDEN}@", _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text))
-
-
 def redact_url(url: str) -> str:
     """A URL for people: without who asks, without its query, which may hold a token, and on one line."""
-    text = re.sub(r"(?:(?<=://)|^)[^/]*@", f"{HIDDEN}@", re.split("[?#]", url, maxsplit=1)[0])
+    scheme, colon, rest = url.partition("://") if re.match(r"[\w+.-]{1,20}://", url) else ("", "", url)
+    parts = parse_url(rest)
+    text = f"{scheme}{colon}{f'{HIDDEN}@' if parts.login else ''}{parts.host}{parts.path}"
     return "".join(filter(str.isprintable, text))
