@@ -15,6 +15,7 @@ import typing as t
 
 from ._redaction import HIDDEN, is_secret_name, parse_url, redact_text
 
+_CONFIG_NAME = re.compile(r"\.(?:ya?ml|json|ini|conf|cnf|cfg|toml|env|hcl|river|alloy|properties|config)$")
 _REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -92,6 +93,18 @@ def flag_values(argv: list[str], name: str) -> list[str]:
         else:
             values.append("")
     return values
+
+
+def config_files(argv: list[str]) -> list[str]:
+    """The files on a command line that can be configurations: by the flag's name, or by their own."""
+    found = []
+    for flag, value in zip(argv, [*argv[1:], ""]):
+        name, equals, own = flag.partition("=")
+        named = flag.startswith("-") and re.search("config|cnf", name, re.IGNORECASE)
+        path = own if equals else value if named else flag
+        if path.startswith("/") and (named or _CONFIG_NAME.search(path)):
+            found.append(path)
+    return list(dict.fromkeys(found))
 
 
 def flag_names(argv: list[str]) -> list[str]:

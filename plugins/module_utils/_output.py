@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import functools
 import json
 import re
@@ -41,15 +42,20 @@ _LOGGED = re.compile(r'(?:^|\s)(msg|err|error)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
 def secrets_of(
-    texts: t.Iterable[str], *, argv: t.Sequence[str] = (), environment: t.Mapping[str, str] | None = None
+    texts: t.Iterable[str],
+    *,
+    argv: t.Sequence[str] = (),
+    environment: t.Mapping[str, str] | None = None,
+    files: t.Iterable[str] = (),
 ) -> list[str]:
     """The secrets that a program was given, the longest first; see C(_secrets.py).
 
     :param texts: configuration files and environment files.
     :param argv: its command line.
     :param environment: its variables.
+    :param files: texts of files that hold nothing but a secret, as a C(password_file) does.
     """
-    found = _secrets.in_arguments(argv) | _secrets.in_environment(environment or {})
+    found = _secrets.in_arguments(argv) | _secrets.in_environment(environment or {}) | _secrets.in_files(files)
     for text in texts:
         found |= _secrets.in_configuration(text)
     return sorted(found, key=lambda each: (-len(each), each))
@@ -122,15 +128,13 @@ class _Known:
     def __init__(self, secrets: t.Iterable[str]) -> None:
         self._pieces: dict[str, int] = {}
         lengths: dict[str, set[int]] = {}
-        self._heads: dict[str, set[str]] = {}
         for secret in secrets:
             for spelling, own in _spelled(secret):
                 for piece, hidden in _pieces(spelling, own):
                     self._pieces[piece] = max(hidden, self._pieces.get(piece, 0))
                     lengths.setdefault(piece[:_GRAM], set()).add(len(piece))
-                    if hidden == len(piece) > _CUT:
-                        self._heads.setdefault(piece[:_CUT], set()).add(piece)
         self._lengths = {gram: sorted(known, reverse=True) for gram, known in lengths.items()}
+        self._sorted = sorted(piece for piece, hidden in self._pieces.items() if hidden == len(piece) > _CUT)
 
     def hidden(self, text: str) -> str:
         """A text without them. Where they overlap, all are hidden."""
@@ -154,12 +158,15 @@ class _Known:
 
     def _cut_off(self, text: str) -> t.Iterator[tuple[int, int]]:
         """Where one begins and its rest is missing: before three dots, and at the end."""
-        for dots in re.finditer(r"\.\.\.|\u2026", text):
-            if text[max(0, dots.start() - _CUT) : dots.start()] in self._heads:
-                yield dots.start() - _CUT, dots.end()
-        for at in range(max(0, len(text) - _PIECE), len(text) - _CUT + 1):
-            if any(head.startswith(text[at:]) for head in self._heads.get(text[at : at + _CUT], ())):
-                yield at, len(text)
+        for dots in re.finditer(r"\.\.\.|\u2026|\Z", text):
+            for at in range(max(0, dots.start() - _PIECE), dots.start() - _CUT + 1):
+                if text[at : at + _GRAM] in self._lengths and self._begins(text[at : dots.start()]):
+                    yield at, dots.end()
+                    break
+
+    def _begins(self, text: str) -> bool:
+        place = bisect.bisect_left(self._sorted, text)
+        return place < len(self._sorted) and self._sorted[place].startswith(text)
 
 
 _known = functools.lru_cache(maxsize=4)(_Known)

@@ -7,7 +7,7 @@
 
 """Pure ring. Secrets by their looks: names that announce one, URLs that carry one, tokens and keys of known forms.
 
-Nothing here knows a secret. What the configuration of a service says is in C(_secrets.py); C(_output.redact) takes both.
+Nothing here knows a secret: what a service's configuration says is in C(_secrets.py), and C(_output.redact) takes both.
 
 All expressions take time that grows with the text and no faster: a repetition is bounded, or begins only where no
 other match can begin. A program chooses the text.

@@ -44,6 +44,7 @@ _ALIAS = re.compile(r"\*([\w-]+)")
 _FLOW = re.compile(r"[,{}\[\]\n]")
 _FLOW_ITEM = re.compile(r"[^\n,}\]]*")
 _NEXT_ENTRY = re.compile(r"""\s*(?:-\s|[\w.\"'/-]+[ \t]*[:=])""")
+_FILE = re.compile(r"""(?<![\w-])([\w-]{1,100})_files?["']?[ \t]*[:=][ \t]*["'\[]*([^\s"',}\]]+)""")
 _ANCHOR = re.compile(r"(?:^|[:\[{,-])[ \t]+&([\w-]+)[ \t]+(?=\S)|(?<=:)[ \t]+&([\w-]+)[ \t]*$", re.MULTILINE)
 _PREFIX = re.compile(r"(?:[&!][^\s,\[\]{}]*[ \t]+)*")
 _QUOTED = re.compile(r"""\"\"\".*?\"\"\"|'''.*?'''|"(?:[^"\\]|\\.){0,65536}"|'(?:[^']|''){0,65536}'""", re.DOTALL)
@@ -109,6 +110,17 @@ def in_environment(environment: t.Mapping[str, str]) -> set[str]:
         else:
             found |= in_configuration(f"{name}={value}")
     return _counted(found)
+
+
+def in_files(texts: t.Iterable[str]) -> set[str]:
+    """The secrets in files that hold nothing else: the whole text, and its lines."""
+    return _counted({each for text in texts for each in (*_joined(text.split("\n")), *_anywhere(text))})
+
+
+def files_in(text: str) -> list[str]:
+    """The files in which a configuration says that secrets are: C(password_file), C(key_file), C(url_file)."""
+    named = _FILE.findall(text)
+    return [path for name, path in named if is_secret_name(name) or _URL_NAME.fullmatch(name)]
 
 
 def _counted(values: set[str]) -> set[str]:

@@ -44,7 +44,7 @@ receivers:
   - name: all
     webhook_configs:
       - url: 'https://alerts.example.org/hook/@webhook_path@?team=a&token=@webhook_query@'
-        http_config: {basic_auth: {username: hook, password: @webhook_password@}, tls_config: {insecure_skip_verify: true}}
+        http_config: {basic_auth: {username: hook, password: @webhook_password@}, follow_redirects: true}
       - {url: "https://alerts.example.org/@webhook_flow@", send_resolved: true}
       - url: https://@webhook_login@@alerts.example.org/
     slack_configs:
@@ -165,7 +165,7 @@ storage_config:
   gcs:
     bucket_name: b
     service_account: |-
-      {"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\\n@gcs_key_of_account@\\n-----END PRIVATE KEY-----"}
+      {"type": "x", "private_key": "-----BEGIN PRIVATE KEY-----\\n@gcs_key@\\n-----END PRIVATE KEY-----"}
 """
 
 ENVIRONMENT = """
@@ -296,7 +296,7 @@ def test_of_a_url_the_host_stays_readable() -> None:
     )
 
 
-# -- command lines and variables ------------------------------------------------------------------------------------------
+# -- command lines and variables --------------------------------------------------------------------------------------
 
 ARGV = [
     "/usr/local/bin/x",
@@ -347,7 +347,7 @@ def test_the_secrets_of_variables_are_known() -> None:
     assert shown.endswith("/var/lib/prometheus 2 en_US.UTF-8")
 
 
-# -- what is cut, what overlaps, and how long it takes --------------------------------------------------------------------
+# -- what is cut, what overlaps, and how long it takes ----------------------------------------------------------------
 
 
 def test_half_a_secret_is_hidden_too() -> None:
