@@ -11,6 +11,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ..module_utils._argv import private_url, redact_url
 from ..module_utils._errors import UpgradeError
 from ..plugin_utils import _obtain
 
@@ -41,6 +42,7 @@ class ActionModule(ActionBase):
         try:
             wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED))
             wanted = wanted._replace(from_version=arguments.get("from_version"))
+            arguments["checksums"] = redact_url(wanted.checksums)  # the host logs its arguments
             return {**result, **self._bring(arguments, wanted, _obtain.read(settings), task_vars)}
         except UpgradeError as exc:
             return {**result, "failed": True, "msg": str(exc), "key": exc.key}
@@ -58,8 +60,8 @@ class ActionModule(ActionBase):
         by_hash = by_host or (bool(staged) and _obtain.is_known_by_hash(wanted, settings))
         release = _obtain.obtain(wanted, settings, archive=not by_hash)
         if by_host or staged == release.sha256:
-            urls = {"urls": release.urls, "limits": _limits(settings, release)} if by_host else {}
-            outcome = self._stage({**arguments, **_told(release), **urls}, task_vars)
+            places = _places(settings, release) if by_host else {}
+            outcome = self._stage({**arguments, **_told(release), **places}, task_vars)
             if not outcome.pop("needs_archive", False):
                 return {"fetched": False, **outcome, **_outcome(release)}
         if release.path is None:
@@ -90,7 +92,7 @@ class ActionModule(ActionBase):
 def _told(release: _obtain.Obtained) -> dict[str, t.Any]:
     """What the host is told of a release."""
     return {
-        "url": release.url,
+        "url": redact_url(release.url),
         "archive_sha256": release.sha256,
         "verified": release.verified,
         "manifest_number": release.manifest_number,
@@ -99,6 +101,15 @@ def _told(release: _obtain.Obtained) -> dict[str, t.Any]:
 
 def _outcome(release: _obtain.Obtained) -> dict[str, t.Any]:
     return {"archive_sha256": release.sha256, "verified": release.verified}
+
+
+def _places(settings: _obtain.Settings, release: _obtain.Obtained) -> dict[str, t.Any]:
+    """Where a host fetches by itself, and how long it tries. Logins go there as secrets."""
+    return {
+        "urls": list(map(redact_url, release.urls)),
+        "private_urls": list(map(private_url, release.urls)),
+        "limits": _limits(settings, release),
+    }
 
 
 def _limits(settings: _obtain.Settings, release: _obtain.Obtained) -> dict[str, t.Any]:

@@ -146,6 +146,12 @@ def redact(words: list[str]) -> list[str]:
     return shown
 
 
+def private_url(url: str) -> str:
+    """A URL that C(redact_url) would change, as it is; empty for one that has nothing to hide. So a module gets the one
+    for its messages, and the other as a secret."""
+    return url if redact_url(url) != url else ""
+
+
 def redact_url(url: str) -> str:
     """A URL for people: without who asks, without its query, which may hold a token, and on one line."""
     scheme, colon, rest = url.partition("://") if re.match(r"[\w+.-]{1,20}://", url) else ("", "", url)
