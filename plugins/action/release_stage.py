@@ -10,6 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail
 
+from ..module_utils._argv import private_url, redact_url
 from ..plugin_utils import _obtain
 from ..plugin_utils._host_action import HostAction
 
@@ -36,6 +37,7 @@ class ActionModule(HostAction):
                 raise AnsibleActionFail(f"release_stage needs {name}: {what}")
         wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED))
         wanted = wanted._replace(from_version=arguments.get("from_version"))
+        arguments["checksums"] = redact_url(wanted.checksums)  # the host logs its arguments
         return self._bring(arguments, wanted, _obtain.read(settings), task_vars)
 
     def _bring(
@@ -51,8 +53,8 @@ class ActionModule(HostAction):
         by_hash = by_host or (bool(staged) and _obtain.is_known_by_hash(wanted, settings))
         release = _obtain.obtain(wanted, settings, archive=not by_hash)
         if by_host or staged == release.sha256:
-            urls = {"urls": release.urls, "limits": _limits(settings, release)} if by_host else {}
-            outcome = self.ask({**arguments, **_told(release), **urls}, task_vars)
+            places = _places(settings, release) if by_host else {}
+            outcome = self.ask({**arguments, **_told(release), **places}, task_vars)
             if not outcome.pop("needs_archive", False):
                 return {"fetched": False, **outcome, **_outcome(release)}
         if release.path is None:
@@ -76,7 +78,7 @@ class ActionModule(HostAction):
 def _told(release: _obtain.Obtained) -> dict[str, t.Any]:
     """What the host is told of a release."""
     return {
-        "url": release.url,
+        "url": redact_url(release.url),
         "archive_sha256": release.sha256,
         "verified": release.verified,
         "manifest_number": release.manifest_number,
@@ -85,6 +87,15 @@ def _told(release: _obtain.Obtained) -> dict[str, t.Any]:
 
 def _outcome(release: _obtain.Obtained) -> dict[str, t.Any]:
     return {"archive_sha256": release.sha256, "verified": release.verified}
+
+
+def _places(settings: _obtain.Settings, release: _obtain.Obtained) -> dict[str, t.Any]:
+    """Where a host fetches by itself, and how long it tries. Logins go there as secrets."""
+    return {
+        "urls": list(map(redact_url, release.urls)),
+        "private_urls": list(map(private_url, release.urls)),
+        "limits": _limits(settings, release),
+    }
 
 
 def _limits(settings: _obtain.Settings, release: _obtain.Obtained) -> dict[str, t.Any]:

@@ -11,6 +11,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
+from ..module_utils._argv import private_url, redact_url
 from ..module_utils._errors import UpgradeError
 from ..plugin_utils import (
     _catalog,
@@ -126,9 +127,10 @@ def link_targets(
     return _steps.link_targets(surveys, host, catalog, touched=only or catalog)
 
 
-def fetch_urls(steps: list[Data], mirror: str | t.Sequence[str] | None = None) -> list[str]:
+def fetch_urls(steps: list[Data], mirror: str | t.Sequence[str] | None = None, *, private: bool = False) -> list[str]:
     found = [_sources.places(step["stage"]["url"], mirror) for step in steps if step["stage"]]
-    return [urls[0] for urls in found if len(urls) == 1]
+    urls = [places[0] for places in found if len(places) == 1]
+    return list(map(private_url if private else redact_url, urls))
 
 
 _FILTERS: dict[str, t.Callable[..., t.Any]] = {

@@ -13,11 +13,10 @@ import re
 import shlex
 import typing as t
 
+from ._redaction import HIDDEN, is_secret_name, parse_url, redact_text
+
+_CONFIG_NAME = re.compile(r"\.(?:ya?ml|json|ini|conf|cnf|cfg|toml|env|hcl|river|alloy|properties|config)$")
 _REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_SECRET_NAME = re.compile(r"pass(?:word|wd)?\b|secret|token|credential|api[-_.]?key|private[-_.]?key", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
-_DSN_PASSWORD = re.compile(r"^([^:/\s@]+):[^@\s]+@(?=\(|tcp\(|unix\()")
-HIDDEN = "********"
 
 
 class ListenAddress(t.NamedTuple):
@@ -96,6 +95,18 @@ def flag_values(argv: list[str], name: str) -> list[str]:
     return values
 
 
+def config_files(argv: list[str]) -> list[str]:
+    """The files on a command line that can be configurations: by the flag's name, or by their own."""
+    found = []
+    for flag, value in zip(argv, [*argv[1:], ""]):
+        name, equals, own = flag.partition("=")
+        named = flag.startswith("-") and re.search("config|cnf", name, re.IGNORECASE)
+        path = own if equals else value if named else flag
+        if path.startswith("/") and (named or _CONFIG_NAME.search(path)):
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
 def flag_names(argv: list[str]) -> list[str]:
     """Names of all flags on the command line, without dashes and values, in order, each once."""
     names = (word.lstrip("-").partition("=")[0] for word in argv if re.match(r"--?\w", word))
@@ -116,12 +127,15 @@ def listen_address(text: str, *, port: int) -> ListenAddress:
 
 
 def redact(words: list[str]) -> list[str]:
-    """The command line without secrets: values of flags that are named like one, and passwords in URLs and DSNs."""
+    """The command line without secrets: values of flags that are named like one, and what looks like one in any word.
+
+    Of a URL, its host, its path and the names in its query stay readable: such are addresses of the service itself.
+    """
     shown: list[str] = []
     hide_next = False
     for word in words:
         flag, equals, _value = word.partition("=")
-        secret_flag = word.startswith("-") and bool(_SECRET_NAME.search(flag)) and not flag.endswith(("file", "path"))
+        secret_flag = word.startswith("-") and is_secret_name(flag.lstrip("-"))
         if hide_next and not word.startswith("-"):
             shown.append(HIDDEN)
         elif secret_flag and equals:
@@ -132,12 +146,15 @@ def redact(words: list[str]) -> list[str]:
     return shown
 
 
-def redact_text(text: str) -> str:
-    """A text without the passwords in its URLs and DSNs; all else stays readable."""
-    return _DSN_PASSWORD.sub(rf"\1:{HIDDEN}@", _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text))
+def private_url(url: str) -> str:
+    """A URL that C(redact_url) would change, as it is; empty for one that has nothing to hide. So a module gets the one
+    for its messages, and the other as a secret."""
+    return url if redact_url(url) != url else ""
 
 
 def redact_url(url: str) -> str:
     """A URL for people: without who asks, without its query, which may hold a token, and on one line."""
-    text = re.sub(r"(?:(?<=://)|^)[^/]*@", f"{HIDDEN}@", re.split("[?#]", url, maxsplit=1)[0])
+    scheme, colon, rest = url.partition("://") if re.match(r"[\w+.-]{1,20}://", url) else ("", "", url)
+    parts = parse_url(rest)
+    text = f"{scheme}{colon}{f'{HIDDEN}@' if parts.login else ''}{parts.host}{parts.path}"
     return "".join(filter(str.isprintable, text))

@@ -646,6 +646,16 @@ def rename(path: str, to: str) -> None:
         place.rename(other)
 
 
+def add_name(path: str, other: str) -> None:
+    """Give a file a second name in its directory.
+
+    :raises OSError: if the file system has no hard links.
+    """
+    with located(path) as place, _about(path):
+        ends = {"src_dir_fd": place.descriptor, "dst_dir_fd": place.descriptor}
+        os.link(place.name, os.path.basename(other), follow_symlinks=False, **ends)
+
+
 def set_mode(path: str, mode: int) -> None:
     """Change the permissions of a regular file."""
     with opened(path) as descriptor, naming(path):

@@ -56,9 +56,11 @@ class _Service:
         self.watch = Watch(timeout=timeout, window=window, proofs=len(self.proofs))
         self._before = before or {}
         self._memory: dict[str, t.Any] = {}
+        self.unit: Unit | None = None
 
     def look(self, run: Run, unit: Unit, *, elapsed: float, since: float, sleep: t.Callable[[float], None]) -> bool:
         """Look once. Whether the service has proven all by now."""
+        self.unit = unit
         within = max(self.watch.ends, _FIRST_LOOK) - elapsed
         scene = Scene(
             run, self.target, unit, since=since, memory=self._memory, sleep=sleep, within=max(within, _AT_LEAST)
@@ -141,13 +143,16 @@ def longest(targets: list[Target], growth: t.Sequence[float], *, timeout: float,
 
 
 def _health(run: Run, service: _Service, *, healthy: bool, since: float | None) -> Health:
-    watch = service.watch
+    watch, journal = service.watch, []
+    if service.unit and not healthy:
+        secrets = _systemd.secrets_of(service.unit)
+        journal = _systemd.journal_tail(run, service.target["unit"], since=since, secrets=secrets)
     return Health(
         component=service.target["component"],
         healthy=healthy,
         ready_after=round(watch.ready_after, 2) if watch.ready_after is not None else None,
         reason="" if healthy else watch.why(),
         verdicts=[verdict._asdict() for verdict in watch.told()],
-        journal=[] if healthy else _systemd.journal_tail(run, service.target["unit"], since=since),
+        journal=journal,
         main_pid=watch.main_pid if healthy else 0,
     )

@@ -23,7 +23,21 @@ import time
 import typing as t
 import urllib.parse
 
-from . import _argv, _elf, _files, _health, _lease, _packages, _preflight, _process, _state, _store, _systemd, _web
+from . import (
+    _argv,
+    _elf,
+    _files,
+    _health,
+    _lease,
+    _output,
+    _packages,
+    _preflight,
+    _process,
+    _state,
+    _store,
+    _systemd,
+    _web,
+)
 from ._preflight import Facts, Listener, Place, Service, UnsafePath
 
 if t.TYPE_CHECKING:
@@ -228,7 +242,7 @@ def unreachable(urls: t.Iterable[str], *, open_url: t.Callable[..., t.Any], now:
                 why = exc.why or (f"it answers with status {exc.status}" if exc.status else str(exc))
                 if exc.status is None:
                     silent[server] = why
-        found[_argv.redact_url(url)] = _argv.redact_text(why)
+        found[_argv.redact_url(url)] = _output.redact(why, _output.secrets_of([url]))
     return found
 
 

@@ -19,7 +19,6 @@ import typing as t
 import urllib.parse
 
 from . import _deadline, _regular
-from ._argv import redact_text
 from ._observe_web import split_address
 
 if t.TYPE_CHECKING:
@@ -141,7 +140,7 @@ def _database(scene: Scene, probe: Probe) -> Observation:
     try:
         return {"error": "", "says": _deadline.within(limit, lambda: _ENGINES[probe["engine"]](probe))}
     except (_RefusedError, OSError, ValueError, sqlite3.Error) as exc:
-        why = redact_text(getattr(exc, "strerror", None) or str(exc))
+        why = scene.redact(getattr(exc, "strerror", None) or str(exc))
         return {"error": f"{probe['engine']} doesn't answer as it must: {why}", "says": ""}
 
 

@@ -14,7 +14,7 @@ import os
 import re
 import typing as t
 
-from . import _argv, _process
+from . import _process
 from ._systemd import message_of
 
 if t.TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _log(scene: Scene, probe: Probe) -> Observation:
         for line in map(message_of, entries)
         if any(pattern.search(line) for pattern in wanted) and not any(pattern.search(line) for pattern in allowed)
     ]
-    shown = [_argv.redact_text(line)[:_SHOWN_LENGTH] for line in lines[:_SHOWN_LINES]]
+    shown = [scene.redact(line)[:_SHOWN_LENGTH] for line in lines[:_SHOWN_LINES]]
     return {"error": error, "count": len(lines), "lines": shown}
 
 
@@ -135,7 +135,7 @@ def _command(scene: Scene, probe: Probe) -> Observation:
     done = scene.run(probe["argv"], timeout=scene.time_for(_TIMEOUT))
     last = next((line for line in reversed(done.text.splitlines()) if line.strip()), "")
     has_text = probe["text"] is None or probe["text"] in done.text
-    return {"rc": done.rc, "error": _argv.redact_text(last.strip())[:_SHOWN_LENGTH], "text": has_text}
+    return {"rc": done.rc, "error": scene.redact(last.strip())[:_SHOWN_LENGTH], "text": has_text}
 
 
 def _container(scene: Scene, probe: Probe) -> Observation:
@@ -144,7 +144,7 @@ def _container(scene: Scene, probe: Probe) -> Observation:
     done = scene.run(argv, timeout=scene.time_for(_TIMEOUT))
     nothing = {"status": None, "health": None}
     if done.rc != 0:
-        return {**nothing, "error": f"{engine} doesn't know {name}: {done.err.strip()[:_SHOWN_LENGTH]}"}
+        return {**nothing, "error": f"{engine} doesn't know {name}: {scene.redact(done.err.strip())[:_SHOWN_LENGTH]}"}
     state = _entry(done.out)
     if not state:
         return {**nothing, "error": f"{engine} inspect says nothing of {name}'s state"}

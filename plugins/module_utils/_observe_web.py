@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import secrets
 import socket
@@ -18,7 +19,6 @@ import typing as t
 import urllib.parse
 
 from . import _deadline, _json_path, _metrics, _scene
-from ._argv import redact_text
 
 if t.TYPE_CHECKING:
     from ._scene import Observer, Scene
@@ -42,9 +42,18 @@ def _http(scene: Scene, probe: Probe) -> Observation:
     if probe["json"]:
         data, _error = scene.document(probe["path"])
         at = {path: _json_path.find(data, path) for path in probe["json"]}
-        found = {path: {"value": value} for path, (there, value) in at.items() if there}
+        found = {
+            path: {"value": _told(scene, value, probe["json"][path])} for path, (there, value) in at.items() if there
+        }
     has_text = probe["text"] is None or probe["text"] in answer.body
     return {"status": answer.status, "error": answer.error, "text": has_text, "json": found}
+
+
+def _told(scene: Scene, value: t.Any, wanted: t.Any) -> t.Any:
+    """A value that a service tells: one that isn't wanted can have a secret in it."""
+    if _json_path.same(value, wanted) or value is None or isinstance(value, (bool, int, float)):
+        return value
+    return scene.redact(value if isinstance(value, str) else json.dumps(value))
 
 
 def _build_info(scene: Scene, probe: Probe) -> Observation:
@@ -93,7 +102,7 @@ def _unlike(scene: Scene, path: str, probe: Probe) -> str:
     for wanted_at, wanted in probe["json"].items():
         found = _json_path.find(data, wanted_at)
         if not (found.there and _json_path.same(found.value, wanted)):
-            told = redact_text(_json_path.shown(found.value)) if found.there else _json_path.MISSING
+            told = _json_path.shown(_told(scene, found.value, wanted)) if found.there else _json_path.MISSING
             return f"{scene.target['url']}{path}: {wanted_at} is {told}"
     return ""
 
@@ -135,7 +144,7 @@ def _query(scene: Scene, query: str, path: str) -> tuple[list[tuple[dict[str, st
     if error:
         return [], f"{scene.target['url']}{path}: {error}"
     if not isinstance(data, dict) or data.get("status") != "success":
-        said = data.get("error") if isinstance(data, dict) else ""
+        said = scene.redact(str(data.get("error") or "")) if isinstance(data, dict) else ""
         return [], f"{scene.target['url']}{path} answered {answer.status}: {said or 'no success'}"
     try:
         result = data["data"]["result"]
@@ -233,7 +242,7 @@ def _tcp(scene: Scene, probe: Probe) -> Observation:
         seconds = scene.time_for(_CONNECT_TIMEOUT)
         _deadline.within(seconds, lambda: socket.create_connection((host, port), timeout=seconds).close())
     except (OSError, ValueError) as exc:
-        return {"address": address, "error": f"refuses ({_why(exc)})"}
+        return {"address": address, "error": f"refuses ({scene.redact(_why(exc))})"}
     return {"address": address, "error": ""}
 
 
@@ -256,12 +265,12 @@ def _unix(scene: Scene, probe: Probe) -> Observation:
         try:
             client.connect(probe["socket"])
         except OSError as exc:
-            return {"address": probe["socket"], "error": f"refuses ({_why(exc)})"}
+            return {"address": probe["socket"], "error": f"refuses ({scene.redact(_why(exc))})"}
     return {"address": probe["socket"], "error": ""}
 
 
 def _why(exc: Exception) -> str:
-    return redact_text(getattr(exc, "strerror", None) or str(exc))
+    return getattr(exc, "strerror", None) or str(exc)
 
 
 OBSERVERS: dict[str, Observer] = {

@@ -9,34 +9,24 @@
 
 from __future__ import annotations
 
+import base64
+import bisect
+import functools
 import json
 import re
 import typing as t
 
-from ._argv import HIDDEN, redact_text
+from . import _secrets
+from ._redaction import HIDDEN, redact_text
 
 LAST_LINES = 20
 _LONGEST_REASON = 400
 _LONGEST_LINE = 1000
-_SHORTEST_SECRET = 4
+_GRAM = 4
+_PIECE = 24
+_CUT = 7
+"""So many characters yaml.v2 and yaml.v3 leave of a value in an error, before three dots."""
 
-_NAME = r"[\w.-]*(?:pass(?:word|wd|phrase)?|secret|token|credentials?|api[-_.]?key|private[-_.]?key|dsn)"
-_VALUE = r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;&}\]]+)"""
-# A name that says file, path, ... after it is that of no secret; nor is one at the end of a path.
-_ASSIGNED = re.compile(rf"""(?<![/\w.-])(["']?{_NAME}["']?[ \t]*[:=][ \t]*){_VALUE}""", re.IGNORECASE)
-_SETTING = re.compile(
-    rf"""^[ \t]*(?:-[ \t]+|export[ \t]+)?["']?(?:{_NAME}|DATA_SOURCE_NAME)["']?[ \t]*[:=][ \t]*(\S.*)$""",
-    re.IGNORECASE | re.MULTILINE,
-)
-_URL = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
-_HIDDEN_WHOLE = (
-    re.compile(r"(?<=authorization)([ \t]*[:=][ \t]*)[^\n\"']+", re.IGNORECASE),
-    re.compile(r"(?<=bearer)([ \t]+)(?=\S*\d)[\w.~+/=-]{8,}", re.IGNORECASE),
-    re.compile(r"(?<=basic)([ \t]+)(?=\S*[\d=])[\w+/=-]{8,}", re.IGNORECASE),
-    re.compile(r"(?<=hooks.slack.com/services/)()\S+"),
-    re.compile(r"()\$2[aby]\$\d\d\$[./\w]{53}"),
-    re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
-)
 _COLOURS = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 
 _STRONG = re.compile(
@@ -51,28 +41,147 @@ _WEAK = re.compile(
 _LOGGED = re.compile(r'(?:^|\s)(msg|err|error)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
-def secrets_of(texts: t.Iterable[str]) -> list[str]:
-    """The secrets in configuration files, environment files and command lines: what stands behind a name that says so,
-    and passwords in URLs. The longest come first."""
-    found: set[str] = set()
+def secrets_of(
+    texts: t.Iterable[str],
+    *,
+    argv: t.Sequence[str] = (),
+    environment: t.Mapping[str, str] | None = None,
+    files: t.Iterable[str] = (),
+) -> list[str]:
+    """The secrets that a program was given, the longest first; see C(_secrets.py).
+
+    :param texts: configuration files and environment files.
+    :param argv: its command line.
+    :param environment: its variables.
+    :param files: texts of files that hold nothing but a secret, as a C(password_file) does.
+    """
+    found = _secrets.in_arguments(argv) | _secrets.in_environment(environment or {}) | _secrets.in_files(files)
     for text in texts:
-        for value in [*_SETTING.findall(text), *(value for _name, value in _ASSIGNED.findall(text))]:
-            quoted = re.match(r"""(["'])(.*?)\1""", value)
-            found.add(quoted.group(2) if quoted else re.split(r"\s#", value)[0].strip())
-        found.update(_URL.findall(text))
-    return sorted((each for each in found if len(each) >= _SHORTEST_SECRET), key=lambda each: (-len(each), each))
+        found |= _secrets.in_configuration(text)
+    return sorted(found, key=lambda each: (-len(each), each))
 
 
 def redact(text: str, secrets: t.Sequence[str] = ()) -> str:
-    """A text without secrets: those that are known, and what looks like one. All else stays readable."""
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
-        if len(secret) > 10:  # as yaml.v2 and yaml.v3 shorten a value in an error
-            text = text.replace(f"`{secret[:7]}...`", f"`{HIDDEN}`")
-    for pattern in _HIDDEN_WHOLE:
-        text = pattern.sub(rf"\g<1>{HIDDEN}", text)
-    text = _ASSIGNED.sub(lambda found: f"{found.group(1)}{HIDDEN}", text)
-    return "\n".join(map(redact_text, text.split("\n")))
+    """A text without secrets: those that are known, in each of their spellings, and what looks like one. All else stays
+    readable. Of a text that is to be cut, all is redacted first: half a secret is not found.
+
+    :param secrets: as C(secrets_of) gives them.
+    """
+    return redact_text(_known(tuple(secrets)).hidden(text) if secrets else text)
+
+
+def _spelled(secret: str) -> t.Iterator[tuple[str, int]]:
+    """How a program may write a secret, each with how many characters of it, from its end, are secret."""
+    url = re.fullmatch("//([^/?#]+)(.*)", secret, re.DOTALL)
+    host, own = (url[1], url[2]) if url else ("", secret)
+    for each in {own} if _PLAIN.fullmatch(own) else {own, *_escaped(own)}:
+        yield host + each, len(each)
+    for each in () if url else _in_base64(own):
+        yield each, len(each)
+
+
+_PLAIN = re.compile(r"[\w.~-]*", re.ASCII)
+_ESCAPED_BY_GO = re.compile("[<>&\u2028\u2029]")
+
+
+def _escaped(secret: str) -> t.Iterator[str]:
+    """A secret as it stands in JSON, in JSON within JSON, in quotes of YAML, and in URLs."""
+    quoted = json.dumps(secret, ensure_ascii=False)[1:-1]
+    yield from (quoted, json.dumps(secret)[1:-1], json.dumps(quoted, ensure_ascii=False)[1:-1])
+    yield _ESCAPED_BY_GO.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+    yield from (secret.replace("'", "''"), secret.replace("/", "\\/"))
+    percent = _percent(secret, "")
+    yield from (percent, percent.lower(), percent.replace("%20", "+"), _percent(secret, "/:@&=+$,;?"))
+
+
+def _percent(text: str, safe: str) -> str:
+    """A text with percent signs for all but letters, digits and some others."""
+    return re.sub(
+        rf"[^\w.~{re.escape(safe)}-]",
+        lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "replace")),
+        text,
+        flags=re.ASCII,
+    )
+
+
+def _in_base64(secret: str) -> t.Iterator[str]:
+    """What base64 makes of a secret, whatever stands before and after it: C(user:password) for one."""
+    data = secret.encode("utf-8", "replace")
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + data).decode()
+        inner = encoded[-(-8 * before // 6) : (8 * (before + len(data))) // 6]
+        if len(inner) >= _SHORTEST_BASE64:
+            yield from {inner, inner.translate(_URL_SAFE)}
+
+
+_SHORTEST_BASE64 = 8
+_URL_SAFE = str.maketrans("+/", "-_")
+
+
+class _Known:
+    """Secrets to be found in texts. How often they are there does not matter, and how many they are hardly: at each
+    place of a text one look tells whether one begins like that, and one for each length whether it is there.
+
+    Long ones are looked for in pieces, so that a part of one is found, too.
+    """
+
+    def __init__(self, secrets: t.Iterable[str]) -> None:
+        self._pieces: dict[str, int] = {}
+        lengths: dict[str, set[int]] = {}
+        for secret in secrets:
+            for spelling, own in _spelled(secret):
+                for piece, hidden in _pieces(spelling, own):
+                    self._pieces[piece] = max(hidden, self._pieces.get(piece, 0))
+                    lengths.setdefault(piece[:_GRAM], set()).add(len(piece))
+        self._lengths = {gram: sorted(known, reverse=True) for gram, known in lengths.items()}
+        self._sorted = sorted(piece for piece, hidden in self._pieces.items() if hidden == len(piece) > _CUT)
+
+    def hidden(self, text: str) -> str:
+        """A text without them. Where they overlap, all are hidden."""
+        mask = bytearray(len(text))
+        for start, end in (*self._whole(text), *self._cut_off(text)):
+            mask[start:end] = b"x" * (end - start)
+        shown, at = [], 0
+        for found in re.finditer(b"x+", mask):
+            shown += [text[at : found.start()], HIDDEN]
+            at = found.end()
+        return "".join([*shown, text[at:]])
+
+    def _whole(self, text: str) -> t.Iterator[tuple[int, int]]:
+        for at in range(len(text) - _GRAM + 1):
+            for length in self._lengths.get(text[at : at + _GRAM], ()):
+                hidden = self._pieces.get(text[at : at + length])
+                if hidden and at + length <= len(text):
+                    yield at + length - hidden, at + length
+                    if hidden == length:
+                        break
+
+    def _cut_off(self, text: str) -> t.Iterator[tuple[int, int]]:
+        """Where one begins and its rest is missing: before three dots, and at the end."""
+        for dots in re.finditer(r"\.\.\.|\u2026|\Z", text):
+            for at in range(max(0, dots.start() - _PIECE), dots.start() - _CUT + 1):
+                if text[at : at + _GRAM] in self._lengths and self._begins(text[at : dots.start()]):
+                    yield at, dots.end()
+                    break
+
+    def _begins(self, text: str) -> bool:
+        place = bisect.bisect_left(self._sorted, text)
+        return place < len(self._sorted) and self._sorted[place].startswith(text)
+
+
+_known = functools.lru_cache(maxsize=4)(_Known)
+
+
+def _pieces(spelling: str, own: int) -> t.Iterator[tuple[str, int]]:
+    """A secret in pieces, each with how many characters of it, from its end, are secret.
+
+    :param own: that number for the whole.
+    """
+    ends = [*range(_PIECE, len(spelling), _PIECE), len(spelling)]
+    for end in ends:
+        hidden = min(end - (len(spelling) - own), end, _PIECE)
+        if hidden >= _GRAM or (hidden > 0 and end == len(spelling)):
+            yield spelling[max(0, end - _PIECE) : end], hidden
 
 
 def excerpt(text: str) -> list[str]:

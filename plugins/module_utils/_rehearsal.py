@@ -133,7 +133,7 @@ class _Stage:
         trouble = self._hindrance(unit, argv)
         if trouble:
             return Seen(trouble=trouble)
-        self.secrets = _output.secrets_of(self._texts(unit, argv))
+        self.secrets = _systemd.secrets_of(unit, files=[self.wanted.config])
         live = self._families(self.wanted.target["url"])
         begun, port = time.time(), _spare_port()
         trouble = self._start(unit.properties, argv, port)
@@ -177,13 +177,6 @@ class _Stage:
         own += [f'BindPaths="{data}":"{inside}/data"'] if data else []
         sandbox = sandbox._replace(settings=(*sandbox.settings, *own))
         return _sandbox.start(self.run, sandbox, words, timeout=wanted.seconds)
-
-    def _texts(self, unit: Unit, argv: list[str]) -> t.Iterator[str]:
-        """Where secrets may stand that the candidate could repeat."""
-        for path in (self.wanted.config, *unit.environment_files()):
-            yield _files.read_text(path) if path else ""
-        yield "\n".join(_argv.split_words(unit.properties.get("Environment", "")))
-        yield "\n".join(word.lstrip("-") for word in argv)
 
     # -- what it sees ---------------------------------------------------------------------------------------------
 
@@ -258,12 +251,13 @@ class _Stage:
         longest = 2 * self.wanted.rehearse["timeout"] + self.wanted.window + _LATER
         found = _netns.within(pid, look, seconds=longest) if pid else look()
         trouble = "" if found["healthy"] else self._trouble()
-        journal = [_output.redact(line, self.secrets) for line in found["journal"]]
+        journal = _output.redact("\n".join(found["journal"]), self.secrets).split("\n")
+        reason = _output.redact(found["reason"], self.secrets)
         return Seen(
             trouble=trouble,
-            reason=_rehearsed.in_its_own_words(found["reason"], journal),
+            reason=_rehearsed.in_its_own_words(reason, journal),
             ready_after=found["ready_after"],
-            verdicts=tuple(found["verdicts"]),
+            verdicts=tuple({**each, "seen": _output.redact(each["seen"], self.secrets)} for each in found["verdicts"]),
             journal=tuple(journal),
             live=tuple(live),
             there=tuple(found["there"]),

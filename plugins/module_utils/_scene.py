@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import typing as t
 
-from . import _http
+from . import _http, _output, _systemd
 from ._errors import HostError
 from ._http import Answer
 from ._metrics import Page
@@ -89,6 +90,14 @@ class Scene:
             headers["Content-Type"] = content_type
         url = self.target["url"] + path
         return _http.ask(method, url, body=body, headers=headers, timeout=self.time_for(_TIMEOUT))
+
+    @functools.cached_property
+    def _secrets(self) -> list[str]:
+        return _systemd.secrets_of(self.unit)
+
+    def redact(self, text: str) -> str:
+        """What a service, or a program about it, says, without the service's secrets. Cut it afterwards, if at all."""
+        return _output.redact(text, self._secrets) if text else ""
 
     def page(self, path: str) -> Page:
         """The metrics at a path."""

@@ -390,7 +390,7 @@ def _set_aside(layout: Layout, *, now: str) -> str:
     """Give a damaged document a second name. It keeps the first until the new one takes that."""
     aside = _unused(f"{layout.document}.damaged-{now.replace(':', '')}")
     try:
-        os.link(layout.document, aside)
+        _files.add_name(layout.document, aside)
     except OSError:  # a file system without hard links
         _files.write_durably(aside, _json_file.beginning(layout.document))
     return aside

@@ -16,7 +16,7 @@ import re
 import time
 import typing as t
 
-from . import _argv, _process
+from . import _argv, _files, _output, _process, _secrets
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -172,6 +172,30 @@ def command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
     return actual if " ".join(actual) == " ".join(expected) else expected
 
 
+def secrets_of(unit: Unit, *, files: t.Iterable[str | None] = ()) -> list[str]:
+    """The secrets that a unit's program was given, and may repeat: in its environment, on its command line, in the
+    configuration files that this names, and in the files that those name for secrets.
+
+    :param files: further configuration files.
+    """
+    argv = command_line(unit, _files.read_text)
+    paths = dict.fromkeys(path for path in (*files, *_argv.config_files(argv), *unit.environment_files()) if path)
+    texts = {path: _files.read_text(path) for path in paths}
+    named = [
+        os.path.join(os.path.dirname(path), name) for path, text in texts.items() for name in _secrets.files_in(text)
+    ]
+    return _output.secrets_of(
+        texts.values(),
+        argv=argv,
+        environment=environment_of(unit, _files.read_text),
+        files=[_files.read_text(path, most=_SECRET_FILE) for path in named[:_SECRET_FILES]],
+    )
+
+
+_SECRET_FILE = 1 << 16
+_SECRET_FILES = 100
+
+
 def restart(
     run: Run,
     unit: Unit,
@@ -212,7 +236,7 @@ def restart(
         raise HostError(
             f"systemd couldn't restart {unit.name}: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.restart_failed",
-            details={"journal": journal_tail(run, unit.name)},
+            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
         )
     return killed
 
@@ -229,7 +253,7 @@ def read_anew(run: Run, unit: Unit, *, signal: bool) -> None:
         raise HostError(
             f"{unit.name} couldn't read its configuration anew: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.reload_failed",
-            details={"journal": journal_tail(run, unit.name)},
+            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
         )
 
 
@@ -280,9 +304,12 @@ def _seconds(text: str, *, default: float) -> float:
     return total if found else default
 
 
-def journal_tail(run: Run, unit: str, *, since: float | None = None, lines: int = _JOURNAL_LINES) -> list[str]:
-    """The last lines that a unit, or systemd about it, wrote; without secrets.
+def journal_tail(
+    run: Run, unit: str, *, since: float | None = None, lines: int = _JOURNAL_LINES, secrets: t.Sequence[str] = ()
+) -> list[str]:
+    """The last lines that a unit, or systemd about it, wrote; without its secrets, and what looks like one.
 
+    :param secrets: of the unit, as C(secrets_of) gives them.
     :param since: seconds since the epoch; older lines are left out.
     """
     # Newest first: systemd 252 takes --lines from the wrong end when --since is there too.
@@ -290,7 +317,9 @@ def journal_tail(run: Run, unit: str, *, since: float | None = None, lines: int 
     if since is not None:
         argv.append(f"--since=@{int(since)}")
     done = run(argv, timeout=20)
-    return [_argv.redact_text(text) for text in map(_message, reversed(done.out.splitlines())) if text]
+    text = "\n".join(filter(None, map(_message, reversed(done.out.splitlines()))))
+    # As one text: a key has many lines, and each is an entry.
+    return _output.redact(text, secrets).split("\n") if text else []
 
 
 def _message(line: str) -> str:

@@ -158,7 +158,7 @@ class _Hearing:
         own = program_position(argv, case.programs)
         self._in_place = argv[own] if own is not None else ""
         self._arguments = argv[own + 1 :] if own is not None else None
-        self._secrets = _output.secrets_of(_texts(case, unit, argv))
+        self._secrets = _systemd.secrets_of(unit, files=[case.facts.get("config"), case.facts.get("web_config")])
 
     def ask(self, trial: Data) -> list[Data]:
         """Hold one trial. Of flags that it doesn't know a program names the first; it is asked again without it."""
@@ -291,15 +291,6 @@ _ABOUT = {
     "flags": "the unit's flags",
     "start": "its start",
 }
-
-
-def _texts(case: Case, unit: _systemd.Unit, argv: list[str]) -> t.Iterator[str]:
-    """Where secrets may stand that a program could repeat."""
-    for path in (case.facts.get("config"), case.facts.get("web_config"), *unit.environment_files()):
-        if path:
-            yield _files.read_text(path)
-    yield "\n".join(_argv.split_words(unit.properties.get("Environment", "")))
-    yield "\n".join(word.lstrip("-") for word in argv)
 
 
 def program_position(argv: list[str], names: t.Collection[str]) -> int | None:

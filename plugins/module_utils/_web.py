@@ -28,7 +28,7 @@ import typing as t
 import urllib.error
 import urllib.parse
 
-from . import _deadline
+from . import _deadline, _output
 from ._argv import redact_url as shown
 from ._errors import ReleaseError
 
@@ -338,11 +338,15 @@ def _told(asked: str, url: str) -> t.Iterator[None]:
         yield
     except (OSError, ValueError, http.client.HTTPException, netrc.NetrcParseError) as exc:
         reason = getattr(exc, "reason", None) or exc
-        raise _no_answer(_named(asked, url), exc, reason if isinstance(reason, Exception) else exc) from exc
+        reason = reason if isinstance(reason, Exception) else exc
+        text = " ".join(str(getattr(exc, "reason", None) or exc).split()) or type(reason).__name__
+        if isinstance(reason, http.client.InvalidURL):  # it quotes what it takes for the port: a part of a password
+            text = "it is no address; special characters in a login must be percent-encoded"
+        text = _output.redact(text, _output.secrets_of([asked, url]))
+        raise _no_answer(_named(asked, url), text, reason) from exc
 
 
-def _no_answer(name: str, exc: Exception, reason: Exception) -> TransferError:
-    text = " ".join(str(getattr(exc, "reason", None) or exc).split()) or type(reason).__name__
+def _no_answer(name: str, text: str, reason: Exception) -> TransferError:
     if isinstance(reason, ssl.SSLCertVerificationError):
         hint = "does this machine know the authority that signed its certificate (SSL_CERT_FILE)?"
         return TransferError(

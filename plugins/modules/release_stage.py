@@ -156,6 +156,11 @@ options:
     type: list
     elements: str
     default: []
+  private_urls:
+    description: Set by the controller's half. For each of O(urls) the URL with its login; an empty text if it has none.
+    type: list
+    elements: str
+    default: []
   limits:
     description: Set by the controller's half. How long the host tries, and how much it takes.
     type: dict
@@ -252,6 +257,7 @@ fetched:
 """
 
 import contextlib
+import itertools
 import os
 import tempfile
 import typing as t
@@ -411,7 +417,8 @@ def _archive(
 
 def _fetch(module: AnsibleModule, session: _store.Session, place: str, limits: _transfer.Limits) -> str:
     """Fetch the archive from the first place that has it. A password in a URL is kept out of all results."""
-    urls, sha256 = module.params["urls"], module.params["archive_sha256"]
+    sha256 = module.params["archive_sha256"]
+    urls = [own or url for url, own in itertools.zip_longest(module.params["urls"], module.params["private_urls"])]
     passwords = filter(None, (urllib.parse.urlsplit(url).password for url in urls))
     module.no_log_values.update(passwords)
     tools = _transfer.Tools(
@@ -488,6 +495,7 @@ def main() -> None:
             archive={"type": "path"},
             archive_sha256={"type": "str"},
             urls={"type": "list", "elements": "str", "default": []},
+            private_urls={"type": "list", "elements": "str", "default": [], "no_log": True},
             limits={"type": "dict"},
             verified={"type": "list", "elements": "str", "default": []},
             manifest_number={"type": "int"},

@@ -32,6 +32,13 @@ options:
     type: list
     elements: str
     default: []
+  private_urls:
+    description:
+      - For each of O(urls) the URL with its login, which is kept out of logs and results.
+      - An empty text, or none, if it has no login.
+    type: list
+    elements: str
+    default: []
   accept:
     description: Keys of findings that are no reason to stop. A blocker of such a key is V(accepted).
     type: list
@@ -144,6 +151,7 @@ baselines:
   elements: str
 """
 
+import itertools
 import time
 import typing as t
 
@@ -166,7 +174,7 @@ def look(module: AnsibleModule) -> dict[str, t.Any]:
         state_dir=params["state_dir"],
         temporary=module.tmpdir,
         sizes={key: int(size) for key, size in params["sizes"].items() if str(size).isdigit()},
-        urls=params["urls"],
+        urls=[own or url for url, own in itertools.zip_longest(params["urls"], params["private_urls"])],
         run=params["run"],
         passing=module.check_mode,
         writing=params["baseline"] and not module.check_mode,
@@ -254,6 +262,7 @@ def main() -> None:
             steps={"type": "list", "elements": "dict", "required": True},
             sizes={"type": "dict", "default": {}},
             urls={"type": "list", "elements": "str", "default": []},
+            private_urls={"type": "list", "elements": "str", "default": [], "no_log": True},
             accept={"type": "list", "elements": "str", "default": []},
             required={"type": "bool", "default": True},
             baseline={"type": "bool", "default": False},

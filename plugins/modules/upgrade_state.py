@@ -111,7 +111,7 @@ options:
     type: str
     choices: [aborted, rolled_back, failed]
   error:
-    description: What went wrong, for O(action=fail).
+    description: What went wrong, for O(action=fail). It is recorded without what looks like a secret.
     type: str
   abandon:
     description: End the upgrade even if steps are left, for O(action=close).
@@ -201,6 +201,7 @@ from ..module_utils import _baseline, _candidates, _guard, _process, _restore_po
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError, LockedError, StateError
 from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._redaction import redact_text
 from ..module_utils._state import (
     ACTIVE,
     Document,
@@ -311,9 +312,9 @@ def _check_verified(step: Step, record: dict[str, t.Any]) -> None:
 
 
 def fail(params: dict[str, t.Any], session: _store.Session) -> None:
-    step = Step(params["component"], params["version"])
+    step, error = Step(params["component"], params["version"]), redact_text(params["error"])
     document = session.document
-    if document.has_ended(step, params["outcome"], error=params["error"]):
+    if document.has_ended(step, params["outcome"], error=error):
         return
     if document.has_ended(step, "succeeded"):
         session.warnings.append(f"{step.key} is confirmed already, and stays so: what failed came after it")
@@ -324,7 +325,7 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
         document.start_step(step, from_version=None, now=session.now)
     if session.writable:
         _check_undone(step, document.component(step.component), params["outcome"])
-    document.end_step(step, params["outcome"], now=session.now, error=params["error"])
+    document.end_step(step, params["outcome"], now=session.now, error=error)
     settled = document.settle(step.component) if params["outcome"] == "rolled_back" else None
     session.save()
     _guard.disarm_finished(run, session)

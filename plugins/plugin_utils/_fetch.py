@@ -32,7 +32,7 @@ import re
 import typing as t
 import urllib.parse
 
-from ..module_utils import _files, _regular
+from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import ReleaseError
 from . import _checksums, _download, _owned, _sources

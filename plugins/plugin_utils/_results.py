@@ -21,6 +21,7 @@ from ansible.module_utils.json_utils import _filter_non_json_lines
 
 from ..module_utils import _state
 from ..module_utils._errors import shown
+from ..module_utils._schema import OUTCOMES, PHASE_STATES
 from ._schema import ANY, Fields, Flag, Items, Kind, MalformedError, Maybe, Names, Number, Text, VersionText
 
 if t.TYPE_CHECKING:
@@ -63,7 +64,7 @@ _VERDICT = Fields({"probe": ID, "ok": Flag(), "seen": LINE, "wanted": LINE}, nee
 
 # -- the state of a host: docs/state.schema.json. Keys that are not named there survive ----------------------------
 
-_OUTCOME = Text(one_of=_state.OUTCOMES)
+_OUTCOME = Text(one_of=OUTCOMES)
 _RESTORE_POINT = Fields(
     {"id": ID, "version": Maybe(ID), "created_at": TIME, "marked": Flag()},
     needed=("id", "version", "created_at"),
@@ -102,7 +103,7 @@ _RECORD = Fields(
     more=True,
 )
 _PHASE = Fields(
-    {"state": Text(one_of=_state.PHASE_STATES), "steps": Items(ID), "error": Maybe(TEXT)},
+    {"state": Text(one_of=PHASE_STATES), "steps": Items(ID), "error": Maybe(TEXT)},
     needed=("state", "steps"),
     more=True,
 )
@@ -113,7 +114,7 @@ _UPGRADE = Fields(
         "phase": Maybe(ID),
         "plan_digest": Maybe(ID),
         "component": Maybe(ID),
-        "steps": Names(STEP, Text(one_of=("pending", *_state.OUTCOMES))),
+        "steps": Names(STEP, Text(one_of=("pending", *OUTCOMES))),
         "phases": Names(ID, _PHASE),
         "outcome": _OUTCOME,
     },

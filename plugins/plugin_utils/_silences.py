@@ -20,8 +20,7 @@ import re
 import time
 import typing as t
 
-from ..module_utils import _web
-from ..module_utils._argv import redact_text
+from ..module_utils import _output, _web
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, UpgradeError
 from . import _ask
@@ -202,7 +201,8 @@ class Alertmanager:
             raise SilenceError(f"{shown(url)} can't be asked: {getattr(exc, 'why', '') or exc}") from exc
         if 200 <= status < 300 or (gone and _is_gone(status, body)):
             return body
-        raise _refusal(shown(url), status, body)
+        known = [*_output.secrets_of([self.base]), *filter(None, self._authorization.split(" ", 1)[1:])]
+        raise _refusal(shown(url), status, _output.redact(body.decode("utf-8", "replace"), known))
 
     def _opener(self, data: dict[str, t.Any] | None) -> t.Callable[..., t.Any]:
         encoded = None if data is None else json.dumps(data).encode()
@@ -320,9 +320,9 @@ _HINTS = {
 }
 
 
-def _refusal(name: str, status: int, body: bytes) -> SilenceError:
+def _refusal(name: str, status: int, body: str) -> SilenceError:
     key, hint = _HINTS.get(status, ("silence.refused", ""))
-    says = hint or redact_text(" ".join(body[:500].decode("utf-8", "replace").split())) or "it didn't say why"
+    says = hint or " ".join(body[:500].split()) or "it didn't say why"
     return SilenceError(f"{name} answered {status}: {says}", key=key)
 
 

@@ -165,6 +165,15 @@ def test_a_password_of_a_mirror_stays_out_of_results(site: Site) -> None:
     mirror = site.origin.url.replace("://", "://ops:gehe1m@")
     for limits in (QUICK, {**QUICK, "size": 100}):
         assert "gehe1m" not in json.dumps(site.by_host(release={"mirror": [mirror], "limits": limits}))
+    sent = site.act.sent[-1]
+    assert "gehe1m" not in json.dumps({**sent, "private_urls": []})
+    assert sent["private_urls"] == [f"{mirror}{ARCHIVE}"]
+
+
+def test_what_a_module_logs_of_its_arguments_has_no_login_of_a_url(site: Site) -> None:
+    secret = f"{site.origin.url}{ARCHIVE}?token=gehe1m".replace("://", "://ops:gehe1m@")
+    site.stage(url=secret, checksums=f"{site.origin.url}/sums?token=gehe1m")
+    assert "gehe1m" not in json.dumps(site.act.sent)
 
 
 def test_what_needs_the_archive_on_the_controller_does_not_go_together_with_it(site: Site) -> None:
