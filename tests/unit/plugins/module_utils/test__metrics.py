@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from ansible_collections.observability.stack.plugins.module_utils import _metrics
 from ansible_collections.observability.stack.plugins.module_utils._metrics import labels_of, version_in
 
 PAGE = """\
@@ -56,3 +59,26 @@ def test_labels_of_reads_the_exposition_format(metric: str, labels: list[dict[st
 
 def test_a_page_that_is_no_metrics_has_none() -> None:
     assert version_in("<html>node_exporter_build_info</html>", build_info("node_exporter_build_info")) is None
+
+
+MANY = 400_000
+HOSTILE = {
+    "labels without an end": "a{\n" * MANY,
+    "strings without an end": 'a{b="' * MANY,
+    "one long name": "a" * 5 * MANY,
+    "one long label": "a{" + "x" * 5 * MANY + "} 1",
+    "escapes": "a{" + 'x="\\"' * MANY + "} 1",
+    "spaces": "a" + " " * 5 * MANY,
+    "many samples": "a 1\n" * 2 * MANY,
+}
+
+
+@pytest.mark.parametrize("page", HOSTILE.values(), ids=HOSTILE)
+def test_a_page_that_is_made_to_be_slow_is_read_in_a_few_seconds(page: str) -> None:
+    """Megabytes of it. What looks at a part again and again would take hours."""
+    began = time.process_time()
+    read = _metrics.Page(page)
+    assert read.count <= 500_000
+    read.total("a", {"x": "1"})
+    assert _metrics.version_in(page, [{"metric": "a", "label": "version"}]) is None
+    assert time.process_time() - began < 10
