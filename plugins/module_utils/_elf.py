@@ -15,8 +15,6 @@ import re
 import struct
 import typing as t
 
-from . import _regular
-
 HEADER_BYTES = 20
 
 # e_machine of the ELF header (/usr/include/elf.h) -> the name that Go releases use.
@@ -76,7 +74,7 @@ def glibc_needed(path: str) -> Glibc | None:
     """The oldest glibc that a program runs with, as C((2, 34)). None for what needs none, as most Go programs do, and
     for what isn't an ELF file, or a damaged one."""
     try:
-        with _regular.opened(path) as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open(path, "rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
             names = list(_versions_needed(data))
     except (OSError, ValueError, OverflowError, struct.error):
         return None

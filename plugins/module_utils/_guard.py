@@ -270,7 +270,7 @@ def read_marker(layout: Layout, component: str) -> Marker | None:
     """The marker of a guard; None if there is none that can be read."""
     try:
         marker = json.loads(_private.read(layout.pending(component)))
-    except (OSError, ValueError, RecursionError, HostError):
+    except (HostError, OSError, ValueError):
         return None
     return marker if isinstance(marker, dict) else None
 

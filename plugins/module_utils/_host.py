@@ -21,21 +21,7 @@ import time
 import typing as t
 import urllib.parse
 
-from . import (
-    _argv,
-    _elf,
-    _files,
-    _health,
-    _lease,
-    _packages,
-    _preflight,
-    _process,
-    _regular,
-    _state,
-    _store,
-    _systemd,
-    _web,
-)
+from . import _argv, _elf, _files, _health, _lease, _packages, _preflight, _process, _state, _store, _systemd, _web
 from ._preflight import Facts, Listener, Place, Service
 
 if t.TYPE_CHECKING:
@@ -276,7 +262,7 @@ def _of_unit(unit: Unit, binary: str) -> Data:
 def _architecture(binary: str) -> str:
     """What a program is made for; empty for a script, or where there is none."""
     try:
-        with _regular.opened(binary) as source:
+        with open(binary, "rb") as source:
             elf = _elf.read_elf(source.read(_elf.HEADER_BYTES))
     except OSError:
         return ""

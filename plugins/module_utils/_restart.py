@@ -112,7 +112,7 @@ def announced(path: str) -> t.Iterator[None]:
 
     Where that can't be written, on a full disk for one, the guard finds the lock taken, which only takes longer.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     with contextlib.suppress(OSError), open(os.open(path, flags, 0o600), "w", encoding="ascii") as marker:
         marker.write(f"{os.getpid()} {_process.start_ticks(os.getpid())}\n")
     try:
