@@ -73,12 +73,11 @@ def run(
     try:
         until = time.monotonic() + timeout
         closed = streams.follow(until)
-        ended = _wait(process.pid, until)
+        ended = _has_ended(process, until)
         if not (closed and ended):
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)
-        gone = ended or _wait(process.pid, time.monotonic() + _REAPED)
-        rc = process.wait() if gone else None
+        gone = ended or _has_ended(process, time.monotonic() + _REAPED)
     finally:
         streams.close()
     if not ended:
@@ -86,23 +85,14 @@ def run(
         return Completed(None, "", f"{argv[0]}: no answer within {timeout:g} s, {killed}")
     out, err = streams.text()
     cut = f"{argv[0]}: its output was cut after {_OUTPUT_LIMIT >> 20} MiB\n" if streams.dropped else ""
-    return Completed(rc, out, err + cut)
+    return Completed(process.returncode, out, err + cut)
 
 
-def _wait(pid: int, until: float) -> bool:
-    """Whether a child has ended by then. It stays a zombie, so that its process group can still be killed."""
-    pause = 0.001
-    while not _has_ended(pid):
-        left = until - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(pause, left))
-        pause = min(pause * 2, _LOOK)
-    return True
-
-
-def _has_ended(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+def _has_ended(process: subprocess.Popen[bytes], until: float) -> bool:
+    """Whether a program has ended by then."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=max(until - time.monotonic(), 0))
+    return process.returncode is not None
 
 
 class _Streams:
@@ -124,7 +114,7 @@ class _Streams:
                 selector.register(self._process.stdin, selectors.EVENT_WRITE)
             has_ended = False
             while selector.get_map() and (left := until - time.monotonic()) > 0:
-                if not has_ended and _has_ended(self._process.pid):
+                if not has_ended and self._process.poll() is not None:
                     has_ended, until = True, min(until, time.monotonic() + _GRACE)
                 for key, _events in selector.select(min(_LOOK, left)):
                     stream = t.cast("t.IO[bytes]", key.fileobj)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import typing as t
@@ -16,6 +17,9 @@ import typing as t
 _SAMPLE = re.compile(
     r'^([A-Za-z_:][\w:]*)(?:[ \t]*\{([^"}\n]*(?:"(?:[^"\\\n]|\\.)*"[^"}\n]*)*)\})?[ \t]+([^ \t\r\n]+)', re.MULTILINE
 )
+_MOST_SAMPLES = 500_000
+"""Samples of a page that are looked at. More cost memory and time, and no component of the catalog has as many."""
+
 _TYPE = re.compile(r"^# TYPE ([A-Za-z_:][\w:]*) ", re.MULTILINE)
 _LABEL = re.compile(r'(?<!\w)([A-Za-z_]\w*)[ \t]*=\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPE = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
@@ -30,9 +34,10 @@ class Page:
         """How many samples it has."""
         self._values: dict[str, list[tuple[str, str]]] = {}
         self._typed = set(_TYPE.findall(text))
-        for name, labels, value in _SAMPLE.findall(text):
+        for found in itertools.islice(_SAMPLE.finditer(text), _MOST_SAMPLES):
+            name, labels, value = found.group(1, 2, 3)
             self.count += 1
-            self._values.setdefault(name, []).append((labels, value))
+            self._values.setdefault(name, []).append((labels or "", value))
 
     def families(self) -> list[str]:
         """The names of what is measured, sorted. The parts of a histogram or summary are one."""
@@ -42,7 +47,9 @@ class Page:
         """The sum of the samples of a metric that carry the labels; None if there are none, or none with a value."""
         wanted = {(name, str(value)) for name, value in labels.items()}
         values = [
-            _number(value) for text, value in self._values.get(metric, []) if wanted <= set(_labels(text).items())
+            _number(value)
+            for text, value in self._values.get(metric, [])
+            if not wanted or wanted <= set(_labels(text).items())
         ]
         numbers = [value for value in values if value is not None]
         return sum(numbers) if numbers else None

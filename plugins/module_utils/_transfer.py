@@ -24,18 +24,20 @@ import json
 import os
 import random
 import shutil
+import stat
 import time
 import typing as t
 import zlib
 
-from . import _files, _web
+from . import _files, _regular, _web
 from ._argv import redact_url as shown
 from ._errors import ReleaseError
 from ._web import TransferError
 
 _CHUNK = 1 << 20
+_ABOUT_LIMIT = 1 << 16
 _GAINED = 1 << 20
-_AT_LEAST = 0.05
+_AT_LEAST = 1.0
 """Seconds that are waited for an answer, or for a piece of one, even if the time is over."""
 
 _TELL_SECONDS, _TELL_BYTES = 10, 100 << 20
@@ -504,8 +506,11 @@ class _Partial:
         self.about = _read_about(f"{self.path}.json")
 
     def __enter__(self) -> _Partial:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._file = os.open(self.path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            os.close(self._file)
+            raise OSError(errno.EINVAL, "it is no regular file: move it away", self.path)
         self._digest, self.done = hashlib.sha256(), 0
         while piece := os.read(self._file, _CHUNK):
             self._digest.update(piece)
@@ -590,10 +595,8 @@ _NOTHING = About("", None, "", "", "", 0, "", "")
 
 def _read_about(path: str) -> About:
     try:
-        with open(path, encoding="utf-8") as source:
-            data = json.load(source)
-        about = About(**data)
-    except (OSError, ValueError, TypeError):
+        about = About(**json.loads(_regular.read(path, most=_ABOUT_LIMIT)))
+    except (OSError, ValueError, TypeError, RecursionError):
         return _NOTHING
     texts = (about.url, about.sha256, about.etag, about.last_modified, about.started, about.updated)
     usable = all(isinstance(text, str) for text in texts) and isinstance(about.size, (int, type(None)))

@@ -369,6 +369,9 @@ from ..module_utils._module import arguments, run_module
 from ..module_utils._probes import FIELDS, complete
 from ..module_utils._state import TOUCHED, check_name
 
+_LATER = 30.0
+"""Seconds for a look that begins just in time, and for reading the journal."""
+
 
 def probe(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
@@ -382,7 +385,7 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
             key="probe.component",
         )
     growth = [_health.grown_by(target) for target in targets]
-    _record(module, seconds=_health.longest(targets, growth, **times))
+    _record(module, seconds=_health.longest(targets, growth, **times) + _LATER)
     found = _health.wait(run, targets, since=params["since"], before=_before(module), growth=growth, **times)
     _record(module, seconds=0, found=found)
     services = [health._asdict() for health in found]

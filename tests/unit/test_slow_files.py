@@ -49,6 +49,12 @@ def archive_on_disk(path: str) -> t.Any:
     return _download.download([f"file://{path}"], f"{path}.copy", sha256="0" * 64, listed="here", limits=limits)
 
 
+def unfinished_archive(path: str) -> t.Any:
+    """What a killed run left in the cache has the name that it must, but is something else."""
+    os.rename(path, f"{path}.part")
+    return _download.download([f"file://{_text(path)}"], path, sha256="0" * 64, listed="here")
+
+
 def _text(path: str) -> str:
     """A file beside it that is one."""
     beside = pathlib.Path(f"{path}.text")
@@ -64,6 +70,7 @@ FILES: dict[str, t.Callable[[str], t.Any]] = {
     "pinned key": pinned_key,
     "signed list": cleartext,
     "archive by file://": archive_on_disk,
+    "unfinished archive": unfinished_archive,
 }
 
 

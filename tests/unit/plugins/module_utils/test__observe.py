@@ -197,6 +197,14 @@ def test_names_in_an_expression(expression: str, names: set[str]) -> None:
     assert _observe_web.names_in(expression) == names | more
 
 
+@pytest.mark.parametrize("part", ['"', "'", "`", '\\"', "{", "[", "a", ":", '"\\'])
+def test_an_expression_that_is_made_to_be_slow_is_read_in_a_few_seconds(part: str) -> None:
+    began = time.process_time()
+    _observe_web.names_in(part * 500_000)
+    _observe_web.names_in(f'"{part * 500_001}')
+    assert time.process_time() - began < 5
+
+
 # -- there and back -----------------------------------------------------------------------------------------------
 
 ROUND_TRIP = {
