@@ -155,7 +155,7 @@ def is_same(
         return False
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return False
-    with open(path, "rb") as source:
+    with _owned.open_regular(path) as source:
         return all(_digest(source, there, release) == release.sha256 for release in releases)
 
 
@@ -199,7 +199,7 @@ class _Proven:
 def is_bundle(path: str) -> bool:
     """Whether a file looks like one. It can be damaged all the same."""
     try:
-        with open(path, "rb") as source:
+        with _owned.open_regular(path) as source:
             return source.read(len(_FIRST) + 1) == f"{_FIRST}\0".encode()
     except OSError:
         return False
@@ -229,7 +229,7 @@ def read(path: str, *, sha256: str = "") -> Bundle:
         C(bundle.checksum) if it has another sha256.
     """
     try:
-        with open(path, "rb") as source, tarfile.open(fileobj=source, mode="r:") as bundle:
+        with _owned.open_regular(path) as source, tarfile.open(fileobj=source, mode="r:") as bundle:
             content = _first(path, bundle)
             if sha256:
                 _check_whole(path, source, content, sha256)

@@ -41,7 +41,7 @@ import urllib.parse
 
 from ..module_utils._command import Completed
 from ..module_utils._errors import InputError, ReleaseError
-from . import _versions
+from . import _owned, _versions
 
 SCHEMA = 1
 
@@ -363,7 +363,7 @@ def _field(data: bytes) -> tuple[bytes, bytes]:
 def _signers(path: str) -> list[_Signer]:
     """Names and keys of those who may sign."""
     try:
-        with open(path, "rb") as source:
+        with _owned.open_regular(path) as source:
             lines = source.read(_LIMIT).decode("utf-8").split("\n")  # as ssh-keygen does
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(
@@ -412,7 +412,7 @@ def _told(done: Completed) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as source:
+        with _owned.open_regular(path) as source:
             content = source.read(_LIMIT + 1)
     except OSError as exc:
         raise ReleaseError(f"the manifest {path} can't be read: {exc.strerror}", key="manifest.missing") from exc

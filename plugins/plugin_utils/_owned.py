@@ -130,6 +130,18 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
+def open_regular(path: str) -> t.BinaryIO:
+    """Open a file that the operator names. A pipe or a device in its place is refused, and never waited for.
+
+    :raises OSError: if it can't be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return open(descriptor, "rb")
+
+
 # -- files in such a directory ------------------------------------------------------------------------------------
 
 

@@ -271,8 +271,8 @@ def _load(path: str) -> t.Any:
             key="input.release_index",
         )
     try:
-        with open(path, encoding="utf-8") as source:
-            text = source.read()
+        with _owned.open_regular(path) as source:
+            text = source.read().decode("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "is no text"
         raise InputError(f"upgrade_release_index: {path}: {reason}", key="input.release_index") from exc

@@ -25,6 +25,7 @@ import typing as t
 
 from ..module_utils import _command
 from ..module_utils._errors import InputError, ReleaseError
+from . import _owned
 
 _TIMEOUT = 60
 _LIST_LIMIT = 4 << 20
@@ -110,7 +111,7 @@ def verify_cleartext(path: str, *, keys: t.Sequence[str], name: str = "", run: _
 
 def _read(path: str, limit: int) -> bytes:
     try:
-        with open(path, "rb") as source:
+        with _owned.open_regular(path) as source:
             data = source.read(limit + 1)
     except OSError as exc:
         raise ReleaseError(f"the signature {path} can't be read: {exc.strerror}", key="signature.missing") from exc
@@ -165,7 +166,7 @@ def _keyring(paths: t.Sequence[str]) -> bytes:
 def _public_key(path: str) -> bytes:
     """A key file's content, without its armor."""
     try:
-        with open(path, "rb") as source:
+        with _owned.open_regular(path) as source:
             data = source.read(_KEY_LIMIT + 1)
     except OSError as exc:
         raise InputError(f"the pinned key {path} can't be read: {exc.strerror}", key="signature.bad_key") from exc
@@ -210,12 +211,15 @@ def _secret(path: str) -> InputError:
 # -- sigstore --------------------------------------------------------------------------------------------------------
 
 _IDENTITY, _ISSUER, _REGEXP = "--certificate-identity", "--certificate-oidc-issuer", "-regexp"
-_TRUSTED = ("--key", "--ca-roots", "--ca-intermediates", "--certificate-chain", "--trusted-root")
+_TRUSTED = (
+    *("--key", "--ca-roots", "--ca-intermediates", "--certificate-chain", "--trusted-root"),
+    "--timestamp-certificate-chain",
+)
 """Options that name what the operator trusts: files on the controller."""
 _VALUES = (
     *(_IDENTITY, f"{_IDENTITY}{_REGEXP}", _ISSUER, f"{_ISSUER}{_REGEXP}", *_TRUSTED),
     *(f"--certificate-github-workflow-{name}" for name in ("name", "ref", "repository", "sha", "trigger")),
-    *("--bundle", "--certificate", "--rfc3161-timestamp", "--sct", "--signature", "--timestamp-certificate-chain"),
+    *("--bundle", "--certificate", "--rfc3161-timestamp", "--sct", "--signature"),
 )
 _SWITCHES = ("--new-bundle-format", "--offline", "--use-signed-timestamps")
 _NO_LOG = ("--insecure-ignore-tlog", "--private-infrastructure")

@@ -164,3 +164,15 @@ def test_a_file_that_is_not_there_has_no_hash(tmp_path: pathlib.Path) -> None:
     assert _owned.sha256_or_none(str(tmp_path / "none")) is None
     with pytest.raises(FileNotFoundError):
         _owned.read(str(tmp_path / "none"))
+
+
+def test_only_a_regular_file_is_opened_and_nothing_is_waited_for(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    os.mkfifo(tmp_path / "fifo")
+    with _owned.open_regular(str(tmp_path / "file")) as source:
+        assert source.read() == b"x"
+    for name in ("fifo", ""):
+        with pytest.raises(OSError, match="it is no regular file"):
+            _owned.open_regular(str(tmp_path / name))
+    with pytest.raises(OSError, match="it is no regular file"):
+        _owned.open_regular("/dev/zero")
