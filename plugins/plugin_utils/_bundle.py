@@ -155,7 +155,7 @@ def is_same(
         return False
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         return False
-    with open(path, "rb") as source:
+    with _regular.opened(path) as source:
         return all(_digest(source, there, release) == release.sha256 for release in releases)
 
 
@@ -203,6 +203,22 @@ def is_bundle(path: str) -> bool:
             return source.read(len(_FIRST) + 1) == f"{_FIRST}\0".encode()
     except OSError:
         return False
+
+
+def refuse_foreign(path: str, what: str) -> None:
+    """Refuse a bundle that others can change, for what the operator has nothing else to verify by.
+
+    :param what: what is to be verified, for the error.
+    :raises InputError: C(bundle.unverified).
+    """
+    why = _owned.changeable(path)
+    if why is not None:
+        raise InputError(
+            f"upgrade_bundle: {path} is not used: {why}, and nothing is configured that {what} is verified by. Set "
+            "upgrade_bundle_sha256, or upgrade_release_signatures, _pins or _manifest; or copy the bundle to a "
+            "directory of your own, once you know that it is the right one",
+            key="bundle.unverified",
+        )
 
 
 def read(path: str, *, sha256: str = "") -> Bundle:

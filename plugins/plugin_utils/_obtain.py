@@ -22,7 +22,7 @@ import urllib.parse
 
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from . import _bundle, _checksums, _fetch, _manifest, _owned, _run, _signatures, _sources
+from . import _bundle, _checksums, _fetch, _manifest, _run, _signatures, _sources
 from ._download import TOOLS, Tools
 from ._release_settings import ManifestSource, Settings, Signature, read
 
@@ -114,14 +114,8 @@ class _Release:
         bundle = _the_bundle(self.settings.bundle, self.settings.bundle_sha256)
         release = _bundle.find(bundle, url=wanted.url, **_identity(wanted))
         self.said[bundle.name] = release.sha256
-        why = None if self._is_verified() else _owned.changeable(bundle.path)
-        if why is not None:
-            raise InputError(
-                f"upgrade_bundle: {bundle.path} is not used: {why}, and nothing is configured that {release.told} is "
-                "verified by. Set upgrade_bundle_sha256, or upgrade_release_signatures, _pins or _manifest; or copy "
-                "the bundle to a directory of your own, once you know that it is the right one",
-                key="bundle.unverified",
-            )
+        if not self._is_verified():
+            _bundle.refuse_foreign(bundle.path, release.told)
         return bundle, release
 
     def _is_verified(self) -> bool:

@@ -14,9 +14,9 @@ the operator; or it is a file that nobody else could change.
 from __future__ import annotations
 
 import os
-import stat
 import typing as t
 
+from ..module_utils import _regular
 from ..module_utils._errors import InputError
 from . import _manifest, _owned
 
@@ -63,14 +63,12 @@ def read(path: str, *, signers: t.Any = None, approved: str = "", foreign: bool 
 
 def _content(path: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as source:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            content = source.read(_LIMIT + 1) if regular else b""
+        with _regular.opened(path) as source:
+            content = source.read(_LIMIT + 1)
     except OSError as exc:
         raise InputError(f"upgrade_plan: {path}: {exc.strerror or exc}", key="plan.unreadable") from None
-    if not regular or len(content) > _LIMIT:
-        raise InputError(f"upgrade_plan: {path} is no file, or larger than any plan", key="plan.unreadable")
+    if len(content) > _LIMIT:
+        raise InputError(f"upgrade_plan: {path} is larger than any plan", key="plan.unreadable")
     return content
 
 

@@ -106,6 +106,8 @@ def problems(data: t.Mapping[str, t.Any]) -> list[str]:
         settings = read(dict(data))
         if settings.bundle:
             _bundle.read(settings.bundle, sha256=settings.bundle_sha256)
+            if not (settings.bundle_sha256 or settings.pins or settings.signatures or settings.manifest):
+                _bundle.refuse_foreign(settings.bundle, "what is in it")
     except InputError as exc:
         return [str(exc)]
     return []

@@ -15,6 +15,7 @@ from the operator's variables and from the hosts, and a file that says anything 
 from __future__ import annotations
 
 import json
+import re
 import typing as t
 
 from ..module_utils._errors import InputError
@@ -121,7 +122,7 @@ def _check_shape(plan: Data) -> None:
     if plan["kind"] != "upgrade":
         raise ValueError(f"its kind is {plan['kind']!r}, and only upgrades are carried out from a file")
     for phase in plan["phases"]:
-        _check_phase(phase)
+        _check_phase(phase, plan["hosts"])
     for host, steps in plan["hosts"].items():
         in_phases = [key for phase in plan["phases"] for key in phase["hosts"].get(host, [])]
         if sorted(in_phases) != sorted(steps) or not all(_versions.is_version(step["to"]) for step in steps.values()):
@@ -133,7 +134,10 @@ def _check_shape(plan: Data) -> None:
     _check_rows(plan)
 
 
-def _check_phase(phase: Data) -> None:
+def _check_phase(phase: Data, hosts: Data) -> None:
+    of = {hosts[host][key]["phase"] for host, keys in phase["hosts"].items() for key in keys}
+    if len(of) != 1 or not re.fullmatch(rf"{re.escape(min(of))}(-\d+)?", phase["name"], re.ASCII):
+        raise ValueError("a phase has steps of another")
     keys = {key for each in phase["hosts"].values() for key in each}
     texts = [phase["name"], *phase["sequence"]]
     texts += [text for field in ("because", "after") for each in phase[field].values() for text in each]

@@ -210,12 +210,15 @@ def _secret(path: str) -> InputError:
 # -- sigstore --------------------------------------------------------------------------------------------------------
 
 _IDENTITY, _ISSUER, _REGEXP = "--certificate-identity", "--certificate-oidc-issuer", "-regexp"
-_TRUSTED = ("--key", "--ca-roots", "--ca-intermediates", "--certificate-chain", "--trusted-root")
+_TRUSTED = (
+    *("--key", "--ca-roots", "--ca-intermediates", "--certificate-chain", "--trusted-root"),
+    "--timestamp-certificate-chain",
+)
 """Options that name what the operator trusts: files on the controller."""
 _VALUES = (
     *(_IDENTITY, f"{_IDENTITY}{_REGEXP}", _ISSUER, f"{_ISSUER}{_REGEXP}", *_TRUSTED),
     *(f"--certificate-github-workflow-{name}" for name in ("name", "ref", "repository", "sha", "trigger")),
-    *("--bundle", "--certificate", "--rfc3161-timestamp", "--sct", "--signature", "--timestamp-certificate-chain"),
+    *("--bundle", "--certificate", "--rfc3161-timestamp", "--sct", "--signature"),
 )
 _SWITCHES = ("--new-bundle-format", "--offline", "--use-signed-timestamps")
 _NO_LOG = ("--insecure-ignore-tlog", "--private-infrastructure")

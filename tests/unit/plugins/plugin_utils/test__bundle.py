@@ -351,6 +351,8 @@ def test_a_bundle_that_others_can_change_must_be_verified_by_something(made: Mad
     with pytest.raises(InputError, match=r"nothing is configured that x 1\.9\.0 for amd64 is verified by") as failure:
         obtain(made, cache_dir="/nonexistent/cache")
     assert failure.value.key == "bundle.unverified"
+    (problem,) = _release_settings.problems({"bundle": str(made.path)})
+    assert "nothing is configured that what is in it is verified by" in problem
     digest = hashlib.sha256(made.path.read_bytes()).hexdigest()
     for verified in ({"bundle_sha256": digest}, {"pins": {"x/1.9.0/amd64": AMD.sha256}}):
         assert obtain(made, archive=False, **verified).sha256 == AMD.sha256
