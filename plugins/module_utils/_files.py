@@ -37,6 +37,7 @@ _DEEPEST = 64
 _WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EMLINK, errno.EFBIG)
 _SETID = stat.S_ISUID | stat.S_ISGID
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -386,10 +387,12 @@ def sha256_file(path: str) -> str:
 
 
 def sha256_or_none(path: str) -> str | None:
-    """The sha256 of a file, or None if there is none."""
+    """The sha256 of a file, or None if there is no regular file that the path safely leads to."""
     try:
         return sha256_file(path)
-    except FileNotFoundError:
+    except OSError as exc:
+        if exc.errno not in _NO_FILE:
+            raise
         return None
 
 
