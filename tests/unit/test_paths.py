@@ -402,6 +402,23 @@ def test_what_a_user_cannot_read_is_not_copied_for_that_user(site: Site, tmp_pat
     assert not (tmp_path / "key").exists()
 
 
+def test_what_a_user_cannot_read_is_left_out_of_a_restore_point(site: Site) -> None:
+    os.chown(site.config, 0, 0)
+    site.config.chmod(0o600)
+    with site.session() as session:
+        originals = [_restore_point.Original("binary", str(site.program))]
+        kept = _restore_point.Original("config", str(site.config))
+        with pytest.raises(PermissionError, match="as the user of its directory"):
+            _restore_point.create(
+                session, backup_id="a", component="x", version="1", files=[*originals, kept._replace(optional=False)]
+            )
+        manifest = _restore_point.create(
+            session, backup_id="b", component="x", version="1", files=[*originals, kept._replace(optional=True)]
+        )
+        assert [entry.path for entry in manifest.entries] == [str(site.program)]
+        assert str(site.config) in session.warnings[-1]
+
+
 def test_a_hard_link_to_what_is_roots_is_not_copied(site: Site, tmp_path: pathlib.Path) -> None:
     os.link(site.outside / "app" / "config.yml", site.home / "config.yml")
     assert copied(site.home / "config.yml", tmp_path / "copy")

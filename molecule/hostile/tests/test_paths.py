@@ -118,8 +118,8 @@ def test_a_directory_that_becomes_a_link_before_the_undoing_is_not_written_to(se
 
 
 def test_a_link_in_place_of_its_data_gives_a_service_nothing(server: Server, versions: dict[str, list[str]]) -> None:
-    """Its rehearsal gets copies of the data, and they get its user as their owner. It ends with a flag that isn't known,
-    so that the service itself is left alone."""
+    """Its rehearsal gets copies of the data, and they belong to its user. It ends with a flag that isn't known, so that
+    the service itself is left alone."""
     newer, data = versions["alertmanager"][1], "/var/lib/alertmanager"
     flags = {"cluster.listen-address": "", "storage.path": "{data}", "config.file": "{config}", "no-such-flag": "x"}
     rehearse = {"flags": {**flags, "web.listen-address": "127.0.0.1:{port}"}, "data": "state", "network": "private"}
