@@ -216,7 +216,7 @@ def _restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> 
         }
         for path, place in places.items():
             if path not in [entry.path for entry in differ]:  # what a swap left that was cut off
-                place.sibling(_files.temporary_beside(path)).remove()
+                place.beside().remove()
         for entry in differ:
             _prepare(os.path.join(session.layout.backup(manifest.id), entry.stored), entry, places[entry.path])
         _files.put_in_place([places[entry.path] for entry in differ])
@@ -224,12 +224,8 @@ def _restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> 
 
 
 def _prepare(stored: str, entry: Entry, place: _files.Location) -> None:
-    temporary = place.sibling(_files.temporary_beside(entry.path))
     if entry.link is not None and not place.unsafe:
-        temporary.point_to(entry.link)
+        place.beside().point_to(entry.link)
         return
     attributes = place.carried(_files.Attributes.from_dict(entry.attributes), program=entry.kind == "binary")
-    with _files.opened(stored) as original:
-        _files.write_copy(
-            _files.chunks(original, stored), temporary, attributes=attributes, sha256=entry.sha256, source=stored
-        )
+    _files.prepare_copy(stored, place, attributes=attributes, sha256=entry.sha256)

@@ -103,7 +103,7 @@ class Site:
 
     def survey(self) -> str | None:
         with contextlib.suppress(OSError):
-            return _files.facts_of(str(self.program)).identity
+            return _files.identity_of(str(self.program))
         return None
 
     def swap(self, identity: str | None = None) -> None:
@@ -244,11 +244,11 @@ def test_a_link_of_roots_that_leads_elsewhere_since_the_survey_is_refused(site: 
     os.link(site.staged / "program", site.root / "two" / "program")
     link = site.root / "current"
     link.symlink_to("one")
-    before = _files.facts_of(str(link / "program")).identity
-    assert _files.facts_of(str(link / "program")).identity == before
+    before = _files.identity_of(str(link / "program"))
+    assert _files.identity_of(str(link / "program")) == before
     link.unlink()
     link.symlink_to("two")
-    assert _files.facts_of(str(link / "program")).identity != before
+    assert _files.identity_of(str(link / "program")) != before
 
 
 def test_a_file_that_an_earlier_step_put_in_place_is_known(site: Site) -> None:
@@ -554,7 +554,7 @@ def test_what_is_no_file_is_neither_read_nor_waited_for(site: Site, kind: str) -
             site.program
         )
     path = str(site.program)
-    for act in (_files.sha256_file, _files.facts_of, _files.read_attributes, _files.read_bytes):
+    for act in (_files.sha256_file, _files.identity_of, _files.read_attributes, _files.read_bytes):
         assert isinstance(in_time(lambda act=act: act(path)), OSError)  # type: ignore[misc]
     assert _files.read_text(path) == ""
     assert _files.bytes_below(path) == 0
