@@ -37,6 +37,7 @@ _DEEPEST = 64
 _WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EMLINK, errno.EFBIG)
 _SETID = stat.S_ISUID | stat.S_ISGID
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -103,6 +104,10 @@ class Location:
         """
         name = os.path.basename(path)
         return Location(self.descriptor, name, os.path.join(os.path.dirname(self.path), name), self.unsafe, self.links)
+
+    def beside(self) -> Location:
+        """Where the successor of this file is prepared; see C(temporary_beside)."""
+        return self.sibling(temporary_beside(self.path))
 
     def within(self, found: Found) -> Location:
         """The name of something below this directory, in the directory that C(entries_below) has open for it."""
@@ -394,10 +399,12 @@ def sha256_of(descriptor: int, path: str) -> str:
 
 
 def sha256_or_none(path: str) -> str | None:
-    """The sha256 of a file, or None if there is none."""
+    """The sha256 of a file, or None if there is no regular file that the path safely leads to."""
     try:
         return sha256_file(path)
-    except FileNotFoundError:
+    except OSError as exc:
+        if exc.errno not in _NO_FILE:
+            raise
         return None
 
 
@@ -436,16 +443,9 @@ def read_text(path: str, *, most: int = 4 << 20) -> str:
     return read_start(path, most).decode("utf-8", "replace")
 
 
-class Facts(t.NamedTuple):
-    """What a file is beside its content. ``identity`` differs as soon as the file, its owner, its mode, its attributes,
-    its content or a link on the way to it isn't the same any more."""
-
-    identity: str
-    attributes: Attributes
-
-
-def facts_of(path: str) -> Facts:
-    """What the file is that a path leads to.
+def identity_of(path: str) -> str:
+    """What tells the file that a path leads to from any other. It differs as soon as the file, its owner, its mode, its
+    attributes, its content or a link on the way to it isn't the same any more.
 
     :raises OSError: if there is none, or what is there is no regular file.
     """
@@ -457,7 +457,7 @@ def facts_of(path: str) -> Facts:
             f"modified:{status.st_mtime_ns} changed:{status.st_ctime_ns}",
             f"links:{hashlib.sha256(repr(place.links).encode()).hexdigest()[:16] if place.links else '-'}",
         )
-        return Facts(" ".join(words), place.carried(_attributes(descriptor, status)))
+        return " ".join(words)
 
 
 def _attributes(descriptor: int, status: os.stat_result) -> Attributes:
@@ -588,7 +588,7 @@ def temporary_beside(path: str) -> str:
 def write_durably(path: str, data: bytes, *, mode: int = 0o600) -> None:
     """Write a whole file or none: a reader, and the next boot, see the old content or the new."""
     with located(path) as place:
-        temporary = place.sibling(temporary_beside(path))
+        temporary = place.beside()
         with temporary.created(mode) as descriptor:
             write_all(descriptor, data)
             os.fsync(descriptor)
@@ -620,18 +620,19 @@ def write_copy(
     return digest.hexdigest()
 
 
+def prepare_copy(source: str, place: Location, *, attributes: Attributes, sha256: str) -> None:
+    """Copy a file of our own to beside the one that it is to replace, durably; see C(write_copy)."""
+    with opened(source) as original:
+        content = chunks(original, source)
+        write_copy(content, place.beside(), attributes=attributes, sha256=sha256, source=source)
+
+
 def put_in_place(places: list[Location]) -> None:
     """Rename what was prepared beside each place, and make that durable."""
     for place in places:
-        place.sibling(temporary_beside(place.path)).rename(place)
+        place.beside().rename(place)
     for place in {os.path.dirname(place.path): place for place in places}.values():
         place.sync()
-
-
-def prepare_copy(source: str, temporary: str, *, attributes: Attributes, sha256: str | None = None) -> str:
-    """Copy a file to a temporary name with the given attributes; see C(write_copy)."""
-    with opened(source) as original, located(temporary) as place:
-        return write_copy(chunks(original, source), place, attributes=attributes, sha256=sha256, source=source)
 
 
 def remove_if_there(path: str) -> None:

@@ -52,11 +52,13 @@ class Manifest(t.NamedTuple):
 
 
 class Original(t.NamedTuple):
-    """A file to keep. ``pid`` is of the process that alone still has its content, because the file was replaced."""
+    """A file to keep. ``pid`` is of the process that alone still has its content, because the file was replaced. One
+    that is ``optional`` is kept for the operator, as far as it can be read."""
 
     kind: str
     path: str
     pid: int = 0
+    optional: bool = False
 
 
 def create(session: Session, *, backup_id: str, component: str, version: str | None, files: list[Original]) -> Manifest:
@@ -70,7 +72,14 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
     sweep(session)
     building = f"{directory}.new"
     _files.ensure_private_directory(building)
-    entries = [_keep(building, number, original) for number, original in enumerate(files)]
+    entries = []
+    for number, original in enumerate(files):
+        try:
+            entries.append(_keep(building, number, original))
+        except PermissionError as exc:  # of a user in whose directory it is
+            if not original.optional:
+                raise
+            session.warnings.append(f"restore point {backup_id} is without {original.path}: {_files.explain(exc)}")
     manifest = Manifest(backup_id, component, version, session.now, entries)
     data = {**manifest._asdict(), "entries": [entry._asdict() for entry in entries]}
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
@@ -195,11 +204,11 @@ def restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> l
     try:
         return _restore(session, manifest, kinds)
     except OSError as exc:
-        if exc.errno not in (errno.ELOOP, errno.ENOTDIR):
+        if exc.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT):
             raise
         raise HostError(
-            f"restore point {manifest.id} can't be put back: {_files.explain(exc)}. Nothing was restored: see who put "
-            "that there, put the directory back, and run the playbook rollback",
+            f"restore point {manifest.id} can't be put back: {_files.explain(exc)}. See who changed that directory, "
+            "put it back, and run the playbook rollback",
             key="restore_point.unsafe_path",
         ) from exc
 
@@ -214,7 +223,7 @@ def _restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> 
         }
         for path, place in places.items():
             if path not in [entry.path for entry in differ]:  # what a swap left that was cut off
-                place.sibling(_files.temporary_beside(path)).remove()
+                place.beside().remove()
         for entry in differ:
             _prepare(os.path.join(session.layout.backup(manifest.id), entry.stored), entry, places[entry.path])
         _files.put_in_place([places[entry.path] for entry in differ])
@@ -222,12 +231,8 @@ def _restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> 
 
 
 def _prepare(stored: str, entry: Entry, place: _files.Location) -> None:
-    temporary = place.sibling(_files.temporary_beside(entry.path))
     if entry.link is not None and not place.unsafe:
-        temporary.point_to(entry.link)
+        place.beside().point_to(entry.link)
         return
     attributes = place.carried(_files.Attributes.from_dict(entry.attributes), program=entry.kind == "binary")
-    with _files.opened(stored) as original:
-        _files.write_copy(
-            _files.chunks(original, stored), temporary, attributes=attributes, sha256=entry.sha256, source=stored
-        )
+    _files.prepare_copy(stored, place, attributes=attributes, sha256=entry.sha256)

@@ -94,7 +94,7 @@ class Reader:
         for file in files:
             file["size"] = _files.bytes_below(file["path"])
             with contextlib.suppress(OSError):  # a link, or no file, that somebody else than root put there
-                file["identity"] = _files.facts_of(file["path"]).identity
+                file["identity"] = _files.identity_of(file["path"])
                 if self._checksum:
                     file["sha256"] = _files.sha256_file(file["path"])
         return files

@@ -25,7 +25,7 @@ if t.TYPE_CHECKING:
 class Candidate(t.NamedTuple):
     """A verified file and the path it is for. Without attributes of its own it takes over those of the file there.
 
-    ``identity`` is what C(_files.facts_of) told of the file there when the host was surveyed, if that is known.
+    ``identity`` is what C(_files.identity_of) told of the file there when the host was surveyed, if that is known.
     """
 
     source: str
@@ -80,7 +80,7 @@ def check_identities(session: Session, swap: Swap) -> None:
     for item in swap.candidates:
         if item.identity is None:
             continue
-        now = _files.facts_of(item.path).identity
+        now = _files.identity_of(item.path)
         if now == item.identity or _files.sha256_or_none(item.path) in (placed.get(item.path), item.sha256):
             continue
         before = dict(word.partition(":")[::2] for word in item.identity.split())
@@ -107,7 +107,7 @@ def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
         for item, change in zip(swap.candidates, planned):
             place = stack.enter_context(_files.located(item.path))
             if change.before == change.after:
-                place.sibling(_files.temporary_beside(item.path)).remove()  # of an undoing that was cut off
+                place.beside().remove()  # of an undoing that was cut off
                 continue
             _prepare(item, place)
             moving.append(place)
@@ -127,14 +127,8 @@ def _prepare(item: Candidate, place: _files.Location) -> None:
     """Write a file's successor beside it."""
     program = item.kind == "binary"
     attributes = item.attributes or _files.read_attributes(item.path, program=program)
-    with _files.opened(item.source) as source:
-        _files.write_copy(
-            _files.chunks(source, item.source),
-            place.sibling(_files.temporary_beside(item.path)),
-            attributes=place.carried(attributes, program=program),
-            sha256=item.sha256,
-            source=item.source,
-        )
+    attributes = place.carried(attributes, program=program)
+    _files.prepare_copy(item.source, place, attributes=attributes, sha256=item.sha256)
 
 
 def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:

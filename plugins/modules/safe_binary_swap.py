@@ -77,7 +77,7 @@ options:
     description:
       - Further files for the restore point, by kind. They are kept for the operator, and put back only if O(kinds) says
         so.
-      - A file that isn't there is left out.
+      - A file that isn't there is left out. So is one in a directory of another user that this user can't read.
     type: dict
     suboptions:
       unit:
@@ -270,7 +270,7 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         from_version=params["from_version"],
         candidates=candidates,
         keep=[
-            _restore_point.Original(kind, path)
+            _restore_point.Original(kind, path, optional=True)
             for kind in ("unit", "config", "state")
             for path in keep.get(kind) or []
             if _files.is_file(path)

@@ -33,10 +33,9 @@ if not finder_is_there:
 def pytest_configure() -> None:
     """Below /tmp, which anybody can write, the collection follows no link, and has no state directory. So the tests'
     own directories, tmp_path, are below the home of the user who runs them."""
-    if "PYTEST_DEBUG_TEMPROOT" not in os.environ:
-        private = pathlib.Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache", "obs-tests")
-        private.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(private)
+    private = pathlib.Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache", "obs-tests")
+    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(private))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

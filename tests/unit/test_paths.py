@@ -103,7 +103,7 @@ class Site:
 
     def survey(self) -> str | None:
         with contextlib.suppress(OSError):
-            return _files.facts_of(str(self.program)).identity
+            return _files.identity_of(str(self.program))
         return None
 
     def swap(self, identity: str | None = None) -> None:
@@ -244,11 +244,11 @@ def test_a_link_of_roots_that_leads_elsewhere_since_the_survey_is_refused(site: 
     os.link(site.staged / "program", site.root / "two" / "program")
     link = site.root / "current"
     link.symlink_to("one")
-    before = _files.facts_of(str(link / "program")).identity
-    assert _files.facts_of(str(link / "program")).identity == before
+    before = _files.identity_of(str(link / "program"))
+    assert _files.identity_of(str(link / "program")) == before
     link.unlink()
     link.symlink_to("two")
-    assert _files.facts_of(str(link / "program")).identity != before
+    assert _files.identity_of(str(link / "program")) != before
 
 
 def test_a_file_that_an_earlier_step_put_in_place_is_known(site: Site) -> None:
@@ -402,6 +402,23 @@ def test_what_a_user_cannot_read_is_not_copied_for_that_user(site: Site, tmp_pat
     assert not (tmp_path / "key").exists()
 
 
+def test_what_a_user_cannot_read_is_left_out_of_a_restore_point(site: Site) -> None:
+    os.chown(site.config, 0, 0)
+    site.config.chmod(0o600)
+    with site.session() as session:
+        originals = [_restore_point.Original("binary", str(site.program))]
+        kept = _restore_point.Original("config", str(site.config))
+        with pytest.raises(PermissionError, match="as the user of its directory"):
+            _restore_point.create(
+                session, backup_id="a", component="x", version="1", files=[*originals, kept._replace(optional=False)]
+            )
+        manifest = _restore_point.create(
+            session, backup_id="b", component="x", version="1", files=[*originals, kept._replace(optional=True)]
+        )
+        assert [entry.path for entry in manifest.entries] == [str(site.program)]
+        assert str(site.config) in session.warnings[-1]
+
+
 def test_a_hard_link_to_what_is_roots_is_not_copied(site: Site, tmp_path: pathlib.Path) -> None:
     os.link(site.outside / "app" / "config.yml", site.home / "config.yml")
     assert copied(site.home / "config.yml", tmp_path / "copy")
@@ -537,7 +554,7 @@ def test_what_is_no_file_is_neither_read_nor_waited_for(site: Site, kind: str) -
             site.program
         )
     path = str(site.program)
-    for act in (_files.sha256_file, _files.facts_of, _files.read_attributes, _files.read_bytes):
+    for act in (_files.sha256_file, _files.identity_of, _files.read_attributes, _files.read_bytes):
         assert isinstance(in_time(lambda act=act: act(path)), OSError)  # type: ignore[misc]
     assert _files.read_text(path) == ""
     assert _files.bytes_below(path) == 0

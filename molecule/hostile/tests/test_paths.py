@@ -26,7 +26,7 @@ while true; do
   if {condition}; then {action}; exit; fi
 done
 """
-CANDIDATE_RUNS = 'test -n "$(pgrep --uid node-exp --full /run/observability- | grep --invert-match $$)"'
+CANDIDATE_RUNS = "pgrep --uid node-exp --full '/run/[o]bservability-' >/dev/null"
 PROGRAM_IS_NEW = '! test "$(stat --format=%i bin/node_exporter)" = "$first"'
 
 
@@ -86,15 +86,11 @@ def test_a_program_in_a_directory_of_its_user_is_a_blocker(
 def test_where_that_is_accepted_nothing_is_carried_over(
     server: Server, home: str, versions: dict[str, list[str]]
 ) -> None:
-    newer, older = versions["node_exporter"][1], versions["node_exporter"][0]
+    newer = versions["node_exporter"][1]
     server.out(f"chmod 6777 {PROGRAM}")
     before = rights(server).replace(f"\n{PROGRAM}", "")
     play("upgrade", "-l", server.name, upgrade_versions={"node_exporter": newer}, **ACCEPTED)
     assert server.serves("node_exporter") == newer
-    assert server.out(f"stat --format='%U:%G %a' {PROGRAM}") == "root:root 755"
-    assert rights(server) == before
-    play("rollback", "-l", server.name, upgrade_rollback_to="previous", upgrade_only=["node_exporter"], **ACCEPTED)
-    assert server.serves("node_exporter") == older
     assert server.out(f"stat --format='%U:%G %a' {PROGRAM}") == "root:root 755"
     assert rights(server) == before
 
@@ -105,7 +101,7 @@ def test_a_link_in_place_of_the_program_while_a_candidate_runs_makes_nothing_set
     newer, before = versions["node_exporter"][1], rights(server)
     with attacked(server, CANDIDATE_RUNS, "mv bin/node_exporter bin/kept; ln -s /usr/bin/su bin/node_exporter"):
         played = play("upgrade", "-l", server.name, code=2, upgrade_versions={"node_exporter": newer}, **ACCEPTED)
-    assert "there is no regular file at" in played.output
+    assert "there is no regular file at" in played.output, played.output
     assert rights(server) == before
     assert server.out(f"readlink {PROGRAM}") == "/usr/bin/su"
 
@@ -114,7 +110,7 @@ def test_a_directory_that_becomes_a_link_before_the_undoing_is_not_written_to(se
     before, listed = rights(server), server.out("ls -la /etc/cron.daily")
     with attacked(server, PROGRAM_IS_NEW, "mv bin bin.real; ln -s /etc/cron.daily bin"):
         played = play("upgrade", "-l", server.name, code=2, upgrade_versions={"node_exporter": LOOPS}, **ACCEPTED)
-    assert "can't be put back" in played.output
+    assert "can't be put back" in played.output, played.output
     assert "symbolic link" in played.output
     assert rights(server) == before
     assert server.out("ls -la /etc/cron.daily") == listed
@@ -122,18 +118,27 @@ def test_a_directory_that_becomes_a_link_before_the_undoing_is_not_written_to(se
 
 
 def test_a_link_in_place_of_its_data_gives_a_service_nothing(server: Server, versions: dict[str, list[str]]) -> None:
-    newer, older = versions["alertmanager"][1], versions["alertmanager"][0]
-    data = "/var/lib/alertmanager"
-    server.out(f"cd {data} && ln -sfn /etc/shadow nflog && mkdir -p dir && rm -rf silences && mv dir silences")
-    server.out(f"ln -s /etc/shadow {data}/silences/x && chown -h -R alertmanager: {data}")
-    before = rights(server)
+    """Its rehearsal gets copies of the data, and they belong to its user. It ends with a flag that isn't known, so that
+    the service itself is left alone."""
+    newer, data = versions["alertmanager"][1], "/var/lib/alertmanager"
+    flags = {"cluster.listen-address": "", "storage.path": "{data}", "config.file": "{config}", "no-such-flag": "x"}
+    rehearse = {"flags": {**flags, "web.listen-address": "127.0.0.1:{port}"}, "data": "state", "network": "private"}
+    server.out(f"cd {data} && ln -sfn /etc/shadow nflog && mkdir dir && ln -s /etc/shadow dir/x && mv -T dir silences")
+    server.out(f"chown -h -R alertmanager: {data}")
+    before, pid = rights(server), server.pid("alertmanager")
     try:
-        versions_wanted = {"alertmanager": newer}
-        played = play("upgrade", "-l", server.name, upgrade_versions=versions_wanted, upgrade_rehearse=True, code=2)
-        assert played.output
+        played = play(
+            "upgrade",
+            "-l",
+            server.name,
+            code=2,
+            upgrade_versions={"alertmanager": newer},
+            upgrade_rehearse=True,
+            upgrade_overrides={"alertmanager": {"rehearse": rehearse}},
+        )
+        assert "alertmanager.rehearsal_failed" in played.output, played.output
         assert rights(server) == before
-        kept = server.out(f"grep -rl root: {STATE_DIR}/backups {STATE_DIR}/rehearsal 2>/dev/null || true")
-        assert kept == ""
+        assert server.out(f'grep -rlF "$(head -1 /etc/shadow)" {STATE_DIR} || true') == ""
+        assert server.pid("alertmanager") == pid
     finally:
-        server.out(f"rm -rf {data}/nflog {data}/silences && systemctl restart alertmanager")
-    assert server.serves("alertmanager") == older
+        server.out(f"rm -rf {data}/nflog {data}/silences")

@@ -30,6 +30,13 @@ def program(tmp_path: pathlib.Path) -> pathlib.Path:
     return path
 
 
+def replace(program: pathlib.Path, source: pathlib.Path, attributes: _files.Attributes, sha256: str = "") -> None:
+    with _files.located(str(program)) as place:
+        digest = sha256 or _files.sha256_file(str(source))
+        _files.prepare_copy(str(source), place, attributes=attributes, sha256=digest)
+        _files.put_in_place([place])
+
+
 def names(path: pathlib.Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir())
 
@@ -85,9 +92,7 @@ def test_prepare_copy_carries_owner_mode_capabilities_and_attributes(program: pa
     attributes = _files.read_attributes(str(program))
     source = program.with_name("candidate")
     source.write_bytes(b"new program")
-    temporary = _files.temporary_beside(str(program))
-    _files.prepare_copy(str(source), temporary, attributes=attributes)
-    os.rename(temporary, program)
+    replace(program, source, attributes)
     assert program.read_bytes() == b"new program"
     assert _files.read_attributes(str(program)) == attributes
     assert os.getxattr(program, CAPABILITY) == CAP_NET_RAW
@@ -110,7 +115,7 @@ def test_prepare_copy_carries_access_control_lists(program: pathlib.Path) -> Non
     os.setxattr(program, "system.posix_acl_access", value)
     attributes = _files.read_attributes(str(program))
     copy = str(program.with_name("copy"))
-    _files.prepare_copy(str(program), copy, attributes=attributes)
+    replace(pathlib.Path(copy), program, attributes)
     assert os.getxattr(copy, "system.posix_acl_access") == value
 
 
@@ -122,10 +127,9 @@ def test_attributes_survive_their_way_through_json(program: pathlib.Path) -> Non
 
 
 def test_prepare_copy_refuses_what_is_not_what_was_proven(program: pathlib.Path) -> None:
-    temporary = _files.temporary_beside(str(program))
     attributes = _files.read_attributes(str(program))
     with pytest.raises(HostError, match="was expected: it was changed or damaged") as failure:
-        _files.prepare_copy(str(program), temporary, attributes=attributes, sha256="0" * 64)
+        replace(program, program, attributes, sha256="0" * 64)
     assert failure.value.key == "files.checksum"
     assert names(program.parent) == ["program"]
 

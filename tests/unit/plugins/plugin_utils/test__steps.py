@@ -180,6 +180,10 @@ def test_staged_files_go_where_they_belong_and_what_is_in_place_stays() -> None:
         {"src": "/s/prometheus", "dest": "/usr/local/bin/prometheus", "sha256": "a"},
         {"src": "/s/promtool", "dest": "/usr/local/bin/promtool", "sha256": "b"},
     ]
+    files = [{"path": "/usr/local/bin/promtool", "identity": "inode:1"}, {"path": "/usr/local/bin/prometheus"}]
+    told = {"components": {"prometheus": {"files": files}}}
+    named = {**step, "component": "prometheus"}
+    assert [file.get("identity") for file in _steps.swap_files(named, staged, told)] == [None, "inode:1"]
     in_place = {**step, "stage": None}
     assert _steps.swap_files(in_place, {"skipped": True})[0] == {
         "src": "/usr/local/bin/prometheus",
