@@ -57,5 +57,6 @@ class LookupModule(LookupBase):
     def run(self, terms: list[t.Any], variables: t.Any = None, **kwargs: t.Any) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
         run = this_run()
-        dead = [lease["upgrade_id"] for lease in self.get_option("leases") if lease and is_dead(lease, run)]
+        leases = [lease for lease in self.get_option("leases") if lease and lease.get("upgrade_id")]
+        dead = [lease["upgrade_id"] for lease in leases if is_dead(lease, run)]
         return [{**run, "dead": dead}]

@@ -349,7 +349,7 @@ services:
       description: Why it isn't healthy.
       type: str
     verdicts:
-      description: What each C(probe) saw at the last look, and wanted.
+      description: For each C(probe), whether it holds (C(ok)), what it has C(seen) last, and what is C(wanted).
       type: list
       elements: dict
     journal:

@@ -174,7 +174,7 @@ ready_after:
   returned: always
   type: float
 verdicts:
-  description: What each C(probe) saw at the last look, and wanted.
+  description: For each C(probe), whether it holds (C(ok)), what it has C(seen) last, and what is C(wanted).
   returned: always
   type: list
   elements: dict

@@ -88,7 +88,7 @@ before:
   returned: success
   type: dict
 after:
-  description: The same afterwards. In check mode it is as before.
+  description: C(state), C(main_pid) and C(n_restarts) of the unit afterwards. In check mode they are as before.
   returned: success
   type: dict
 restarted_at:

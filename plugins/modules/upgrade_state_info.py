@@ -137,6 +137,10 @@ restore_points:
     path:
       description: Where it is on the host.
       type: str
+    marked:
+      description:
+        - Whether O(observability.stack.upgrade_state#module:action=mark) made it, of files that the operator named.
+      type: bool
 history:
   description: The upgrades that have ended, newest first.
   returned: success

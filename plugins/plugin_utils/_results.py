@@ -177,13 +177,11 @@ _LEASE: Mapping[str, Kind] = {
     "origin": Maybe(LINE),
     "pid": Maybe(Number(most=2**31)),
     "started": Maybe(SECONDS),
-    "token": WHOLE,
     "acquired": SECONDS,
     "renewed": SECONDS,
     "expires": SECONDS,
-    "boot_id": ID,
 }
-# Without an upgrade_id it is nobody's.
+# Without an upgrade_id no run has it.
 _ANY_LEASE = Fields(_LEASE, more=True)
 
 _COMPONENT_VERSION = Fields(
