@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -18,6 +19,7 @@ from . import _files
 
 PROC = "/proc"
 _STARTERS = re.compile(r"(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)")
+_CHUNK = 1 << 20
 _LISTENS = "0A"
 """State TCP_LISTEN in /proc/net/tcp."""
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -56,10 +58,15 @@ def told_executable(pid: int) -> str | None:
 def executable_sha256(pid: int) -> str | None:
     """The sha256 of the file that a process runs, even if it has been replaced or deleted since; none if it can't be
     read. The file is read, never run."""
+    digest = hashlib.sha256()
     try:
-        return _files.sha256_file(executable(pid))
+        descriptor = os.open(executable(pid), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as source:
+            for chunk in iter(lambda: source.read(_CHUNK), b""):
+                digest.update(chunk)
     except OSError:
         return None
+    return digest.hexdigest()
 
 
 def is_starter(program: str) -> bool:

@@ -343,6 +343,8 @@ def test_the_word_of_a_program_is_told_from_trouble(result: str, status: int, sa
     [
         ("Failed to start transient service unit: exists.\n", "Failed to start transient service unit: exists."),
         ("", "systemd-run failed"),
+        ("Running as unit: x.service\n" + "y\n" * 9000, "it printed more than is read"),
+        ("x" * 9000, "x" * 300),
     ],
 )
 def test_a_program_that_never_ran_said_nothing(err: str, trouble: str) -> None:
