@@ -164,6 +164,11 @@ def test_it_has_users_of_its_own_where_the_kernel_gives_them(
         assert ("PrivateUsers=yes" in sandbox.settings) == own
 
 
+def test_the_kernel_is_asked_rightly() -> None:
+    most = int(pathlib.Path("/proc/sys/user/max_user_namespaces").read_text())
+    assert ("PrivateUsers=yes" in made().settings) == (most > 0)
+
+
 @pytest.mark.parametrize(
     ("version", "there", "missing"),
     [
