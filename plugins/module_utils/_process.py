@@ -20,6 +20,7 @@ from . import _files
 
 PROC = "/proc"
 _STARTERS = re.compile(r"(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)")
+_CHUNK = 1 << 20
 _LISTENS = "0A"
 """State TCP_LISTEN in /proc/net/tcp."""
 _TICK = 1 / os.sysconf("SC_CLK_TCK")

@@ -124,6 +124,7 @@ _RESULTS = {
     "oom-kill": "it needed more memory than it may have",
     "resources": "the unit's environment can't be had: is each of its environment files there?",
 }
+_LONGEST_TROUBLE = 300
 _SYSTEMDS_OWN = 200
 _STATUSES = {
     200: "the working directory isn't there",
@@ -222,8 +223,8 @@ def _may_have_users_of_its_own() -> bool:
     """Whether the kernel gives out user namespaces. In one of its own a program has no capability over anything
     outside, and can't trace or look into processes of the same user. Root needs that, too: even without capabilities it
     may do all to services that have namespaces of their own, since systemd made these as root."""
-    found = _files.read_text(_USER_NAMESPACES).strip()
-    return found.isdigit() and int(found) > 0
+    most = _files.read_text(_USER_NAMESPACES, most=100).strip()  # of more than there can be the kernel has no memory
+    return most.isdigit() and int(most) > 0
 
 
 def _settings(properties: dict[str, str]) -> t.Iterator[str]:
@@ -417,7 +418,9 @@ def outcome(status: int, err: str) -> Outcome:
     """
     said, finished, after = err.rpartition("Finished with result: ")
     if not finished:
-        return Outcome(status, "", after.strip() or "systemd-run failed")
+        lines = after.strip().splitlines() or ["systemd-run failed"]
+        is_cut = any(line.startswith("Running as unit: ") for line in lines)
+        return Outcome(status, "", "it printed more than is read" if is_cut else lines[-1][:_LONGEST_TROUBLE])
     said = re.sub("^Running as unit: .*\\n", "", said, count=1, flags=re.MULTILINE)
     result = after.split("\n", 1)[0].strip()
     return Outcome(status, said, _trouble(result, status, said))
@@ -431,5 +434,5 @@ def _trouble(result: str, status: int, said: str) -> str:
     if status >= _SYSTEMDS_OWN:
         return f"systemd couldn't set it up: {_STATUSES.get(status, 'see systemd.exec(5)')} (status {status})"
     if status in (126, 127) and said.startswith(f"{_STARTER}: "):
-        return said.strip()
+        return said.strip()[:_LONGEST_TROUBLE]
     return ""

@@ -9,7 +9,8 @@
  *   VERSION  what --version says, as long as nothing worked; otherwise it says 6.6.6
  *
  * With other arguments than --version alone it ends with status 1, so that what it says becomes a finding's evidence.
- * Each attempt is harmless where it works: signals are signal 0, and what is written is a file "observability-escape".
+ * Each attempt is harmless where it works: signals are signal 0, and what is written is a file "observability-escape";
+ * clock and name of the host are set to what they are.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -198,7 +199,9 @@ static int opens_by_handle(void)
 static void try_all(void)
 {
     struct timespec now;
+    char name[65] = "";
     clock_gettime(CLOCK_REALTIME, &now);
+    gethostname(name, sizeof name - 1);
     attempt("write outside", writes_somewhere());
     attempt("write to the kernel",
             opens("/proc/sys/kernel/core_pattern", O_WRONLY) || opens("/proc/sysrq-trigger", O_WRONLY) ||
@@ -221,7 +224,7 @@ static void try_all(void)
     attempt("read root's home", lists("/root"));
     attempt("read the state", lists(STATE) || opens(STATE "/state.json", O_RDONLY));
     attempt("open by handle", opens_by_handle());
-    attempt("set the host's clock or name", !clock_settime(CLOCK_REALTIME, &now) || !sethostname(MARK, sizeof MARK) ||
+    attempt("set the host's clock or name", !clock_settime(CLOCK_REALTIME, &now) || !sethostname(name, strlen(name)) ||
                                                 !syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
                                                          LINUX_REBOOT_CMD_CAD_OFF, NULL));
     attempt("load a module", !syscall(SYS_init_module, "", 0, "") || errno == ENOEXEC || errno == EFAULT);

@@ -164,6 +164,11 @@ def test_it_has_users_of_its_own_where_the_kernel_gives_them(
         assert ("PrivateUsers=yes" in sandbox.settings) == own
 
 
+def test_the_kernel_is_asked_rightly() -> None:
+    most = int(pathlib.Path("/proc/sys/user/max_user_namespaces").read_text())
+    assert ("PrivateUsers=yes" in made().settings) == (most > 0)
+
+
 @pytest.mark.parametrize(
     ("version", "there", "missing"),
     [
@@ -343,6 +348,8 @@ def test_the_word_of_a_program_is_told_from_trouble(result: str, status: int, sa
     [
         ("Failed to start transient service unit: exists.\n", "Failed to start transient service unit: exists."),
         ("", "systemd-run failed"),
+        ("Running as unit: x.service\n" + "y\n" * 9000, "it printed more than is read"),
+        ("x" * 9000, "x" * 300),
     ],
 )
 def test_a_program_that_never_ran_said_nothing(err: str, trouble: str) -> None:

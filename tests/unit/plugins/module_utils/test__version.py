@@ -9,6 +9,7 @@ from ansible_collections.observability.stack.plugins.module_utils._version impor
     UNKNOWN,
     find_version,
     normalize,
+    parse,
     same_version,
 )
 
