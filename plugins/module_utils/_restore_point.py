@@ -80,8 +80,8 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
 
 def sweep(session: Session) -> None:
     """Remove what is no restore point: what runs left that were cut off, before they had touched anything or while they
-    removed one. What isn't a restore point at all is left to people. So is one of a component that is unresolved: it may
-    be the only one."""
+    removed one. What isn't a restore point at all is left to people. So is one of a component that is unresolved: it
+    may be the only one."""
     named = {
         backup_id
         for record in session.document.data["components"].values()

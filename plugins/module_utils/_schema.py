@@ -34,7 +34,7 @@ MOST_REVISION = 10**12
 MOST_DEPTH = 32
 """How deep lists and objects of a file may stand in each other."""
 
-_MOST_DIGITS = 20
+_MOST_DIGITS = 1000
 _MOST_ENTRIES = 10_000
 _MOST_SECONDS = 1e11  # of a time since the epoch
 
@@ -378,13 +378,13 @@ def _refused(text: str) -> t.NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"the number {text[:_MOST_DIGITS]} is too large")
+        raise ValueError(f"the number {text[:MOST_NAME]} is too large")
     return number
 
 
 def _integer(text: str) -> int:
     if len(text) > _MOST_DIGITS:
-        raise ValueError(f"the number {text[:_MOST_DIGITS]}... is too large")
+        raise ValueError(f"the number {text[:MOST_NAME]}... is too large")
     return int(text)
 
 
