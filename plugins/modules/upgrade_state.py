@@ -39,9 +39,9 @@ options:
       - V(close) ends the phases that have no step left, and the upgrade if all its steps have ended. Then it archives
         it in the history, and removes restore points beyond O(keep), archives beyond O(history_keep) and
         O(history_days), and left-over candidates but those that were brought ahead of another upgrade. The lease is
-        given back in any case. RV(finished) tells what came of it. With O(error), the upgrade and its present phase have
-        failed, whatever became of the steps. The upgrade ends as C(FAILED), even if steps are left, or if it has ended as
-        C(COMPLETED) before.
+        given back in any case. RV(finished) tells what came of it. With O(error), the upgrade and its present phase
+        have failed, whatever became of the steps. The upgrade ends as C(FAILED), even if steps are left, or if it has
+        ended as C(COMPLETED) before.
       - V(reset) acknowledges an upgrade that has ended. It and its components are idle again; what is installed stays
         known. A component whose files are those of an attempt that was neither verified nor undone stays as it is.
     type: str
@@ -287,10 +287,10 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
     if not document.has_ended(step, "succeeded"):
         record = document.component(step.component)
         if record["state"] in ("verifying", "success"):  # of the others the table of transitions tells what is wrong
-            document.check_begun(step, planned=False)
+            document.check_begun(step, well=True)
             _check_verified(step, record)
         sha256, swapped = record.get("sha256"), [file["path"] for file in record.get("files", [])]
-        document.end_step(step, "succeeded", now=session.now)
+        document.end_step(step, "succeeded", now=session.now, upgrade_id=document.upgrade.get("upgrade_id"))
         paths = params["paths"] or swapped
         document.installed(step.component, step.to_version, paths=paths, sha256=sha256, now=session.now)
         session.save()
@@ -330,7 +330,7 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
     if document.has_ended(step, "succeeded"):
         session.warnings.append(f"{step.key} is confirmed already, and stays so: what failed came after it")
         return
-    document.check_begun(step, planned=True)
+    document.check_begun(step, well=False)
     record = document.component(step.component)
     if record["state"] in _ENDED or record.get("to_version") != step.to_version:
         document.start_step(step, from_version=None, now=session.now)
@@ -352,13 +352,12 @@ def _check_undone(step: Step, record: dict[str, t.Any], outcome: str) -> None:
     if outcome == "failed" or not is_unsettled(record):
         return
     present = _store.unlike(record, "before")
-    touched = any(file.get("before") != file.get("after") for file in record.get("files", []))
-    if present or (touched and outcome == "aborted"):
-        why = f"{', '.join(present)} isn't what it was before" if present else "its files have been replaced already"
+    if present:
+        point = record.get("backup_id") or "(there is none)"
         raise StateError(
-            f"{step.key} can't be recorded as {outcome}: {why}. Nothing was recorded, and its restore point "
-            f"{record.get('backup_id') or '(there is none)'} is kept. Put the old files back with safe_binary_swap and "
-            "state=restored and then give outcome=rolled_back, or give outcome=failed",
+            f"{step.key} can't be recorded as {outcome}: {', '.join(present)} isn't what it was before. Nothing was "
+            f"recorded, and its restore point {point} is kept. Put the old files back with safe_binary_swap and "
+            "state=restored, and then give outcome=rolled_back; or give outcome=failed",
             key="state.not_undone",
         )
 
