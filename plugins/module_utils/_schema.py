@@ -254,9 +254,8 @@ HELD_LEASE = {**LEASE, "required": ["upgrade_id", "acquired", "renewed", "expire
 """A lease that names a run."""
 
 _TARGET = _object(
-    {"unit": _text(_UNIT, 255), "binary": _FILE, "url": _text()},
+    {"component": _text(NAME, MOST_NAME), "unit": _text(_UNIT, 255), "binary": _FILE, "url": _text()},
     {
-        "component": _text(NAME, MOST_NAME),
         "version": _NAME_OR_NULL,
         "probes": _or_null(_list(_object({"kind": _text()}))),
         "proofs": _or_null(_list(_object({"kind": _text()}))),

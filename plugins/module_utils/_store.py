@@ -335,7 +335,9 @@ def read_document(state_dir: str) -> Document:
 
 def read_lease(state_dir: str) -> dict[str, t.Any]:
     """Who has the host now, without asking for it; see C(_lease)."""
-    return _lease.decode(_json_file.beginning(Layout(state_dir).lock, most=_json_file.MOST_BYTES_OF_LEASE + 1))
+    lease = _lease.decode(_json_file.beginning(Layout(state_dir).lock, most=_json_file.MOST_BYTES_OF_LEASE + 1))
+    lease.pop("revision", None)  # it is there for one who rebuilds the document
+    return lease
 
 
 def _lease_in(descriptor: int) -> dict[str, t.Any]:
