@@ -172,9 +172,18 @@ def check_document(data: t.Any) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", data)
 
 
-def is_record(record: t.Any) -> bool:
-    """Whether something is the state of a component, down to its last field."""
-    return not _schema.problem(record, _schema.COMPONENT)
+def check_part(data: dict[str, t.Any], *place: str) -> None:
+    """Check one part of a state document: a key of it, or a component.
+
+    :raises StateError: with what is wrong.
+    """
+    shape, value = _schema.DOCUMENT, data
+    for name in place:
+        shape, value = shape.get("properties", {}).get(name, shape.get("additionalProperties", {})), value[name]
+    names = {"propertyNames": _schema.DOCUMENT["properties"]["components"]["propertyNames"]} if len(place) > 1 else {}
+    problem = _schema.problem({place[-1]: value}, {"type": "object", "properties": {place[-1]: shape}, **names})
+    if problem:
+        raise StateError(".".join([*place[:-1], problem]), key="state.damaged")
 
 
 def is_unsettled(record: dict[str, t.Any]) -> bool:
