@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import math
 import os
 import typing as t
 
@@ -48,8 +49,18 @@ def write(layout: Layout, component: str, data: Baseline) -> None:
     """
     directory = layout.baseline().rstrip("/")
     _files.ensure_private_directory(directory)
-    text = json.dumps(data, indent=1, sort_keys=True) + "\n"
+    text = json.dumps(_finite(data), indent=1, sort_keys=True) + "\n"
     _files.write_durably(layout.baseline(component), text.encode())
+
+
+def _finite(value: t.Any) -> t.Any:
+    """The same without numbers that JSON doesn't know, such as that of a metric that is NaN: nothing is compared with
+    them."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read(layout: Layout, component: str, *, upgrade_id: str | None = None) -> Baseline | None:

@@ -98,7 +98,8 @@ def chain(archives: t.Iterable[Archive], head: str | None, base: str | None) -> 
 def newest_first(archives: t.Iterable[Archive]) -> list[Archive]:
     """The archives of upgrades, by the time these ended; whether they are in the chain or not."""
     upgrades = (each for each in archives if each.upgrade)
-    return sorted(upgrades, key=lambda each: (each.finished_at, each.name), reverse=True)
+    in_order = sorted(upgrades, key=lambda each: (each.finished_at, each.data.get("revision", 0), each.name))
+    return in_order[::-1]
 
 
 def problems(archives: list[Archive], history: dict[str, t.Any], *, under_way: str | None) -> list[str]:

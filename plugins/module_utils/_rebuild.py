@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import re
 import typing as t
 
 from . import _files, _history, _json_file, _lease, _schema
 from ._errors import HostError
-from ._state import TOUCHED, is_record, is_unsettled, new_document
+from ._state import TOUCHED, is_unsettled, new_document
 
 if t.TYPE_CHECKING:
     from ._store import Layout
@@ -41,6 +40,7 @@ _COMPONENT_LINE = re.compile(rb'^\s*("[A-Za-z0-9_.+~-]{1,64}")\s*:\s*(\{.*\})\s*
 _MOST_SET_ASIDE = 20
 # Less than what is needed to use them is enough to know that they are there.
 _MARKER = {**_schema.MARKER, "required": ["component", "record"]}
+_COMPONENTS = _schema.DOCUMENT["properties"]["components"]
 _MANIFEST = {**_schema.MANIFEST, "required": ["component", "version", "created_at"]}
 
 
@@ -81,14 +81,14 @@ def rebuilt(layout: Layout, damaged: bytes) -> Data:
 def _whole_components(damaged: bytes) -> Data:
     """The components in a damaged document that are whole. Of two with one name, the one that isn't settled."""
     with contextlib.suppress(ValueError):
-        data = _schema.loads(damaged)
+        data = _schema.loads(damaged) if len(damaged) < _json_file.MOST_BYTES else None
         found = data.get("components") if isinstance(data, dict) else None
-        return {name: each for name, each in found.items() if is_record(each)} if isinstance(found, dict) else {}
+        if isinstance(found, dict):
+            return {name: each for name, each in found.items() if not _schema.problem({name: each}, _COMPONENTS)}
     components: Data = {}
     for name, text in _COMPONENT_LINE.findall(damaged):
         with contextlib.suppress(ValueError):
-            record = _json_file.parsed(text, _schema.COMPONENT)
-            key = json.loads(name)
+            (key, record), *_others = _json_file.parsed(b"{%s: %s}" % (name, text), _COMPONENTS).items()
             if not is_unsettled(components.get(key, {"state": "idle"})):
                 components[key] = record
     return components

@@ -34,7 +34,7 @@ MOST_REVISION = 10**12
 MOST_DEPTH = 32
 """How deep lists and objects of a file may stand in each other."""
 
-_MOST_DIGITS = 20
+_MOST_DIGITS = 1000
 _MOST_ENTRIES = 10_000
 _MOST_SECONDS = 1e11  # of a time since the epoch
 
@@ -254,9 +254,8 @@ HELD_LEASE = {**LEASE, "required": ["upgrade_id", "acquired", "renewed", "expire
 """A lease that names a run."""
 
 _TARGET = _object(
-    {"unit": _text(_UNIT, 255), "binary": _FILE, "url": _text()},
+    {"component": _text(NAME, MOST_NAME), "unit": _text(_UNIT, 255), "binary": _FILE, "url": _text()},
     {
-        "component": _text(NAME, MOST_NAME),
         "version": _NAME_OR_NULL,
         "probes": _or_null(_list(_object({"kind": _text()}))),
         "proofs": _or_null(_list(_object({"kind": _text()}))),
@@ -378,13 +377,13 @@ def _refused(text: str) -> t.NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"the number {text[:_MOST_DIGITS]} is too large")
+        raise ValueError(f"the number {text[:MOST_NAME]} is too large")
     return number
 
 
 def _integer(text: str) -> int:
     if len(text) > _MOST_DIGITS:
-        raise ValueError(f"the number {text[:_MOST_DIGITS]}... is too large")
+        raise ValueError(f"the number {text[:MOST_NAME]}... is too large")
     return int(text)
 
 
@@ -409,68 +408,84 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def problem(value: t.Any, shape: Shape, place: str = "") -> str:
+def problem(value: t.Any, shape: Shape) -> str:
     """What keeps a value from having a shape, and where; empty if nothing does."""
-    here = place or "it"
+    found = _problem(value, shape)
+    return f"{found[0].lstrip('.') or 'it'} {found[1]}" if found else ""
+
+
+def _problem(value: t.Any, shape: Shape) -> tuple[str, str] | None:
+    """The place of the first problem, from here, and the problem."""
     if "enum" in shape:
-        known = any(value == each and type(value) is type(each) for each in shape["enum"])
-        return "" if known else f"{here} is {_shown(value)}, which is none of {', '.join(map(str, shape['enum']))}"
-    kinds = shape.get("type", "string")
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    matches = [kind for kind in kinds if isinstance(value, _TYPES[kind])]
-    if not matches or (isinstance(value, bool) and "boolean" not in kinds):
-        return f"{here} is {_shown(value)}, and must be of type {' or '.join(kinds)}"
+        if (value is None or isinstance(value, str)) and value in shape["enum"]:
+            return None
+        return "", f"is {_shown(value)}, which is none of {', '.join(map(str, shape['enum']))}"
+    kinds = shape.get("type", [])
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    if type(value) not in _accepted(kinds):
+        return "", f"is {_shown(value)}, and must be of type {' or '.join(kinds)}"
     inner = _INNER.get(type(value))
-    return inner(value, shape, place) if inner else ""
+    return inner(value, shape) if inner else None
 
 
-def _number_problem(value: float, shape: Shape, place: str) -> str:
+def _number_problem(value: float, shape: Shape) -> tuple[str, str] | None:
     if "minimum" in shape and not shape["minimum"] <= value <= shape["maximum"]:
-        return f"{place or 'it'} is {_shown(value)}, which isn't from {shape['minimum']} to {shape['maximum']}"
-    return ""
+        return "", f"is {_shown(value)}, which isn't from {shape['minimum']} to {shape['maximum']}"
+    return None
 
 
-def _text_problem(value: str, shape: Shape, place: str) -> str:
-    here = place or "it"
-    if len(value) > shape.get("maxLength", len(value)):
-        return f"{here} is longer than {shape['maxLength']} characters"
-    if "pattern" in shape and not _compiled(shape["pattern"]).fullmatch(value):
-        return f"{here} is {_shown(value)}, which doesn't match {shape['pattern']}"
-    return ""
+def _text_problem(value: str, shape: Shape) -> tuple[str, str] | None:
+    most, pattern = shape.get("maxLength"), shape.get("pattern")
+    if most is not None and len(value) > most:
+        return "", f"is longer than {most} characters"
+    if pattern is not None and not _compiled(pattern).fullmatch(value):
+        return "", f"is {_shown(value)}, which doesn't match {pattern}"
+    return None
 
 
-def _list_problem(value: list[t.Any], shape: Shape, place: str) -> str:
-    here = place or "it"
+def _list_problem(value: list[t.Any], shape: Shape) -> tuple[str, str] | None:
     if len(value) > shape["maxItems"]:
-        return f"{here} has more than {shape['maxItems']} entries"
-    found = (problem(each, shape["items"], f"{here}[{number}]") for number, each in enumerate(value))
-    return next(filter(None, found), "")
-
-
-def _object_problem(value: dict[str, t.Any], shape: Shape, place: str) -> str:
-    if len(value) > shape.get("maxProperties", len(value)):
-        return f"{place or 'it'} has more than {shape['maxProperties']} entries"
-    missing = [name for name in shape.get("required", ()) if name not in value]
-    if missing:
-        return f"{place or 'it'} has no {missing[0]}"
-    inner, names = shape.get("properties", {}), shape.get("propertyNames")
-    for name, each in value.items():
-        within = f"{place}.{name}" if place else name
-        found = _text_problem(name, names, f"the name {_shown(name)} in {place or 'it'}") if names else ""
-        its = inner.get(name, shape.get("additionalProperties"))
-        found = found or (problem(each, its, within) if its else "")
+        return "", f"has more than {shape['maxItems']} entries"
+    items = shape["items"]
+    for number, each in enumerate(value):
+        found = _problem(each, items)
         if found:
-            return found
-    return ""
+            return f"[{number}]{found[0]}", found[1]
+    return None
 
 
-_INNER: dict[type, t.Callable[[t.Any, Shape, str], str]] = {
+def _object_problem(value: dict[str, t.Any], shape: Shape) -> tuple[str, str] | None:
+    most, names, inner = shape.get("maxProperties"), shape.get("propertyNames"), shape.get("properties", {})
+    if most is not None and len(value) > most:
+        return "", f"has more than {most} entries"
+    for name in shape.get("required", ()):
+        if name not in value:
+            return "", f"has no {name}"
+    other = shape.get("additionalProperties")
+    for name, each in value.items():
+        found = _text_problem(name, names) if names else None
+        if found:
+            return "", f"has a name that {found[1]}"
+        its = inner.get(name, other)
+        found = _problem(each, its) if its else None
+        if found:
+            return f".{name}{found[0]}", found[1]
+    return None
+
+
+_INNER: dict[type, t.Callable[[t.Any, Shape], tuple[str, str] | None]] = {
     str: _text_problem,
     dict: _object_problem,
     list: _list_problem,
     int: _number_problem,
     float: _number_problem,
 }
+
+
+@functools.cache
+def _accepted(kinds: tuple[str, ...]) -> frozenset[type]:
+    """The types of values that a shape's C(type) stands for. A boolean is no number."""
+    return frozenset(each for kind in kinds for each in _TYPES[kind])
 
 
 @functools.cache

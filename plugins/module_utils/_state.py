@@ -172,9 +172,18 @@ def check_document(data: t.Any) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", data)
 
 
-def is_record(record: t.Any) -> bool:
-    """Whether something is the state of a component, down to its last field."""
-    return not _schema.problem(record, _schema.COMPONENT)
+def check_part(data: dict[str, t.Any], *place: str) -> None:
+    """Check one part of a state document: a key of it, or a component.
+
+    :raises StateError: with what is wrong.
+    """
+    shape, value = _schema.DOCUMENT, data
+    for name in place:
+        shape, value = shape.get("properties", {}).get(name, shape.get("additionalProperties", {})), value[name]
+    names = {"propertyNames": _schema.DOCUMENT["properties"]["components"]["propertyNames"]} if len(place) > 1 else {}
+    problem = _schema.problem({place[-1]: value}, {"type": "object", "properties": {place[-1]: shape}, **names})
+    if problem:
+        raise StateError(".".join([*place[:-1], problem]), key="state.damaged")
 
 
 def is_unsettled(record: dict[str, t.Any]) -> bool:
@@ -506,17 +515,20 @@ class Document:
         if any(key not in record or record[key] != value for key, value in fields.items()):
             record.update(fields, updated_at=now)
 
-    def check_begun(self, step: Step, *, planned: bool) -> None:
-        """Refuse to end a step that this upgrade hasn't begun.
+    def check_begun(self, step: Step, *, well: bool) -> None:
+        """Refuse to end a step that was never begun. One that an earlier upgrade has begun may be ended by the upgrade
+        that has it in its plan.
 
-        :param planned: it is enough that it stands in the plan of this upgrade.
+        :param well: it is to end as succeeded. For a failure it is enough that it stands in the plan.
         :raises StateError: naming the version that the component is at.
         """
         record = self.component(step.component)
+        is_at_it = record.get("to_version") == step.to_version
+        is_planned = step.key in self.upgrade.get("steps", {})
         is_own = record.get("upgrade_id") == self.upgrade.get("upgrade_id")
-        if record.get("to_version") == step.to_version and (is_own or planned):
+        if is_at_it and (not well or is_own or (is_planned and record["state"] in TOUCHED)):
             return
-        if planned and step.key in self.upgrade.get("steps", {}):
+        if is_planned and not well:
             return
         last = f"its last attempt is at {record['to_version']}" if record.get("to_version") else "it has no attempt"
         raise StateError(

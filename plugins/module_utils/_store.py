@@ -27,13 +27,12 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import time
 import typing as t
 
 from . import _files, _history, _json_file, _lease, _private, _rebuild, _schema
 from ._errors import HostError, InputError, LockedError, StateError
-from ._state import Document, check_document, clean, is_unsettled, new_document, why_lost
+from ._state import Document, check_document, check_part, clean, is_unsettled, new_document, why_lost
 
 _LOCK_WAIT = 120.0
 _POLL = 0.1
@@ -105,7 +104,7 @@ class Session:
         self._clock = clock
         self._lock: int | None = None
         self._noting = False
-        self._saved = _serialized(document) if os.path.lexists(layout.document) else b""
+        self._saved = _parts(document) if os.path.lexists(layout.document) else {}
         self._unwritten: list[_history.Archive] = []
 
     @property
@@ -132,22 +131,32 @@ class Session:
 
         :raises StateError: if it would be one that no reader understands.
         """
-        content = _serialized(self.document) if self.writable else self._saved
-        if content == self._saved:
+        parts = _parts(self.document) if self.writable else self._saved
+        if parts == self._saved:
             return
-        check_document(self.document.data)
+        self._check(parts)
         self.document.data["revision"] += 1
-        content = _REVISION_LINE.sub(b"\\g<1>%d" % self.document.data["revision"], content, count=1)
+        parts["revision",] = str(self.document.data["revision"])
+        content = _joined(parts)
         if len(content) > _json_file.MOST_BYTES:
+            self.document.data["revision"] -= 1
             raise StateError(
                 f"{self.layout.document} would have {len(content)} bytes, and may have {_json_file.MOST_BYTES}: the "
                 "upgrade has too many steps or phases; plan fewer of them",
                 key="state.too_large",
             )
         _files.write_durably(self.layout.document, content)
-        self._saved = content
+        self._saved = parts
         if self._noting:
             self._note_revision()
+
+    def _check(self, parts: dict[tuple[str, ...], str]) -> None:
+        """Look at the parts that aren't those on disk, which were looked at when they were read or written."""
+        if not self._saved or not {*_schema.DOCUMENT["required"]} <= self.document.data.keys():
+            check_document(self.document.data)
+        for place, text in parts.items():
+            if self._saved.get(place) != text:
+                check_part(self.document.data, *place)
 
     def _note_revision(self) -> None:
         """Without fsync: it is there for a document that was damaged, not for a power cut."""
@@ -334,7 +343,9 @@ def read_document(state_dir: str) -> Document:
 
 def read_lease(state_dir: str) -> dict[str, t.Any]:
     """Who has the host now, without asking for it; see C(_lease)."""
-    return _lease.decode(_json_file.beginning(Layout(state_dir).lock, most=_json_file.MOST_BYTES_OF_LEASE + 1))
+    lease = _lease.decode(_json_file.beginning(Layout(state_dir).lock, most=_json_file.MOST_BYTES_OF_LEASE + 1))
+    lease.pop("revision", None)  # it is there for one who rebuilds the document
+    return lease
 
 
 def _lease_in(descriptor: int) -> dict[str, t.Any]:
@@ -349,7 +360,7 @@ def _load(layout: Layout, warnings: list[str], *, now: str) -> Document:
     aside = _set_aside(layout, now=now) if os.path.lexists(layout.document) else None
     repairs = document.data.get("repairs", [])
     document.data["repairs"] = [*repairs, {"at": now, "problem": clean(problem), "set_aside": aside}][-_MAX_REPAIRS:]
-    _files.write_durably(layout.document, _serialized(document))
+    _files.write_durably(layout.document, _joined(_parts(document)))
     where = f"Set aside as {aside}, and" if aside else "It was"
     warnings.append(
         f"{layout.document} was damaged: {problem}. {where} rebuilt from the history, the restore points and the "
@@ -366,7 +377,7 @@ def examine(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Docum
     try:
         content = _json_file.content(layout.document, narrowed=narrowed)
         if content:
-            return Document(check_document(_schema.loads(content))), ""
+            return Document(_schema.loads(content)), ""
         problem = "it is empty" if os.path.lexists(layout.document) else ""
     except ValueError as exc:
         problem = f"it is no JSON that can be used ({exc})"
@@ -404,19 +415,28 @@ def _unused(path: str) -> str:
     return name
 
 
-_REVISION_LINE = re.compile(rb'^("revision": )\d+', re.MULTILINE)
-
-
-def _serialized(document: Document) -> bytes:
-    """The document as it is written: a line for each of its parts, and for each component. Python's json is quick only
-    where it doesn't have to indent."""
-    lines = []
+def _parts(document: Document) -> dict[tuple[str, ...], str]:
+    """The document as text: of each of its keys, and of each component by itself."""
+    found: dict[tuple[str, ...], str] = {}
     for key, value in document.data.items():
-        if key != "components" or not value:
-            text = json.dumps(value)
+        if key == "components" and value and isinstance(value, dict):
+            found.update({(key, name): json.dumps(value[name]) for name in value})
         else:
-            text = "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value[name])}" for name in value) + "\n}"
-        lines.append(f"{json.dumps(key)}: {text}")
+            found[key,] = json.dumps(value)
+    return found
+
+
+def _joined(parts: dict[tuple[str, ...], str]) -> bytes:
+    """The document as it is written: a line for each of its parts. Python's json is quick only where it doesn't have to
+    indent."""
+    lines, components = [], []
+    for place, text in parts.items():
+        if len(place) > 1:
+            components.append(f"  {json.dumps(place[1])}: {text}")
+        else:
+            lines.append(f"{json.dumps(place[0])}: {text}")
+    if components:
+        lines.append('"components": {\n' + ",\n".join(components) + "\n}")
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 

@@ -270,7 +270,10 @@ options:
     type: bool
     default: true
   component:
-    description: The component whose step is being proven, for the record. Without it nothing is recorded.
+    description:
+      - The component whose step is being verified. It must be among O(targets). The host's state then tells whether the
+        probe has passed, for which version, and which process it looked at. A step is confirmed only with that.
+      - Without it nothing is recorded.
     type: str
 extends_documentation_fragment:
   - observability.stack._common
@@ -356,6 +359,9 @@ services:
       description: The last lines of the journal of a service that isn't healthy, without secrets.
       type: list
       elements: str
+    main_pid:
+      description: The process that was healthy; 0 if none was.
+      type: int
 """
 
 import typing as t

@@ -17,6 +17,8 @@ description:
   - A run whose lease is released or taken is refused from then on, even where one of its modules comes late. What it
     has left undone is finished by the next run.
   - That the run that has the lease already renews it is no change.
+  - A lock file whose content is no lease counts as held by an unknown run, for it may have been one. Release it with
+    O(force) after you have made sure that no upgrade of the host runs.
 options:
   state:
     description:

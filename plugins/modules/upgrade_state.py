@@ -26,19 +26,24 @@ options:
         this one goes on.
       - V(advance) brings the upgrade to O(state), forward through all that lie between.
       - V(start) begins an attempt at the step O(component), O(version). One that isn't planned joins the present phase.
-      - V(confirm) ends this step as succeeded, and takes the version into the inventory. Only a step whose component
-        has been probed can be confirmed.
-      - V(fail) ends it with O(outcome) and O(error).
+      - V(confirm) ends this step as succeeded, and adds the version to the inventory. It is refused unless the files
+        that were put in place are there, the last M(observability.stack.health_probe) of this attempt passed, for this
+        version, and the process that it looked at still runs.
+      - V(fail) ends it with O(outcome) and O(error). The step must be in the plan of the upgrade, or have been started.
+        V(outcome=aborted) and V(outcome=rolled_back) are refused while a file of the step isn't what it was before.
       - V(checkpoint) notes that the upgrade has come to the point O(name).
       - V(mark) makes a restore point of O(paths) for O(component), beside those that the upgrade makes by itself. One
         that is there already is kept as it is.
-      - V(forget) removes the restore point O(backup_id). One that an unfinished step would be undone with is refused.
+      - V(forget) removes the restore point O(backup_id), or all restore points of O(component). It is refused if an
+        unfinished step would be undone with one of them.
       - V(close) ends the phases that have no step left, and the upgrade if all its steps have ended. Then it archives
         it in the history, and removes restore points beyond O(keep), archives beyond O(history_keep) and
         O(history_days), and left-over candidates but those that were brought ahead of another upgrade. The lease is
-        given back in any case. RV(finished) tells what came of it.
+        given back in any case. RV(finished) tells what came of it. With O(error), the upgrade and its present phase
+        have failed, whatever became of the steps. The upgrade ends as C(FAILED), even if steps are left, or if it has
+        ended as C(COMPLETED) before.
       - V(reset) acknowledges an upgrade that has ended. It and its components are idle again; what is installed stays
-        known. A component whose files were touched and not proven stays as it is.
+        known. A component whose files are those of an attempt that was neither verified nor undone stays as it is.
     type: str
     choices: [begin, advance, start, confirm, fail, checkpoint, mark, forget, close, reset]
     required: true
@@ -72,7 +77,7 @@ options:
     type: str
     choices: [PLANNING, BACKING_UP, UPGRADING, VALIDATING, ROLLING_BACK]
   component:
-    description: The component of the step, or of the restore point.
+    description: The component of the step, or of the restore points.
     type: str
   version:
     description:
@@ -106,27 +111,29 @@ options:
   outcome:
     description:
       - How the step ended, for O(action=fail).
-      - V(aborted) is before anything was touched, V(rolled_back) is undone and the old version proven, V(failed) needs
-        a person.
+      - V(aborted) means that nothing was touched, V(rolled_back) that the old version is back and verified, V(failed)
+        that manual intervention is required.
     type: str
     choices: [aborted, rolled_back, failed]
   error:
-    description: What went wrong, for O(action=fail). It is recorded without what looks like a secret.
+    description:
+      - What went wrong, for O(action=fail) and O(action=close).
+      - It is recorded without what looks like a secret, and cut after 4096 characters.
     type: str
   abandon:
     description: End the upgrade even if steps are left, for O(action=close).
     type: bool
     default: false
   keep:
-    description: Restore points to keep for each component, for O(action=close).
+    description: Restore points to keep for each component, for O(action=close). From V(0) to V(1000000).
     type: int
     default: 3
   history_keep:
-    description: Archives of upgrades to keep, for O(action=close).
+    description: Archives of upgrades to keep, for O(action=close). From V(0) to V(1000000).
     type: int
     default: 50
   history_days:
-    description: Days after which an archive is removed, for O(action=close). V(0) is never.
+    description: Days after which an archive is removed, for O(action=close). V(0) is never. At most V(36500).
     type: int
     default: 0
   force:
@@ -169,6 +176,13 @@ EXAMPLES = r"""
     run: "{{ lookup('observability.stack.upgrade_run') }}"
   become: true
   register: closed
+
+- name: Record that the final validation failed
+  observability.stack.upgrade_state:
+    action: close
+    error: The dashboards show no data
+    run: "{{ lookup('observability.stack.upgrade_run') }}"
+  become: true
 """
 
 RETURN = r"""
@@ -242,9 +256,9 @@ def _check_plan(params: dict[str, t.Any]) -> None:
 
     :raises InputError: naming the first.
     """
-    for option in ("keep", "history_keep", "history_days"):
-        if not 0 <= params[option] <= _MOST_KEPT:
-            raise InputError(f"{option} is {params[option]}: it must be from 0 to {_MOST_KEPT}", key="input.number")
+    for option, most in _MOST.items():
+        if not 0 <= params[option] <= most:
+            raise InputError(f"{option} is {params[option]}: it must be from 0 to {most}", key="input.number")
     phases = params["phases"] or {}
     for name in phases:
         check_name("phase", name)
@@ -276,10 +290,10 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
     if not document.has_ended(step, "succeeded"):
         record = document.component(step.component)
         if record["state"] in ("verifying", "success"):  # of the others the table of transitions tells what is wrong
-            document.check_begun(step, planned=False)
+            document.check_begun(step, well=True)
             _check_verified(step, record)
         sha256, swapped = record.get("sha256"), [file["path"] for file in record.get("files", [])]
-        document.end_step(step, "succeeded", now=session.now)
+        document.end_step(step, "succeeded", now=session.now, upgrade_id=document.upgrade.get("upgrade_id"))
         paths = params["paths"] or swapped
         document.installed(step.component, step.to_version, paths=paths, sha256=sha256, now=session.now)
         session.save()
@@ -319,7 +333,7 @@ def fail(params: dict[str, t.Any], session: _store.Session) -> None:
     if document.has_ended(step, "succeeded"):
         session.warnings.append(f"{step.key} is confirmed already, and stays so: what failed came after it")
         return
-    document.check_begun(step, planned=True)
+    document.check_begun(step, well=False)
     record = document.component(step.component)
     if record["state"] in _ENDED or record.get("to_version") != step.to_version:
         document.start_step(step, from_version=None, now=session.now)
@@ -341,13 +355,12 @@ def _check_undone(step: Step, record: dict[str, t.Any], outcome: str) -> None:
     if outcome == "failed" or not is_unsettled(record):
         return
     present = _store.unlike(record, "before")
-    touched = any(file.get("before") != file.get("after") for file in record.get("files", []))
-    if present or (touched and outcome == "aborted"):
-        why = f"{', '.join(present)} isn't what it was before" if present else "its files have been replaced already"
+    if present:
+        point = record.get("backup_id") or "(there is none)"
         raise StateError(
-            f"{step.key} can't be recorded as {outcome}: {why}. Nothing was recorded, and its restore point "
-            f"{record.get('backup_id') or '(there is none)'} is kept. Put the old files back with safe_binary_swap and "
-            "state=restored and then give outcome=rolled_back, or give outcome=failed",
+            f"{step.key} can't be recorded as {outcome}: {', '.join(present)} isn't what it was before. Nothing was "
+            f"recorded, and its restore point {point} is kept. Put the old files back with safe_binary_swap and "
+            "state=restored, and then give outcome=rolled_back; or give outcome=failed",
             key="state.not_undone",
         )
 
@@ -479,7 +492,7 @@ ACTIONS: dict[str, Action] = {
 }
 _ACQUIRE = frozenset({"begin", "close", "forget", "reset"})
 _ENDED = frozenset({"idle", "success", "rolled_back", "failed"})
-_MOST_KEPT = 1_000_000
+_MOST = {"keep": 1_000_000, "history_keep": 1_000_000, "history_days": 36_500}
 
 
 def act(module: AnsibleModule) -> dict[str, t.Any]:

@@ -27,7 +27,7 @@ options:
     type: bool
     default: false
   limit:
-    description: How many upgrades to tell in RV(history).
+    description: How many upgrades to tell in RV(history). V(0) is none.
     type: int
     default: 10
 extends_documentation_fragment:
@@ -180,6 +180,9 @@ lease:
     expires:
       description: When the lease ends, if nothing renews it.
       type: float
+    unreadable:
+      description: Why the content of the lock file is no lease, if it isn't. The host counts as held then.
+      type: str
 problems:
   description: What is wrong with the record, and what to do. Empty if all is well.
   returned: with O(verify)
@@ -193,6 +196,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _audit, _files, _history, _lease, _overview, _store
+from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
 
 if t.TYPE_CHECKING:
@@ -201,6 +205,8 @@ if t.TYPE_CHECKING:
 
 def read(module: AnsibleModule) -> dict[str, t.Any]:
     params, layout = module.params, _store.Layout(module.params["state_dir"])
+    if params["limit"] < 0:
+        raise InputError(f"limit is {params['limit']}: it must be 0 or more", key="input.number")
     document = _store.read_document(layout.root)
     lease = _told_lease(_store.read_lease(layout.root), params["run"])
     archives = _history.newest_first(_history.read_all(layout.history(), refused=[]))

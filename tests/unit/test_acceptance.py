@@ -712,8 +712,8 @@ def test_go_a_attempt_increments_on_retry_from_failed(host: Host, outcome: str, 
     """A retry from failed or rolled_back was not counted, and kept the start of the first one."""
     host.begin()
     host.swap()
-    if outcome == "aborted":
-        host.call(safe_binary_swap, state="restored", component="node_exporter")
+    assert failed(host.fail(outcome=outcome), "state.not_undone")
+    host.call(safe_binary_swap, state="restored", component="node_exporter")
     host.fail(outcome=outcome)
     assert (host.record()["state"], host.record()["attempts"]) == (state, 1)
     host.change(lambda document: document.component("node_exporter").update(started_at="2020-01-01T00:00:00Z"), run=RUN)
@@ -760,6 +760,7 @@ def test_go_d_error_kept_on_failed_and_rolled_back(host: Host) -> None:
     assert (host.record()["state"], host.record()["last_error"]) == ("failed", "first")
     host.swap()
     assert host.record()["last_error"] == "first"  # it tells why there is another attempt
+    host.call(safe_binary_swap, state="restored", component="node_exporter")
     host.fail(outcome="rolled_back", error="second")
     assert (host.record()["state"], host.record()["last_error"]) == ("rolled_back", "second")
 
