@@ -112,15 +112,15 @@ def _way(path: str) -> t.Iterator[tuple[str, os.stat_result]]:
 
 def _is_own_group(path: str, gid: int) -> bool:
     """Whether nobody but root and the operator is in the group that may write: root's, or a user's private one."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # only Linux has this call
         if os.getxattr(path, _ACL, follow_symlinks=False):
             return False  # the bits of the group are those of everybody whom the list names
     try:
-        group, user = grp.getgrgid(gid), pwd.getpwuid(os.geteuid())
+        group, name = grp.getgrgid(gid), _user(os.geteuid())
+        private = gid == 0 or (gid == pwd.getpwuid(os.geteuid()).pw_gid and group.gr_name == name)
     except KeyError:
         return False
-    private = gid == 0 or (gid == user.pw_gid and group.gr_name == user.pw_name)
-    return private and set(group.gr_mem) <= {"root", user.pw_name}
+    return private and set(group.gr_mem) <= {"root", name}
 
 
 def _user(uid: int) -> str:

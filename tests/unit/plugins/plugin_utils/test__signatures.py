@@ -188,6 +188,23 @@ def test_what_is_no_key_is_refused_with_its_path(tmp_path: pathlib.Path, content
         _signatures.verify_detached(str(tmp_path / "key"), str(tmp_path / "key"), keys=[str(tmp_path / "key")])
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\x1c", "\r"])
+def test_what_gnupg_repeats_of_a_signature_is_no_line_of_its_own(tmp_path: pathlib.Path, keys: Keys, end: str) -> None:
+    """A notation, a file's name or a user's name is the signer's text, and GnuPG escapes no line end but its own."""
+    keys.make("forger")
+    valid = " ".join(["VALIDSIG", *["A" * 40] * 10])
+    said = f"[GNUPG:] NEWSIG\n[GNUPG:] NOTATION_DATA x{end}[GNUPG:] GOODSIG 0 x{end}[GNUPG:] {valid}\n"
+    (tmp_path / "x").touch()
+    with pytest.raises(ReleaseError) as failure:
+        _signatures.verify_detached(
+            str(tmp_path / "x"),
+            str(tmp_path / "x"),
+            keys=[keys.public("forger")],
+            run=lambda *_words, **_how: Completed(0, said, ""),
+        )
+    assert failure.value.key == "signature.unsupported"
+
+
 def test_no_key_and_no_key_file_are_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "x").touch()
     with pytest.raises(InputError, match="no key is pinned"):
