@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..module_utils import _files
-from ..module_utils._errors import UpgradeError
+from ..module_utils._errors import UpgradeError, shown
 from ..plugin_utils import _bundle, _obtain
 
 
@@ -85,7 +85,7 @@ def _obtained(
         path, size = str(got.path), os.path.getsize(str(got.path))
         release = _bundle.Release(*each[:4], sha256=got.sha256, size=size, verified=got.verified)
         archives.append((release, path))
-        Display().display(f"{number} of {len(wanted)}: {release.told}, {_megabytes(size)}")
+        Display().display(shown(f"{number} of {len(wanted)}: {release.told}, {_megabytes(size)}"))
     return archives
 
 

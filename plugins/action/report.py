@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
         Display().display(f"\n{shown(arguments['text'], lines=True)}\n")
         if arguments["left_out"]:
             told = [f"  {shown(host)}: {shown(why, most=_REASON)}" for host, why in arguments["left_out"].items()]
-            Display().display("\n".join(["Left out, because they failed:", *told, ""]))
+            Display().display("\n".join(["\nLeft out, because they failed:", *told, ""]))
         result["changed"] = False
         if arguments["dest"] and not self._task.check_mode:
             result["dest"] = _keep(arguments["data"], os.path.abspath(os.path.expanduser(arguments["dest"])))

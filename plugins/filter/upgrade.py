@@ -12,7 +12,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._argv import private_url, redact_url
-from ..module_utils._errors import UpgradeError
+from ..module_utils._errors import UpgradeError, shown
 from ..plugin_utils import (
     _catalog,
     _check,
@@ -44,7 +44,7 @@ def _explained(name: str, function: t.Callable[..., t.Any]) -> t.Callable[..., t
             raise AnsibleFilterError(str(exc)) from exc
         except (AttributeError, LookupError, TypeError, ValueError) as exc:
             raise AnsibleFilterError(
-                f"{name} can't use what it was given ({type(exc).__name__}: {exc}): "
+                f"{name} can't use what it was given ({type(exc).__name__}: {shown(exc, most=500)}): "
                 f"see ansible-doc -t filter observability.stack.{name}"
             ) from exc
 

@@ -71,9 +71,7 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
         name = f"observability.stack.{self.module}"
         done = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
         if self._answer is None:
-            raise AnsibleActionFail(
-                f"this ansible-core does not let {name} read what hosts answer: use another version"
-            )
+            raise AnsibleActionFail(f"{name} cannot read what hosts answer with this version of ansible-core")
         return t.cast("Data", done)
 
     def malformed(self, exc: MalformedError) -> HostError:

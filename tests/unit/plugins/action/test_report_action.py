@@ -120,3 +120,17 @@ def test_all_that_is_taken_is_documented() -> None:
     assert sorted(yaml.safe_load(report.DOCUMENTATION)["options"]) == [
         *("data", "dest", "left_out", "problems", "text")
     ]
+
+
+def test_a_report_sends_nothing_but_printable_lines(act: t.Any, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b]52;c;ZXZpbA==\x07b\x9b\u202e\r"
+    result = act("report", text=f"one\n{evil}", left_out={"web1": f"{evil}\nforged"}, problems=[evil])
+    shown = "a\\x1b]52;c;ZXZpbA==\\x07b\\x9b\\u202e\\r"
+    left_out = f"\nLeft out, because they failed:\n  web1: {shown}\\nforged\n"
+    assert capsys.readouterr().out == f"\none\n{shown}\n{left_out}"
+    assert (result["failed"], result["msg"]) == (True, shown)
+
+
+def test_the_reason_why_a_host_is_left_out_is_cut(act: t.Any, capsys: pytest.CaptureFixture[str]) -> None:
+    act("report", text="one", left_out={"web1": "x" * 50_000_000})
+    assert "x" * 500 + "... (50000000 characters)\n" in capsys.readouterr().out

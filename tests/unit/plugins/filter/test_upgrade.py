@@ -14,7 +14,7 @@ import typing as t
 
 import pytest
 import yaml
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.observability.stack.plugins.filter import upgrade
@@ -484,3 +484,28 @@ def test_every_filter_is_documented_as_it_is(name: str) -> None:
     }
     by_position = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     assert documented.get("positional", "").split(", ") == (by_position or [""])
+
+
+def test_facts_that_set_variables_are_found_by_host() -> None:
+    filters = upgrade.FilterModule().filters()
+    assert filters["foreign_facts"]({"web1": {"os_family": "Debian"}, "web2": {}}) == ""
+    text = filters["foreign_facts"]({"web1": {"upgrade_waves": ["100%"]}, "web2": {"__upgrade_plan": {}}})
+    assert "web1 has upgrade_waves; web2 has __upgrade_plan" in text
+
+
+def test_a_host_that_failed_is_told_with_the_last_reason() -> None:
+    filters = upgrade.FilterModule().filters()
+    survey, preflight = {"components": {}}, {"failed": True, "msg": "web2: no space"}
+    assert filters["left_out"](
+        [
+            {"inventory_hostname": "web1", "__upgrade_survey": {"unreachable": True, "msg": "timed out"}},
+            {"inventory_hostname": "web2", "__upgrade_survey": survey, "__upgrade_preflight": preflight},
+            {"inventory_hostname": "web3"},
+        ]
+    ) == {"web1": "timed out", "web2": "no space", "web3": "it failed; see above"}
+
+
+def test_what_an_error_quotes_is_escaped() -> None:
+    with pytest.raises(AnsibleFilterError) as failure:
+        upgrade.FilterModule().filters()["status_table"]({"web1": {"state": None, "components": {"\x1b[2J": 1}}})
+    assert "\x1b" not in str(failure.value)

@@ -5,7 +5,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils._errors import HostError, InputError, UpgradeError
+from ansible_collections.observability.stack.plugins.module_utils._errors import (
+    HostError,
+    InputError,
+    UpgradeError,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +30,23 @@ def test_an_error_is_one_line_that_a_terminal_can_show(message: str, told: str) 
 def test_an_error_has_a_key_of_its_kind_unless_it_has_its_own() -> None:
     assert (HostError("x").key, HostError("x", key="unit.failed").key) == ("host.failed", "unit.failed")
     assert HostError("x", details={"rc": 1}).details == {"rc": 1}
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        *map(chr, range(0x20)),
+        *map(chr, range(0x7F, 0xA1)),
+        *"\u200e\u200f\u061c\u200b\ufeff\u2028\u2029\u202a\u202e\u2066\u2069\ud800\U000e0001",
+    ],
+)
+def test_what_is_not_printable_is_escaped(character: str) -> None:
+    told = shown(f"a{character}b")
+    assert told == f"a{repr(character)[1:-1]}b"
+    assert told.isprintable()
+    assert shown(told) == told
+
+
+def test_a_long_text_is_cut_before_it_is_escaped() -> None:
+    assert shown("\x00" * 10, most=2) == "\\x00\\x00... (10 characters)"
+    assert shown("a\nb\r", lines=True) == "a\nb\\r"

@@ -303,3 +303,16 @@ def test_what_was_found_on_hosts_stands_beside_the_plan_and_in_its_way() -> None
     assert full["digest"] == plan["digest"] == _planner.digest(full)
     assert full["findings"][-1] == {**space, "component": None, "host": "one"}
     assert _planner.problems(full) == ["one: /var has 1 MB. make room"]
+
+
+def test_a_host_that_failed_meanwhile_is_left_out_and_the_plan_keeps_its_digest() -> None:
+    stack = survey(STACK)
+    plan = planned({"one": stack, "two": stack}, {"node_exporter": "1.9.0", "alertmanager": "0.28.1"})
+    left = _planner.with_findings(plan, {}, ["one"])
+    alone = planned({"two": stack}, {"node_exporter": "1.9.0", "alertmanager": "0.28.1"})
+    assert left["digest"] == plan["digest"]
+    assert {key: left[key] for key in ("hosts", "phases", "rows")} == {
+        key: alone[key] for key in ("hosts", "phases", "rows")
+    }
+    assert _planner.with_findings(plan, {}, ["one", "two"])["phases"] == []
+    assert _planner.with_findings(plan, {}) == plan

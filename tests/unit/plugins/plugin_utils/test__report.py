@@ -276,3 +276,26 @@ def test_a_component_that_can_not_begin_leaves_the_others_alone() -> None:
 def test_a_host_that_can_not_begin_has_one_failure(findings: t.Any) -> None:
     (failure,) = _report.unready(STEPS, "Look", {"msg": "no room", "findings": findings})
     assert (failure["component"], failure["error"]) == (None, "no room")
+
+
+FORGED = "1.5.0\nhost9  IDLE  all is well\x1b]52;c;ZXZpbA==\x07"
+ESCAPED = "1.5.0\\nhost9  IDLE  all is well\\x1b]52;c;ZXZpbA==\\x07"
+
+
+def test_a_cell_cannot_forge_a_row_and_is_cut() -> None:
+    assert _report.table(("A",), [(FORGED,)]) == ["A", ESCAPED]
+    assert _report.table(("A",), [("x" * 50_000_000,)])[1] == "x" * 200 + "... (50000000 characters)"
+
+
+def test_what_a_service_says_of_itself_is_escaped_line_by_line() -> None:
+    service = {"component": "loki", "healthy": False, "reason": FORGED, "verdicts": [], "journal": [FORGED, "b\u202e"]}
+    told = f"web1: loki isn't healthy: {ESCAPED}\n    {ESCAPED}\n    b\\u202e"
+    assert _report.sick({"web1": [service]}) == [told]
+    assert _report.record_problems({"web1": {"problems": [FORGED]}}) == [f"web1: {ESCAPED}"]
+
+
+def test_a_failure_has_the_journal_escaped_and_its_error_cut() -> None:
+    failure = _report.failure({}, "task", {"msg": "\x9b" * 100_000, "services": [{"journal": [FORGED]}]})
+    assert failure["journal"] == [ESCAPED]
+    assert failure["error"].isprintable()
+    assert len(failure["error"]) < 20_000
