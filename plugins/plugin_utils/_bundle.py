@@ -27,7 +27,7 @@ import re
 import tarfile
 import typing as t
 
-from ..module_utils import _files, _regular
+from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
 from . import _download
@@ -167,7 +167,7 @@ class _Proven:
 def is_bundle(path: str) -> bool:
     """Whether a file looks like one. It can be damaged all the same."""
     try:
-        with _regular.opened(path) as source:
+        with open(path, "rb") as source:
             return source.read(len(_FIRST) + 1) == f"{_FIRST}\0".encode()
     except OSError:
         return False
@@ -179,7 +179,7 @@ def read(path: str) -> Bundle:
     :raises InputError: if it is none, is damaged, or has anything in it that bundle.json doesn't name; with the name.
     """
     try:
-        with _regular.opened(path) as source, tarfile.open(fileobj=source, mode="r:") as bundle:
+        with tarfile.open(path, mode="r:") as bundle:
             about = _about(path, bundle)
             releases = tuple(_release(path, item) for item in about["releases"])
             if len({release[:3] for release in releases}) < len(releases):
@@ -325,7 +325,7 @@ def _copy(bundle: Bundle, release: Release, path: str) -> None:
     temporary, digest = _files.temporary_beside(path), hashlib.sha256()
     with contextlib.ExitStack() as stack:
         stack.callback(_files.remove_if_there, temporary)
-        source = stack.enter_context(_regular.opened(bundle.path))
+        source = stack.enter_context(open(bundle.path, "rb"))
         sink = stack.enter_context(open(temporary, "wb", opener=_private))
         for piece in _pieces(source, bundle, release):
             digest.update(piece)

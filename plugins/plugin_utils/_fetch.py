@@ -28,7 +28,7 @@ import re
 import typing as t
 import urllib.parse
 
-from ..module_utils import _files, _regular
+from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import ReleaseError
 from . import _checksums, _download, _sources
@@ -237,7 +237,7 @@ class _Release:
         try:
             if fresh and not self._is_fresh():
                 return None
-            with _regular.opened(self.list_path) as source:
+            with open(self.list_path, "rb") as source:
                 sha256 = self.says(source.read(), self.lists[0], False)
         except (OSError, ReleaseError):
             return None
@@ -290,7 +290,7 @@ class _Release:
         with self.alone(self.list_key):
             with contextlib.suppress(FileNotFoundError):
                 if not anew and self._is_fresh():
-                    with _regular.opened(self.list_path) as source:
+                    with open(self.list_path, "rb") as source:
                         return source.read()
             data = self._first_of(self._read)
             self._keep(data)
@@ -370,7 +370,8 @@ class _Release:
 def _failure(path: str, since: float, now: float) -> ReleaseError | None:
     """A failure of another process, if it was between two times. A clock that was set back keeps none alive."""
     try:
-        told = json.loads(_regular.read(path, most=1 << 20))
+        with open(path, encoding="utf-8") as source:
+            told = json.load(source)
         return ReleaseError(str(told["message"]), key=str(told["key"])) if since < told["at"] <= now else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

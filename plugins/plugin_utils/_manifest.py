@@ -38,7 +38,7 @@ import tempfile
 import typing as t
 import urllib.parse
 
-from ..module_utils import _command, _regular
+from ..module_utils import _command
 from ..module_utils._command import Completed
 from ..module_utils._errors import InputError, ReleaseError
 from . import _versions
@@ -300,7 +300,7 @@ def _people(pairs: t.Sequence[tuple[str, bytes]]) -> int:
 def _signature(place: str) -> _Signature | None:
     """Key and namespace of a signature (OpenSSH, PROTOCOL.sshsig); None if it is none."""
     try:
-        with _regular.opened(place) as source:
+        with open(place, "rb") as source:
             found = _ARMOR.fullmatch(source.read(_SIGNATURE_LIMIT))
         blob = base64.b64decode(b"".join(found[1].split()), validate=True) if found else b""
         if blob[:10] != b"SSHSIG\0\0\0\1":
@@ -321,8 +321,8 @@ def _field(data: bytes) -> tuple[bytes, bytes]:
 def _signers(path: str) -> list[_Signer]:
     """Names and keys of those who may sign."""
     try:
-        with _regular.opened(path) as source:
-            lines = source.read(_LIMIT).decode().splitlines()
+        with open(path, encoding="utf-8") as source:
+            lines = source.read(_LIMIT).splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise InputError(
             f"{path}, whose keys sign manifests, can't be read: {getattr(exc, 'strerror', None) or 'it is no text'}",
@@ -369,7 +369,7 @@ def _told(done: Completed) -> str:
 
 def _read(path: str) -> bytes:
     try:
-        with _regular.opened(path) as source:
+        with open(path, "rb") as source:
             content = source.read(_LIMIT + 1)
     except OSError as exc:
         raise ReleaseError(f"the manifest {path} can't be read: {exc.strerror}", key="manifest.missing") from exc

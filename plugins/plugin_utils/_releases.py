@@ -31,7 +31,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from ..module_utils import _files, _regular
+from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from . import _ask, _bundle, _sources, _versions
@@ -47,9 +47,6 @@ __all__ = ["answers", "available", "from_index", "sizes", "source_of"]
 
 _AT_A_TIME = 8
 _CLOCKS_APART = 60
-_FILE_LIMIT = 64 << 20
-"""Bytes that an index, or a file of the cache, may have."""
-
 _SIZES_FOR = 86400
 _ITEM = ("version", "date", "prerelease")
 _ANSWER = ("source", "releases", "as_of", "note", "error")
@@ -210,7 +207,8 @@ def _cache(cache_dir: str) -> t.Iterator[str]:
 def _read(path: str) -> _Known:
     """What a file of the cache says; nothing if it isn't there, or damaged."""
     try:
-        data = json.loads(_regular.read(path, most=_FILE_LIMIT))
+        with open(path, encoding="utf-8") as source:
+            data = json.load(source)
         failure = data["failure"]
         if failure is not None:
             failure = {"run": failure["run"], "text": str(failure["text"]), "key": str(failure["key"])}
@@ -258,7 +256,8 @@ def _indexed(index: Mapping[str, Answer], source: str, path: str) -> Answer:
 
 def _load(path: str) -> t.Any:
     try:
-        text = _regular.read(path, most=_FILE_LIMIT).decode()
+        with open(path, encoding="utf-8") as source:
+            text = source.read()
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "is no text"
         raise InputError(f"upgrade_release_index: {path}: {reason}", key="input.release_index") from exc
@@ -396,7 +395,8 @@ def _size(places: list[str], timeout: float, silent: set[str]) -> dict[str, int 
 def _kept_sizes(path: str, now: float) -> dict[str, list[t.Any]]:
     """Sizes that were told within a day, each with its time."""
     try:
-        data = json.loads(_regular.read(path, most=_FILE_LIMIT))
+        with open(path, encoding="utf-8") as source:
+            data = json.load(source)
         return {url: [int(size), float(told)] for url, (size, told) in data.items() if 0 <= now - told < _SIZES_FOR}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}

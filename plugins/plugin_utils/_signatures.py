@@ -21,7 +21,7 @@ import re
 import tempfile
 import typing as t
 
-from ..module_utils import _command, _regular
+from ..module_utils import _command
 from ..module_utils._errors import InputError, ReleaseError
 
 _TIMEOUT = 60
@@ -108,7 +108,7 @@ def verify_cleartext(path: str, *, keys: t.Sequence[str], name: str = "", run: _
 
 def _read(path: str, limit: int) -> bytes:
     try:
-        with _regular.opened(path) as source:
+        with open(path, "rb") as source:
             data = source.read(limit + 1)
     except OSError as exc:
         raise ReleaseError(f"the signature {path} can't be read: {exc.strerror}", key="signature.missing") from exc
@@ -162,7 +162,7 @@ def _keyring(paths: t.Sequence[str]) -> bytes:
 def _public_key(path: str) -> bytes:
     """A key file's content, without its armor."""
     try:
-        with _regular.opened(path) as source:
+        with open(path, "rb") as source:
             data = source.read(_KEY_LIMIT + 1)
     except OSError as exc:
         raise InputError(f"the pinned key {path} can't be read: {exc.strerror}", key="signature.bad_key") from exc
