@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import typing as t
 
 from ansible.module_utils.urls import open_url
@@ -89,6 +90,9 @@ class ActionModule(ActionBase):
 
 
 def _peers(arguments: dict[str, t.Any]) -> list[_silences.Alertmanager]:
+    for name in ("ca_path", "client_cert", "client_key"):
+        if arguments[name] and not os.path.isfile(arguments[name]):
+            raise InputError(f"{name}: {arguments[name]} is missing or is no regular file: name a file in PEM format")
     opened = functools.partial(
         open_url,
         validate_certs=arguments["validate_certs"],

@@ -29,7 +29,7 @@ def name(pid: int | str) -> str:
         return ""
 
 
-def within(pid: int, body: t.Callable[[], t.Any], *, seconds: float) -> t.Any:
+def within(pid: int, body: t.Callable[[], t.Any], *, seconds: float = 3600) -> t.Any:
     """What a function returns that is called in the network of another process; it must be JSON data.
 
     It is called in a child of this process, whose own network stays what it is.

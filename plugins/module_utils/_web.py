@@ -152,7 +152,7 @@ class Response:
             self._timed = _Timed(raw.fp, raw.fp.raw._sock)
             raw.fp = io.BufferedReader(self._timed)
 
-    def read(self, most: int, *, within: float) -> bytes:
+    def read(self, most: int, *, within: float = 30) -> bytes:
         """What has come by now, or else the next bytes that come; none at the end.
 
         :param within: seconds. Bytes that belong to no content, such as the frame of a chunk, don't make it longer.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each file that the controller is given, where something else stands in its place: an error that names it, at once."""
+"""What the controller reads from its disk, where it is no file or is held by another process: an error names it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
-from ansible_collections.observability.stack.plugins.plugin_utils import (
-    _bundle,
-    _download,
-    _manifest,
-    _releases,
-    _signatures,
-    _single_flight,
-)
+from ansible_collections.observability.stack.plugins.plugin_utils import _download, _manifest, _single_flight
 
 AT_ONCE = 2.0
 KINDS: dict[str, t.Callable[[pathlib.Path], t.Any]] = {
@@ -30,18 +23,6 @@ KINDS: dict[str, t.Callable[[pathlib.Path], t.Any]] = {
     "device": lambda path: path.symlink_to("/dev/zero"),
     "loop": lambda path: path.symlink_to(path),
 }
-
-
-def allowed_signers(path: str) -> t.Any:
-    return _manifest.load(_text(path), allowed_signers=path, now=0)
-
-
-def pinned_key(path: str) -> t.Any:
-    return _signatures.verify_detached(_text(path), _text(path), keys=[path])
-
-
-def cleartext(path: str) -> t.Any:
-    return _signatures.verify_cleartext(path, keys=[_text(path)])
 
 
 def archive_on_disk(path: str) -> t.Any:
@@ -63,12 +44,6 @@ def _text(path: str) -> str:
 
 
 FILES: dict[str, t.Callable[[str], t.Any]] = {
-    "index of releases": _releases.from_index,
-    "bundle": _bundle.read,
-    "manifest": lambda path: _manifest.load(path, allowed_signers=_text(path), now=0),
-    "allowed signers": allowed_signers,
-    "pinned key": pinned_key,
-    "signed list": cleartext,
     "archive by file://": archive_on_disk,
     "unfinished archive": unfinished_archive,
 }
@@ -96,3 +71,13 @@ def test_a_lock_that_is_never_given_back_is_waited_for_in_vain_only_so_long(tmp_
         assert time.monotonic() - began < AT_ONCE
     with _single_flight.one_at_a_time(str(path), seconds=0.3):
         pass
+
+
+def test_a_program_that_verifies_is_not_waited_for_without_end(tmp_path: pathlib.Path) -> None:
+    """One that leaves a process behind which holds its output open, and one that ignores SIGTERM."""
+    began = time.monotonic()
+    done = _manifest.run(["sh", "-c", "cat >&2; (exec setsid sleep 20) & exit 7"], stdin=b"manifest", timeout=10)
+    assert (done.rc, done.err) == (7, "manifest")
+    done = _manifest.run(["sh", "-c", "trap '' TERM; while :; do sleep 20; done"], stdin=b"manifest", timeout=0.3)
+    assert (done.rc, done.err) == (None, "sh: no answer within 0.3 s, killed")
+    assert time.monotonic() - began < 10

@@ -19,6 +19,7 @@ from ansible.module_utils.urls import open_url
 from ansible_collections.observability.stack.plugins.module_utils import _host, _http, _transfer
 from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
 from ansible_collections.observability.stack.plugins.plugin_utils import _download, _releases, _silences
+from ansible_collections.observability.stack.tests.unit.sites import Site
 from ansible_collections.observability.stack.tests.unit.support import eventually
 from ansible_collections.observability.stack.tests.unit.web_faults import PEERS, Peer, listening, one_context
 
@@ -120,3 +121,28 @@ def test_the_look_up_of_a_name_counts(
         assert "timed out" in site("http://releases.invalid", tmp_path)
     assert time.monotonic() - began < LIMIT + LATER
     over.set()
+
+
+def test_all_requests_to_one_alertmanager_share_its_time() -> None:
+    """One that lists many silences could be slow at the removal of each."""
+
+    def slow(asked: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(0.3)
+        return 200, {}, b"[]"
+
+    with Site().serving() as site:
+        site.replies["/api/v2/silences"] = slow
+        peer = _silences.Alertmanager(site.url, authorization="", open_url=open_url, timeout=1.0)
+        owner, began = _silences.Owner("u1", "web1"), time.monotonic()
+        with pytest.raises(_silences.SilenceError, match="timed out: its answer takes longer than 1 seconds"):
+            assert [peer.alive(owner) for _number in range(20)] == []
+        assert time.monotonic() - began < 1 + LATER
+
+
+def test_a_server_that_does_not_answer_is_asked_for_few_sizes(tmp_path: pathlib.Path) -> None:
+    with listening(PEERS["drip of a header"]) as port:
+        urls = [f"http://127.0.0.1:{port}/{number}" for number in range(64)]
+        began = time.monotonic()
+        found = _releases.sizes(urls, cache_dir=str(tmp_path), timeout=LIMIT)
+        assert time.monotonic() - began < 2 * LIMIT + LATER
+    assert {size["bytes"] for size in found.values()} == {None}

@@ -58,7 +58,7 @@ def dripping() -> t.Iterator[str]:
 
 
 def timed(within: float, playbook: str, **options: t.Any) -> Played:
-    """A run on host1 that must end within so many seconds."""
+    """A run on host1 that must end within so many seconds: its limits, and what a busy machine needs beside them."""
     began = time.monotonic()
     played = play(playbook, "-l", "host1", **options)
     assert time.monotonic() - began < within, played.output
@@ -69,7 +69,7 @@ def test_a_version_that_drips_and_does_not_stop_is_rolled_back(server: Server) -
     """The probe has 10 s and the stop 5 s; Alertmanager, which drips too, has 10 s for each of its two requests."""
     with dripping() as alertmanager:
         played = timed(
-            120,
+            240,
             "upgrade",
             code=2,
             upgrade_versions={"node_exporter": DRIPS},
@@ -110,7 +110,7 @@ def test_a_mirror_that_drips_is_left_before_anything_is_touched(server: Server) 
     pid = server.pid("node_exporter")
     with dripping() as mirror:
         played = timed(
-            60,
+            120,
             "upgrade",
             code=2,
             upgrade_versions={"node_exporter": GOOD},
@@ -124,7 +124,7 @@ def test_a_mirror_that_drips_is_left_before_anything_is_touched(server: Server) 
 def test_a_program_that_ignores_sigterm_and_leaves_another_behind_ends_in_time(server: Server) -> None:
     argv = ["/bin/sh", "-c", "trap '' TERM; setsid sleep 30 & while :; do sleep 30; done"]
     overrides = {"node_exporter": {"probes": [{"kind": "command", "argv": argv}]}}
-    played = timed(60, "verify", code=2, upgrade_only=["node_exporter"], upgrade_overrides=overrides)
+    played = timed(120, "verify", code=2, upgrade_only=["node_exporter"], upgrade_overrides=overrides)
     assert "no answer within" in played.output
     assert "killed" in played.output
 
@@ -135,6 +135,6 @@ def test_a_configuration_that_is_no_file_is_not_waited_for(server: Server, made:
     server.out("mv %s /root/alertmanager.yml", path)
     try:
         server.out(made, path)
-        timed(60, "status")
+        timed(120, "status")
     finally:
         server.out("rm -rf %s && mv /root/alertmanager.yml %s", path, path)

@@ -12,6 +12,7 @@ import datetime as dt
 import email.utils
 import http.server
 import json
+import os
 import pathlib
 import ssl
 import subprocess
@@ -333,3 +334,17 @@ def test_what_can_not_be_meant_is_refused(act: t.Any, change: t.Any, says: str) 
 def test_options_that_contradict_are_refused(act: t.Any, change: t.Any) -> None:
     with pytest.raises(AnsibleError):
         act("alert_silence", url="http://127.0.0.1:1", **PRESENT, **change)
+
+
+@pytest.mark.parametrize("name", ["ca_path", "client_cert", "client_key"])
+@pytest.mark.parametrize("kind", [os.mkfifo, os.mkdir, lambda path: None], ids=["FIFO", "directory", "nothing"])
+def test_a_certificate_that_is_no_file_is_refused_at_once(
+    act: t.Any, name: str, kind: t.Callable[[pathlib.Path], t.Any], tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "ca.pem"
+    kind(path)
+    began = time.monotonic()
+    result = act("alert_silence", url="https://127.0.0.1:1", **PRESENT, **{name: str(path)})
+    assert time.monotonic() - began < 5
+    assert (result["failed"], result["key"]) == (True, "input.invalid")
+    assert f"{name}: {path} is missing or is no regular file" in result["msg"]
