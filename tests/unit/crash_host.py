@@ -354,12 +354,13 @@ class Play:
         self.run = {"upgrade_id": upgrade_id, "user": "ops", "controller": "c1", "dead": []}
         self.steps: list[str] = []
         self.errors: list[str] = []
+        self.survey: Data = {}
 
     def go(self) -> Data:
         """Survey, plan, and carry out the plan. What was to be done, and what failed."""
         with contextlib.suppress(FailedTaskError):
             specs = {COMPONENT: {field: self.host.catalog[COMPONENT][field] for field in _READ_BY_THE_HOST}}
-            survey = self._task("Survey", component_version, specs=specs)
+            survey = self.survey = self._task("Survey", component_version, specs=specs)
             plan = self._plan(survey)
             self.steps = list(plan["steps"])
             self.errors += [finding["message"] for finding in plan["findings"] if finding["severity"] == "blocker"]
@@ -398,7 +399,7 @@ class Play:
                 **{name: step[name] for name in ("unit", "kinds", "keep")},
                 guard={**GUARD, "target": {**step["target"], "version": step["from"]}},
                 from_version=step["from"],
-                files=_steps.swap_files(step, staged),
+                files=_steps.swap_files(step, staged, self.survey),
             )
             self._restart(step)
             self._prove(step["target"], component=step["component"])

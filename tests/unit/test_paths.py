@@ -421,6 +421,7 @@ def test_what_a_user_cannot_read_is_left_out_of_a_restore_point(site: Site) -> N
 
 def test_a_hard_link_to_what_is_roots_is_not_copied(site: Site, tmp_path: pathlib.Path) -> None:
     os.link(site.outside / "app" / "config.yml", site.home / "config.yml")
+    assert _files.read_text(str(site.home / "config.yml")) == ""
     assert copied(site.home / "config.yml", tmp_path / "copy")
     assert copied(site.home, tmp_path / "tree")
     os.unlink(site.home / "config.yml")
