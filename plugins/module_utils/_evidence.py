@@ -149,7 +149,10 @@ class Versions:
         """
         if not facts["installed"]:
             return _told(None, None, pending=False)
-        pid, on_disk = facts.get("main_pid", 0), self._recorded(name, facts["files"][0].get("sha256"))
+        pid, on_disk = facts.get("main_pid", 0), Found(_version.UNKNOWN)
+        is_program = _elf.header_of(facts["binary"]) is not None
+        if is_program:  # a script stays what it is while what it starts becomes something else
+            on_disk = self._recorded(name, facts["files"][0].get("sha256"))
         is_same = bool(pid) and _process.runs_file(pid, facts["binary"])
         asked = Found(_version.UNKNOWN)
         if pid and not (is_same and on_disk.is_known):
@@ -157,7 +160,10 @@ class Versions:
         if is_same and not on_disk.is_known:
             on_disk = asked
         if not on_disk.is_known:
-            found = self._of_program(name, spec, facts["binary"], properties)
+            no_program = f"{facts['binary']} is no ELF program, and no other is run to ask it"
+            found = Found(_version.UNKNOWN, why=no_program)
+            if is_program:
+                found = self._of_program(name, spec, facts["binary"], properties)
             on_disk = found if found.is_known else Found(_version.UNKNOWN, why="; ".join([*_why(on_disk), found.why]))
         return _told(on_disk, (on_disk if is_same else asked) if pid else None, pending=bool(pid) and not is_same)
 
@@ -196,8 +202,6 @@ class Versions:
 
     def _of_program(self, name: str, spec: Data, path: str, properties: dict[str, str]) -> Found:
         """What a program on disk prints of itself."""
-        if _elf.header_of(path) is None:
-            return Found(_version.UNKNOWN, why=f"{path} is no ELF program, and no other is run to ask it")
         sandbox = _sandbox.bare(properties, name="", programs={os.path.basename(path): path}, hidden=self._hidden)
         why, deadline = [], time.monotonic() + self._timeout
         for arguments in spec["version_args"]:

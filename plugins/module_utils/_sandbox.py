@@ -205,12 +205,10 @@ def user_of(properties: dict[str, str]) -> str:
     """The user as whom an untrusted program of a unit may be run: the unit's, or C(nobody) in place of root, of a user
     that systemd makes up at the start, and of one that is not known."""
     user = properties.get("User", "")
-    if _is_root(user) or properties.get("DynamicUser") == "yes":
+    if runs_as_root(properties) or properties.get("DynamicUser") == "yes":
         return NOBODY
-    if user.isdigit():
-        return user
     try:
-        return NOBODY if pwd.getpwnam(user).pw_uid == 0 else user
+        return user if user.isdigit() or pwd.getpwnam(user) else NOBODY
     except KeyError:
         return NOBODY
 
@@ -248,10 +246,10 @@ def _settings(properties: dict[str, str]) -> t.Iterator[str]:
 
 def _privileges(properties: dict[str, str]) -> t.Iterator[str]:
     """Capabilities: those that the unit gives it, but for those that would lead out; of root's only a few."""
-    runs_as_root = properties.get("DynamicUser") != "yes" and _runs_as_root(properties.get("User", ""))
+    is_root = runs_as_root(properties)
     ambient = set(properties.get("AmbientCapabilities", "").lower().split()) - _NEVER
     bounding = properties.get("CapabilityBoundingSet")
-    kept = ambient | (_ROOTS_CAPABILITIES if runs_as_root else set())
+    kept = ambient | (_ROOTS_CAPABILITIES if is_root else set())
     if bounding is not None:
         kept &= set(bounding.lower().split())
         ambient &= kept
@@ -260,15 +258,17 @@ def _privileges(properties: dict[str, str]) -> t.Iterator[str]:
         yield f"AmbientCapabilities={' '.join(sorted(ambient))}"
     elif _may_have_users_of_its_own():
         yield "PrivateUsers=yes"
-    if runs_as_root:
+    if is_root:
         yield _BUS
 
 
-def _runs_as_root(user: str) -> bool:
-    if _is_root(user):
-        return True
+def runs_as_root(properties: dict[str, str]) -> bool:
+    """Whether a unit's processes are root's."""
+    user = properties.get("User", "")
+    if properties.get("DynamicUser") == "yes" or user.isdigit():
+        return properties.get("DynamicUser") != "yes" and int(user) == 0
     try:
-        return pwd.getpwnam(user).pw_uid == 0
+        return _is_root(user) or pwd.getpwnam(user).pw_uid == 0
     except KeyError:
         return False
 

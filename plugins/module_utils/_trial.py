@@ -18,12 +18,12 @@ import os
 import re
 import typing as t
 
-from . import _argv, _files, _output, _process, _sandbox, _systemd
+from . import _argv, _elf, _files, _output, _process, _sandbox, _systemd
 from ._errors import HostError
+from ._sandbox import Answer
 
 if t.TYPE_CHECKING:
     from ._command import Run
-    from ._sandbox import Answer
 
     Data = dict[str, t.Any]
 
@@ -240,8 +240,8 @@ class _Hearing:
         path = self._in_place
         if path and program != self._program:
             path = os.path.join(os.path.dirname(path), program)
-        if not os.path.isfile(path):
-            return False
+        if _elf.header_of(path) is None or _sandbox.runs_as_root(self._properties):
+            return False  # what is in place isn't proven as the candidate is: no script, and nothing for root to run
         answer = self._answer(trial, {program: path})
         return not (answer.trouble or answer.status in trial["status"] or _UNKNOWN_FLAG.search(answer.text))
 
@@ -270,13 +270,22 @@ class _Hearing:
         return self._once(programs, [trial["program"] or self._program, *words], starts=trial["about"] == "start")
 
     def _help(self, path: str) -> Answer:
-        return self._once({self._program: path}, [self._program, *self._case.help_args], starts=False)
+        """What a program prints of its flags. To do that it needs nothing of its unit."""
+        if _elf.header_of(path) is None:
+            return Answer(-1, "", "it is no ELF program")
+        sandbox = _sandbox.bare(
+            self._properties, name=self._name(), programs={self._program: path}, hidden=self._case.hidden
+        )
+        return _sandbox.once(self._run, sandbox, [self._program, *self._case.help_args], timeout=TIMEOUT)
+
+    def _name(self) -> str:
+        return f"observability-trial-{self._case.component}-{os.getpid()}-{next(self._numbers)}"
 
     def _once(self, programs: dict[str, str], argv: list[str], *, starts: bool) -> Answer:
         """Run a program once. Only for a trial of its start may it reach what it works with."""
         sandbox = _sandbox.of_unit(
             self._properties,
-            name=f"observability-trial-{self._case.component}-{os.getpid()}-{next(self._numbers)}",
+            name=self._name(),
             programs=programs,
             network="host" if starts else "private",
             sockets=starts,

@@ -42,7 +42,8 @@ def find_version(text: str) -> str:
     for pattern in _PATTERNS:
         found = pattern.search(text)
         if found:
-            return normalize(found.group(1))
+            version = normalize(found.group(1))
+            return version if len(version) <= _LONGEST else UNKNOWN
     return UNKNOWN
 
 

@@ -670,6 +670,14 @@ def test_what_is_recorded_for_the_sha256_comes_before_all_else(
     assert (ran(systemd), web.asked) == ([], [])
 
 
+def test_of_a_script_nothing_is_believed_that_is_recorded(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    """What it starts may have become another version meanwhile."""
+    program = write_program(bin_dir / "prometheus")
+    systemd.add("prometheus.service", str(program))
+    recorded = {"prometheus": {sha256(program): "2.42.0"}}
+    assert survey(systemd, spec("prometheus"), checksum=True, recorded=recorded)["prometheus"]["version"] == "unknown"
+
+
 def test_a_component_that_tells_nothing_about_itself_runs_an_unknown_version(
     systemd: Systemd, bin_dir: pathlib.Path, web: Web
 ) -> None:

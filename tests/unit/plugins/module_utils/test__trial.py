@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _trial
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
-from ansible_collections.observability.stack.tests.unit.support import Data, Systemd, without_sandbox
+from ansible_collections.observability.stack.tests.unit.support import Data, Systemd, elf_program, without_sandbox
 
 # Takes some flags, as kingpin does, and a configuration without the word "old".
 PROGRAM = """#!/bin/sh
@@ -60,7 +60,8 @@ class Host:
             path.chmod(0o755)
 
     def unit(self, *arguments: str, **properties: t.Any) -> None:
-        self.systemd.add("shop.service", str(self.root / "usr" / "shop"), *arguments, User="shop", **properties)
+        user = {"User": "daemon", **properties}
+        self.systemd.add("shop.service", str(self.root / "usr" / "shop"), *arguments, **user)
 
     def hold(self, *trials: Data, accept: t.Collection[str] = (), **changes: t.Any) -> list[Data]:
         case = _trial.Case(
@@ -89,7 +90,7 @@ def test_a_candidate_that_takes_it_all_is_told_nothing_against(host: Host) -> No
     first, second = host.ran()
     assert first[-2:] == ["--listen=:80", "--version"]  # flags first
     assert second[-2:] == ["check", str(host.config)]
-    assert {"--property=User=shop", "--property=PrivateNetwork=yes"} <= set(first)
+    assert {"--property=User=daemon", "--property=PrivateNetwork=yes"} <= set(first)
 
 
 def test_a_flag_that_nobody_knew_of_is_proven_to_be_gone(host: Host) -> None:
@@ -132,10 +133,26 @@ def test_a_configuration_that_only_the_candidate_refuses(host: Host) -> None:
     assert host.hold({**CONFIG, "fix": "see the guide"})[0]["fix"] == "see the guide"
 
 
-def test_a_configuration_that_was_broken_before_is_told_as_such(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("user", "program", "asked"),
+    [
+        ("daemon", elf_program("too old\n", status=1), True),
+        ("daemon", elf_program("fine\n"), False),
+        ("daemon", b"#!/bin/sh\nexit 1\n", False),
+        ("root", elf_program("too old\n", status=1), False),
+        ("", elf_program("too old\n", status=1), False),
+    ],
+    ids=["it refuses, too", "it takes it", "a script", "of root", "of nobody in particular"],
+)
+def test_a_configuration_that_was_broken_before_is_told_as_such(
+    host: Host, user: str, program: bytes, asked: bool
+) -> None:
+    """What is in place isn't proven: root doesn't run it, and no script is run at all."""
     host.config.write_text("setting: older\n")
+    (host.root / "usr" / "shoptool").write_bytes(program)
+    host.unit("--listen=:80", User=user)
     (found,) = host.hold(CONFIG)
-    assert found["message"].endswith("is too old (so does the version in place)")
+    assert found["message"].endswith("is too old (so does the version in place)") == asked
 
 
 def test_an_accepted_blocker_is_a_warning(host: Host) -> None:
@@ -174,7 +191,7 @@ def test_a_start_is_tried_with_the_units_environment_and_the_hosts_network(host:
     host.unit("--listen=:80", Environment="SHOP_CONFIG=/nowhere")
     (found,) = host.hold(START)
     assert (found["key"], found["severity"]) == ("shop.start_refused", "blocker")
-    assert "shop 2.0.0 can't work on this host: no /nowhere (so does" in found["message"]
+    assert "shop 2.0.0 can't work on this host: no /nowhere" in found["message"]
 
 
 def test_a_trial_without_its_fact_is_left_out(host: Host) -> None:
@@ -250,7 +267,14 @@ def test_a_program_started_by_a_wrapper(host: Host) -> None:
 # -- help ---------------------------------------------------------------------------------------------------------
 
 
+def print_help(host: Host, where: str, flags: str) -> None:
+    text = "usage: shop [<flags>]\n" + "".join(f"  --{flag}=x  A flag.\n" for flag in flags.split())
+    (host.root / where / "shop").write_bytes(elf_program(text))
+
+
 def test_flags_are_looked_up_in_the_help(host: Host) -> None:
+    print_help(host, "usr", OLD)
+    print_help(host, "new", NEW)
     host.unit("--listen=:80", "--old.flag", "--hidden", "--ignored")
     known = [{"flag": "ignored", "use": "leave it out", "level": "warning"}]
     found = host.hold(help_args=["--help"], removed_flags=known)
@@ -260,6 +284,7 @@ def test_flags_are_looked_up_in_the_help(host: Host) -> None:
     ]
     host.unit("--listen=:80", "--new.flag")
     assert host.hold(help_args=["--help"]) == []
+    assert all("--property=CapabilityBoundingSet=" in argv for argv in host.ran())
 
 
 def test_a_help_without_flags_tells_nothing(host: Host) -> None:

@@ -102,3 +102,7 @@ def test_same_version_needs_two_known_ones(one: str | None, other: str | None, s
 )
 def test_a_text_is_a_version_as_a_whole_or_unknown(text: str, version: str) -> None:
     assert parse(text) == version
+
+
+def test_a_version_that_is_longer_than_any_is_none() -> None:
+    assert find_version("x, version 1.2.3-" + "a" * 1_000_000) == "unknown"
