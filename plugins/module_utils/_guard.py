@@ -32,7 +32,7 @@ import time
 import typing as t
 import zipfile
 
-from . import _candidates, _command, _files, _health, _lease, _private, _process, _restore_point, _store, _systemd
+from . import _candidates, _command, _files, _health, _lease, _process, _restore_point, _store, _systemd
 from ._errors import HostError, LockedError, UpgradeError
 from ._state import TOUCHED, Step
 
@@ -269,8 +269,9 @@ def _pending(session: Session, component: str) -> Marker | None:
 def read_marker(layout: Layout, component: str) -> Marker | None:
     """The marker of a guard; None if there is none that can be read."""
     try:
-        marker = json.loads(_private.read(layout.pending(component)))
-    except (HostError, OSError, ValueError):
+        with open(layout.pending(component), encoding="utf-8") as source:
+            marker = json.load(source)
+    except (OSError, ValueError):
         return None
     return marker if isinstance(marker, dict) else None
 

@@ -21,7 +21,7 @@ _MOST_SAMPLES = 500_000
 """Samples of a page that are looked at. More cost memory and time, and no component of the catalog has as many."""
 
 _TYPE = re.compile(r"^# TYPE ([A-Za-z_:][\w:]*) ", re.MULTILINE)
-_LABEL = re.compile(r'\b([A-Za-z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'(?<!\w)([A-Za-z_]\w*)[ \t]*=\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPE = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 _SUFFIX = re.compile(r"_(?:bucket|count|sum|total|created|info)$")
 
