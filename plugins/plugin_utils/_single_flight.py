@@ -20,7 +20,7 @@ from . import _owned
 
 
 @contextlib.contextmanager
-def one_at_a_time(path: str, *, seconds: float = 3600) -> t.Iterator[None]:
+def one_at_a_time(path: str, *, seconds: float = 7200) -> t.Iterator[None]:
     """Wait for the process that does the same. The kernel ends the lock with its holder, however that dies.
 
     :param path: a file of the lock's own, in a directory that is there. It is created, and never removed: two could

@@ -129,12 +129,13 @@ def test_a_program_that_ignores_sigterm_and_leaves_another_behind_ends_in_time(s
     assert "killed" in played.output
 
 
-@pytest.mark.parametrize("made", ["mkfifo %s", "mkdir %s", "ln -s /dev/zero %s"], ids=["FIFO", "directory", "device"])
-def test_a_configuration_that_is_no_file_is_not_waited_for(server: Server, made: str) -> None:
+def test_a_configuration_that_is_no_file_is_not_waited_for(server: Server) -> None:
     path = "/etc/alertmanager/alertmanager.yml"
     server.out("mv %s /root/alertmanager.yml", path)
     try:
-        server.out(made, path)
-        timed(120, "status")
+        for made in ("mkfifo %s", "mkdir %s", "ln -s /dev/zero %s"):
+            server.out(made, path)
+            timed(120, "status")
+            server.out("rm -rf %s", path)
     finally:
         server.out("rm -rf %s && mv /root/alertmanager.yml %s", path, path)
