@@ -79,7 +79,7 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
         except PermissionError as exc:  # of a user in whose directory it is
             if not original.optional:
                 raise
-            session.warnings.append(f"restore point {backup_id} is without {original.path}: {_files.explain(exc)}")
+            session.warnings.append(f"restore point {backup_id} is without {original.path}: {exc.strerror}")
     manifest = Manifest(backup_id, component, version, session.now, entries)
     data = {**manifest._asdict(), "entries": [entry._asdict() for entry in entries]}
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"

@@ -372,10 +372,10 @@ def test_s0_11_a_write_is_private_beside_its_place_and_durable(host: Host, monke
         seen.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         fsync(descriptor)
 
-    def note_rename(source: str, target: str) -> None:
-        mode = stat.S_IMODE(os.stat(source).st_mode)
-        seen.append((os.path.dirname(source) == os.path.dirname(target), mode, os.path.basename(target)))
-        rename(source, target)
+    def note_rename(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        mode = stat.S_IMODE(os.stat(source, dir_fd=src_dir_fd).st_mode)
+        seen.append((os.path.sameopenfile(src_dir_fd, dst_dir_fd), mode, os.path.basename(target)))
+        rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     with _store.session(str(host.state), run=RUN) as session:
         session.document.checkpoint("here", None, now=session.now)
@@ -475,9 +475,10 @@ def test_s1_1_the_plan_goes_on_with_it_wherever_it_was_left(evidence: str) -> No
     assert list(planned["steps"]) == [NODE.key]
 
 
-def test_s1_1_what_could_not_be_undone_is_not_taken_for_done() -> None:
+def test_s1_1_what_could_not_be_undone_is_not_taken_for_done(tmp_path: pathlib.Path) -> None:
     """The same, for a step that failed and left the new program in place: nobody has proven that."""
-    files = [{"path": os.devnull, "before": "0", "after": hashlib.sha256(b"").hexdigest()}]
+    (tmp_path / "program").touch()
+    files = [{"path": str(tmp_path / "program"), "before": "0", "after": hashlib.sha256(b"").hexdigest()}]
     versions = {"from_version": "1.5.0", "to_version": "1.9.0"}
     record = {"state": "failed", "outcome": "failed", "backup_id": "b1", "files": files, **versions}
     records = {"node_exporter": record}

@@ -26,7 +26,7 @@ while true; do
   if {condition}; then {action}; exit; fi
 done
 """
-CANDIDATE_RUNS = "pgrep --uid node-exp --full '/run/[o]bservability-' >/dev/null"
+CANDIDATE_RUNS = 'test -e "$(echo /run/observability-*)"'
 PROGRAM_IS_NEW = '! test "$(stat --format=%i bin/node_exporter)" = "$first"'
 
 
