@@ -168,6 +168,7 @@ GATHER = """
 - name: Read facts
   hosts: all
   gather_facts: true
+  become: true
 """
 GO_ON = """
 - name: Go on
