@@ -50,7 +50,7 @@ LIES = {
 @pytest.fixture(scope="module")
 def liar(servers: dict[str, Server]) -> t.Iterator[Server]:
     server = servers[LIAR]
-    server.out("printf %s > /usr/local/sbin/liar && chmod 755 /usr/local/sbin/liar", WRAPPER)
+    server.out("printf '%%s' %s > /usr/local/sbin/liar && chmod 755 /usr/local/sbin/liar", WRAPPER)
     yield server
     server.out("rm -f /usr/local/sbin/liar /root/lie")
 
@@ -81,13 +81,17 @@ def seen(directory: pathlib.Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def lying(server: Server, lie: str, tmp_path: pathlib.Path) -> list[str]:
+    """Let the host lie. Returns what ansible-playbook must be given for it."""
+    server.out("printf '%%s' %s > /root/lie", lie)
+    interpreter = {"ansible_python_interpreter": "/usr/local/sbin/liar"}
+    (tmp_path / "lying.json").write_text(json.dumps({"all": {"hosts": {LIAR: interpreter}}}))
+    return ["-i", f"{LAB}/inventory", "-i", str(tmp_path / "lying.json")]
+
+
 def lied(server: Server, playbook: str, lie: str, tmp_path: pathlib.Path, **variables: t.Any) -> Played:
     """A playbook with a host that lies. It must fail, name that host, and send no control character."""
-    server.out("printf %s > /root/lie", lie)
-    lying = tmp_path / "lying.json"
-    interpreter = {"ansible_python_interpreter": "/usr/local/sbin/liar"}
-    lying.write_text(json.dumps({"all": {"hosts": {LIAR: interpreter}}}))
-    played = play(playbook, "-i", f"{LAB}/inventory", "-i", str(lying), code=2, **{**QUICK, **variables})
+    played = play(playbook, *lying(server, lie, tmp_path), code=2, **{**QUICK, **variables})
     control = {character for character in played.output if not character.isprintable() and character != "\n"}
     assert control == set()
     assert "host9: all is well" not in played.output.splitlines()
@@ -160,23 +164,34 @@ def test_the_others_are_upgraded_restarted_and_rolled_back(
     assert all(servers[host].is_at_rest() for host in OTHERS)
 
 
-SITE = """
+GATHER = """
 - name: Read facts
   hosts: all
   gather_facts: true
-
+  become: true
+"""
+GO_ON = """
 - name: Go on
   ansible.builtin.import_playbook: {playbook}
 """
 
 
-@pytest.mark.parametrize(
-    ("playbook", "injected"),
-    [("bundle", True), ("restart", True), ("status", False)],
-)
+@pytest.fixture
+def lying_facts(liar: Server, tmp_path: pathlib.Path, victims: pathlib.Path) -> list[str]:
+    """A host whose facts set variables, as arguments of ansible-playbook."""
+    lie = f"if 'ansible_facts' in answer: answer['ansible_facts'].update({facts(victims)!r})"
+    return lying(liar, lie, tmp_path)
+
+
+def is_stopped(played: Played) -> bool:
+    """Whether the run ended before any host was read, and said why."""
+    told = f"facts of hosts set variables of this collection: {LIAR} has __upgrade_carry_out, upgrade_"
+    return told in played.output and "Read what is installed" not in played.output
+
+
+@pytest.mark.parametrize(("playbook", "injected"), [("bundle", True), ("restart", True), ("status", False)])
 def test_facts_from_an_earlier_play_stop_the_run(
-    liar: Server,
-    servers: dict[str, Server],
+    lying_facts: list[str],
     tmp_path: pathlib.Path,
     victims: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -185,33 +200,17 @@ def test_facts_from_an_earlier_play_stop_the_run(
 ) -> None:
     monkeypatch.setenv("ANSIBLE_INJECT_FACT_VARS", str(injected))
     site = tmp_path / "site.yml"
-    site.write_text(SITE.format(playbook=CHECKOUT / f"playbooks/{playbook}.yml"))
-    lie = f"if 'ansible_facts' in answer: answer['ansible_facts'].update({facts(victims)!r})"
-    before = {host: servers[host].pid("node_exporter") for host in OTHERS}
-    liar.out("printf %s > /root/lie", lie)
-    (tmp_path / "lying.json").write_text(
-        json.dumps({"all": {"hosts": {LIAR: {"ansible_python_interpreter": "/usr/local/sbin/liar"}}}})
-    )
+    site.write_text(GATHER + GO_ON.format(playbook=CHECKOUT / f"playbooks/{playbook}.yml"))
     with untouched(victims):
-        played = play(
-            str(site),
-            *("-i", f"{LAB}/inventory", "-i", str(tmp_path / "lying.json")),
-            code=2,
-            upgrade_versions=EXPORTER,
-        )
-    assert f"facts of hosts set variables of this collection: {LIAR} has __upgrade_carry_out, upgrade_" in played.output
-    assert "Read what is installed" not in played.output
-    assert {host: servers[host].pid("node_exporter") for host in OTHERS} == before
+        assert is_stopped(play(str(site), *lying_facts, code=2, upgrade_versions=EXPORTER))
 
 
-def test_facts_in_a_cache_stop_the_run(
-    liar: Server, tmp_path: pathlib.Path, victims: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def test_facts_from_an_earlier_run_stop_the_run(
+    lying_facts: list[str], tmp_path: pathlib.Path, victims: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "facts").mkdir()
-    (tmp_path / "facts" / f"s1_{LIAR}").write_text(json.dumps(facts(victims)))
-    (tmp_path / "facts" / LIAR).write_text(json.dumps(facts(victims)))
     monkeypatch.setenv("ANSIBLE_CACHE_PLUGIN", "ansible.builtin.jsonfile")
     monkeypatch.setenv("ANSIBLE_CACHE_PLUGIN_CONNECTION", str(tmp_path / "facts"))
+    (tmp_path / "gather.yml").write_text(GATHER)
+    play(str(tmp_path / "gather.yml"), *lying_facts)
     with untouched(victims):
-        played = play("status", code=2)
-    assert f"{LIAR} has __upgrade_carry_out" in played.output
+        assert is_stopped(play("status", code=2))
