@@ -160,7 +160,8 @@ class _Stage:
         own += [f'--property=BindReadOnlyPaths="{config}":"{inside}/config"'] if config else []
         own += [f'--property=BindPaths="{data}":"{inside}/data"'] if data else []
         done = self.run([line[0], *own, *line[1:]], timeout=30)
-        return "" if done.rc == 0 else f"systemd couldn't start it: {done.err.strip() or 'systemd-run failed'}"
+        said = _output.redact(done.err.strip(), self.secrets)  # it quotes its own arguments
+        return "" if done.rc == 0 else f"systemd couldn't start it: {said or 'systemd-run failed'}"
 
     # -- what it sees ---------------------------------------------------------------------------------------------
 

@@ -284,10 +284,10 @@ class _Hearing:
         sandbox = _sandbox.of_unit(self._properties, name=name, programs=programs, network=network)
         done = self._run(_sandbox.once(sandbox, argv, timeout=TIMEOUT), timeout=TIMEOUT + 15)
         if done.rc is None:
-            return _Answer(-1, "", done.err)
+            return _Answer(-1, "", self._clean(done.err))
         outcome = _sandbox.outcome(done.rc, done.err)
         text = (done.out + outcome.err).replace(os.path.dirname(sandbox.path("x")) + "/", "")
-        return _Answer(outcome.status, text, outcome.trouble)
+        return _Answer(outcome.status, text, self._clean(outcome.trouble))  # systemd-run quotes its own arguments
 
 
 _ABOUT = {
