@@ -124,6 +124,11 @@ def redact_text(text: str) -> str:
     return _FLAG.sub(rf"\g<1>{HIDDEN}", text)
 
 
+def redact_value(value: t.Any) -> t.Any:
+    """An operator's value, for a message that quotes it and may cut it."""
+    return redact_text(value) if isinstance(value, str) else value
+
+
 def _redacted(url: Url) -> str:
     """Scheme, user, host, path and the names in the query stay; what looks like a token in the path does not."""
     user, colon, _password = url.login.partition(":")

@@ -176,7 +176,8 @@ class _Stage:
         own += [f'BindReadOnlyPaths="{config}":"{inside}/config"'] if config else []
         own += [f'BindPaths="{data}":"{inside}/data"'] if data else []
         sandbox = sandbox._replace(settings=(*sandbox.settings, *own))
-        return _sandbox.start(self.run, sandbox, words, timeout=wanted.seconds)
+        # systemd-run quotes its own arguments in an error.
+        return _output.redact(_sandbox.start(self.run, sandbox, words, timeout=wanted.seconds), self.secrets)
 
     # -- what it sees ---------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ Hosts have no YAML parser, and a configuration that is refused has no syntax. So
 and takes what can be its value, too much rather than too little:
 
 - the values behind names that say so, in each of their spellings, and all values below such a name;
-- all header values, but those of headers that never carry a secret;
+- all header values, but those of headers that never carry a secret, and what a probe of blackbox_exporter sends;
 - of each URL all but its scheme and host: webhooks and push endpoints have their token in the path;
 - passwords in data source names, and the lines of private keys.
 
@@ -32,7 +32,7 @@ _ENTRY = re.compile(
     r"""(?:^[ \t]*(?:[-?][ \t]+)*(?:export[ \t]+)?|(?<=[{,\[ \t&?;]))(["']?)([\w./-]{1,200})\1[ \t]*[:=][ \t]*""",
     re.MULTILINE,
 )
-_ALL_BELOW = re.compile(r"(?:.*[-_.])?(?:headers?|basic_auth_users)", re.IGNORECASE)
+_ALL_BELOW = re.compile(r"(?:.*[-_.])?(?:headers?|basic_auth_users|send|body)", re.IGNORECASE)
 _NO_SECRET_HEADER = re.compile(
     r"(?:host|accept(?:-.*)?|user-agent|content-(?:type|encoding|length)|origin|subject|from|to|reply-to)",
     re.IGNORECASE,
@@ -80,7 +80,7 @@ def in_configuration(text: str) -> set[str]:
         below = bool(_ALL_BELOW.fullmatch(name))
         if below or is_secret_name(name):
             values, at = _values(text, entry, anchors, headers=below)
-            found.update(values)
+            found.update(itertools.chain(values, *map(_of_header, values if below else ())))
         elif _URL_NAME.fullmatch(name):
             found.update(_of_url(_INLINE.match(text, at)[1] or ""))  # type: ignore[index]  # it matches an empty text
 
@@ -325,6 +325,5 @@ def _scalars(parts: t.Iterable[str], *, headers: bool) -> t.Iterator[str]:
             continue
         if value[0] in "[{" and value != part.strip():
             yield from _scalars(_FLOW.split(value), headers=headers)
-        meant = [*(_spellings(value) if value[0] in "\"'" else _plain(value))]
-        yield from itertools.chain(meant, *map(_of_header, meant if headers else ()))
+        yield from _spellings(value) if value[0] in "\"'" else _plain(value)
         yield from _anywhere(value)

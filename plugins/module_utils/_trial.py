@@ -291,7 +291,8 @@ class _Hearing:
             sockets=starts,
             hidden=self._case.hidden,
         )
-        return _sandbox.once(self._run, sandbox, argv, timeout=TIMEOUT)
+        answer = _sandbox.once(self._run, sandbox, argv, timeout=TIMEOUT)
+        return answer._replace(trouble=self._clean(answer.trouble))  # systemd-run quotes its own arguments
 
 
 _ABOUT = {

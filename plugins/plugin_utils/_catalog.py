@@ -23,6 +23,7 @@ from collections.abc import Mapping
 import yaml
 
 from ..module_utils._errors import InputError
+from ..module_utils._redaction import parse_url
 from . import _sources
 from ._checks import (
     Field,
@@ -104,6 +105,8 @@ def _template(value: t.Any) -> str:
 
 
 def _url(value: t.Any) -> str:
+    if isinstance(value, str) and parse_url(value.partition("://")[2]).login:  # not shown: neither here nor in a plan
+        raise FieldError("has a login in it, which plans would show: put it in ~/.netrc or in upgrade_release_mirror")
     text = _template(value)
     if not re.fullmatch(r"https://[^/\s]+/\S+", text):
         raise must_be("a full https URL", value)

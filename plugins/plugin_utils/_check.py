@@ -13,6 +13,7 @@ import datetime as dt
 import typing as t
 
 from ..module_utils import _version
+from ..module_utils._argv import redact_url
 from ..module_utils._errors import InputError
 from . import _planner, _policy, _steps, _subject, _versions
 from ._market import Market
@@ -51,10 +52,11 @@ def check(
             subject = _subject.of_host(host, name, survey, wish.catalog[name])
             row, found = _component(subject, wish, market, now.date())
             if row["error"] is None:
-                index[Market().source(subject.entry)] = market.offer(subject.entry).releases
+                index[redact_url(Market().source(subject.entry))] = market.offer(subject.entry).releases
             rows.append(row)
             findings.extend(found)
-    return {"rows": rows, "findings": [*findings, *_drift(rows)], "sources": dict(answers), "index": index}
+    told = {redact_url(source): answer for source, answer in answers.items()}
+    return {"rows": rows, "findings": [*findings, *_drift(rows)], "sources": told, "index": index}
 
 
 def _component(subject: _subject.Subject, wish: Wish, market: Market, today: dt.date) -> tuple[Data, list[Data]]:

@@ -19,6 +19,7 @@ import typing as t
 from collections.abc import Mapping
 
 from ..module_utils._errors import InputError
+from ..module_utils._redaction import redact_value
 from . import _versions
 
 if t.TYPE_CHECKING:
@@ -75,7 +76,7 @@ def variable(name: str, check: Check, value: t.Any, *, unset: t.Any = None, key:
 
 
 def must_be(what: str, value: t.Any) -> FieldError:
-    return FieldError(f"is {reprlib.repr(value)}; it must be {what}")
+    return FieldError(f"is {reprlib.repr(redact_value(value))}; it must be {what}")
 
 
 def unknown(name: t.Any, known: t.Collection[str], what: str) -> FieldError:
@@ -133,7 +134,7 @@ def known(names: t.Iterable[str], what: str) -> TextCheck:
 
     def check(value: t.Any) -> str:
         if not isinstance(value, str) or value not in among:
-            raise FieldError(f"is {reprlib.repr(value)}, which {unknown(value, among, what)}")
+            raise FieldError(f"is {reprlib.repr(redact_value(value))}, which {unknown(value, among, what)}")
         return str.__str__(value)
 
     return check

@@ -16,6 +16,7 @@ import typing as t
 from collections.abc import Mapping
 
 from ..module_utils import _version
+from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError
 from . import _policy, _sources, _versions
 from ._wish import LATEST, Wish, Wishes
@@ -87,7 +88,7 @@ class Market:
             ]
         listed.sort(key=lambda release: _versions.parse(release["version"]), reverse=True)
         answer = answer or {}
-        return Offer(listed, source if answer else None, answer.get("note"), error or answer.get("error"), {})
+        return Offer(listed, shown(source) if answer else None, answer.get("note"), error or answer.get("error"), {})
 
 
 def _checked(answers: t.Any) -> dict[str, Data]:
@@ -99,13 +100,13 @@ def _checked(answers: t.Any) -> dict[str, Data]:
         raise _malformed(f"{reprlib.repr(answers)} isn't a dictionary of answers by source")
     for source, answer in answers.items():
         if not isinstance(answer, Mapping) or not isinstance(answer.get("releases"), (list, tuple)):
-            raise _malformed(f"{source!r} has no list of releases")
+            raise _malformed(f"{shown(source)!r} has no list of releases")
         for release in answer["releases"]:
             if not _is_release(release):
-                raise _malformed(f"{source!r} lists {reprlib.repr(release)}, which is no release")
+                raise _malformed(f"{shown(source)!r} lists {reprlib.repr(release)}, which is no release")
         for name in ("note", "error"):
             if not isinstance(answer.get(name), (str, type(None))):
-                raise _malformed(f"{name} of {source!r} is {reprlib.repr(answer[name])}; it must be a text")
+                raise _malformed(f"{name} of {shown(source)!r} is {reprlib.repr(answer[name])}; it must be a text")
     return dict(answers)
 
 
@@ -148,7 +149,7 @@ def index(
     """What was listed for a plan, as a release index: enough to make it again without asking anybody or a mirror."""
     market = Market(answers, mirror=mirror)
     return {
-        Market().source(entry): market.offer(entry).releases
+        shown(Market().source(entry)): market.offer(entry).releases
         for entry in _listed(surveys, wishes, every=False)
         if market.offer(entry).releases
     }

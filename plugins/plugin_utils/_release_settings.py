@@ -15,6 +15,7 @@ import typing as t
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
 from ..module_utils._errors import InputError
+from ..module_utils._redaction import redact_value
 from ..module_utils._transfer import LIMITS, Limits
 from . import _bundle, _checksums, _signatures
 
@@ -120,7 +121,7 @@ _VARIABLES = (
 
 
 def _wrong(where: str, value: t.Any, wanted: str) -> InputError:
-    return InputError(f"{where} is {value!r}: write {wanted}", key="input.release_settings")
+    return InputError(f"{where} is {redact_value(value)!r}: write {wanted}", key="input.release_settings")
 
 
 def _mapping(where: str, value: t.Any) -> dict[str, t.Any]:

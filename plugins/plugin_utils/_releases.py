@@ -34,6 +34,7 @@ import yaml
 from ..module_utils import _files, _regular
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
+from ..module_utils._redaction import redact_value
 from . import _ask, _bundle, _owned, _sources, _versions
 from ._single_flight import one_at_a_time
 from ._sources import path_of, source_of
@@ -346,7 +347,7 @@ def _moment(where: str, value: t.Any) -> str | None:
 
 
 def _must_be(where: str, value: t.Any, what: str) -> InputError:
-    return InputError(f"{where} is {reprlib.repr(value)}; it must be {what}", key="input.release_index")
+    return InputError(f"{where} is {reprlib.repr(redact_value(value))}; it must be {what}", key="input.release_index")
 
 
 # -- sizes --------------------------------------------------------------------------------------------------------

@@ -201,8 +201,14 @@ class Alertmanager:
             raise SilenceError(f"{shown(url)} can't be asked: {getattr(exc, 'why', '') or exc}") from exc
         if 200 <= status < 300 or (gone and _is_gone(status, body)):
             return body
-        known = [*_output.secrets_of([self.base]), *filter(None, self._authorization.split(" ", 1)[1:])]
-        raise _refusal(shown(url), status, _output.redact(body.decode("utf-8", "replace"), known))
+        said = _output.redact(body.decode("utf-8", "replace"), self._known())
+        raise _refusal(shown(url), status, said)
+
+    def _known(self) -> list[str]:
+        """What an answer may repeat of the login."""
+        scheme, _space, value = self._authorization.partition(" ")
+        password = base64.b64decode(value).decode().partition(":")[2] if scheme == "Basic" else ""
+        return [*_output.secrets_of([self.base]), *filter(None, [value, password])]
 
     def _opener(self, data: dict[str, t.Any] | None) -> t.Callable[..., t.Any]:
         encoded = None if data is None else json.dumps(data).encode()

@@ -27,6 +27,7 @@ import urllib.parse
 
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
+from ..module_utils._redaction import redact_value
 from . import _versions
 
 if t.TYPE_CHECKING:
@@ -123,7 +124,8 @@ def listing(source: str, apis: Mapping[str, str] | None = None) -> Listing:
     found = _DIRECTORY.fullmatch(source)
     if found is None:
         raise InputError(
-            f"{reprlib.repr(source)} is not a source of releases; it must be {WANTED}", key="input.release_source"
+            f"{reprlib.repr(redact_value(source))} is not a source of releases; it must be {WANTED}",
+            key="input.release_source",
         )
     return _of_directory(found["url"], found["segment"])
 
@@ -137,7 +139,7 @@ def checked_apis(apis: Mapping[str, str] | None) -> dict[str, str]:
     for name, base in (apis or {}).items():
         if name not in APIS or not isinstance(base, str) or not re.fullmatch(r"https?://[^\s/?#]+[^\s?#]*", base):
             raise InputError(
-                f"upgrade_release_apis: {name} is {reprlib.repr(base)}; "
+                f"upgrade_release_apis: {name} is {reprlib.repr(redact_value(base))}; "
                 "it must be {github: URL, gitlab: URL}, such as {github: 'https://github.example.com/api/v3'}",
                 key="input.release_source",
             )

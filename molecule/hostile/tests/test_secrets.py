@@ -18,11 +18,12 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 import threading
 import typing as t
 
 import pytest
-from conftest import STATE_DIR, Data, Server, play
+from conftest import LAB, STATE_DIR, Data, Server, play
 
 Versions = dict[str, list[str]]
 
@@ -108,11 +109,14 @@ FILES = {
     "/etc/alertmanager/alertmanager.yml": ALERTMANAGER,
     "/etc/prometheus/prometheus.yml": PROMETHEUS,
     "/etc/prometheus/canary.password": "@password_file@\n",
-    "/etc/prometheus/canary.env": "PUSH_TOKEN=@environment_file@\nexport OTHER_URL=http://x.example/@environment_url@\n",
+    "/etc/prometheus/canary.env": "PUSH_TOKEN=@environment_file@\nOTHER_URL=http://x.example/@environment_url@\n",
     "/etc/alertmanager/web.yml": WEB,
     "/etc/systemd/system/prometheus.service.d/zz-canary.conf": (
         '[Service]\nEnvironment="DB_PASSWORD=@environment@" DSN=u:@environment_dsn@@tcp(127.0.0.1:3306)/\n'
-        "EnvironmentFile=/etc/prometheus/canary.env\n"
+        "EnvironmentFile=/etc/prometheus/canary.env\nExecStart=\n"
+        "ExecStart=/usr/local/bin/prometheus --config.file=/etc/prometheus/prometheus.yml "
+        "--storage.tsdb.path=/var/lib/prometheus --storage.remote.flush-deadline=1s "
+        "--web.external-url=http://ops:@flag@@localhost:9090/\n"
     ),
     "/etc/systemd/system/alertmanager.service.d/zz-canary.conf": (
         "[Service]\nEnvironment=WEBHOOK_SECRET=@alertmanager_environment@\nExecStart=\n"
@@ -129,6 +133,8 @@ PLACES = [
     "probe",
 ]
 
+CANARY = r"canary\.[a-z0-9.]+\.end|canarywebhash"
+
 BROKEN = {
     "alertmanager": ("/etc/alertmanager/alertmanager.yml", "webhook_path@", "webhook_path@%zz"),
     "prometheus": ("/etc/prometheus/prometheus.yml", "write_path@", "write_path@%zz"),
@@ -138,7 +144,7 @@ BROKEN = {
 SAMPLER = """
 import glob, time
 seen = set()
-with open("/root/canary.processes", "w", buffering=1) as out:
+with open("/root/sampled.processes", "w", buffering=1) as out:
     while True:
         for path in glob.glob("/proc/[0-9]*/cmdline"):
             try:
@@ -210,7 +216,10 @@ def watched(seen: set[str]) -> t.Iterator[None]:
 
 
 def put(server: Server, path: str, text: str) -> None:
-    server.out("mkdir -p %s && printf %%s %s > %s", os.path.dirname(path), text, path)
+    """Write a file by way of standard input: command lines are looked at."""
+    server.out("mkdir -p %s", os.path.dirname(path))
+    remote = ["ssh", "-F", str(LAB / "ssh_config"), server.name, "sudo", "tee", path]
+    subprocess.run(remote, input=text.encode(), stdout=subprocess.DEVNULL, check=True)
 
 
 def restart(server: Server) -> None:
@@ -230,10 +239,10 @@ def planted(servers: dict[str, Server]) -> t.Iterator[Server]:
         restart(server)
         for name in ("alertmanager", "prometheus"):
             server.out("systemctl is-active %s || { journalctl -n 5 -u %s; false; }", name, name)
-        server.out("systemd-run --quiet --collect --unit=canary-processes python3 -c %s", SAMPLER)
+        server.out("systemd-run --quiet --collect --unit=processes-sampler python3 -c %s", SAMPLER)
         yield server
     finally:
-        server.out("systemctl stop canary-processes || true; rm -f /root/canary.processes")
+        server.out("systemctl stop processes-sampler || true; rm -f /root/sampled.processes")
         for path in kept:
             server.out("mv %s.kept %s", path, path)
         for path in FILES:
@@ -260,6 +269,7 @@ class Runs:
         finally:
             path.unlink()
         self.outputs[name] = played.output
+        (self.directory / f"{name}.output").write_text(played.output)
         return played.output
 
 
@@ -314,8 +324,6 @@ UNDONE = {
     "probe_timeout": 20,
     "probe_window": 15,
     "probes": [
-        {"kind": "systemd"},
-        {"kind": "process"},
         # As the new version says it, and the old one does not: its URL is one with canaries.
         {"kind": "log", "patterns": ["^time=.*(?:Failed to send batch|non-recoverable error)"], "most": 0},
         {"kind": "command", "argv": ["echo", "password=canary.probe.end"], "text": "canary"},
@@ -339,7 +347,7 @@ def test_the_programs_have_repeated_what_was_planted(runs: Runs, planted: Server
 
 
 def test_the_state_of_the_host_has_no_secret_but_in_restore_points(runs: Runs, planted: Server) -> None:
-    listing = planted.out(f"cd {STATE_DIR} && grep -rFo --exclude-dir=backups canary . | sort | uniq -c || true")
+    listing = planted.out(f"cd {STATE_DIR} && grep -rEo --exclude-dir=backups %s . || true", CANARY)
     assert listing == ""
     assert planted.out(f"find {STATE_DIR} -not -user root -o -perm /077") == ""
 
@@ -354,9 +362,10 @@ def test_the_journal_has_no_secret_but_of_the_services_themselves(runs: Runs, pl
 
 
 def test_no_command_line_has_a_secret(runs: Runs, planted: Server) -> None:
-    lines = planted.out("cat /root/canary.processes").splitlines()
+    lines = planted.out("cat /root/sampled.processes").splitlines()
     assert any("systemd-run" in line for line in lines), "nothing was sampled"
-    assert {line: found_in(line) for line in lines if found_in(line)} == {}
+    own = {"flag"}  # what a unit has on its command line, its candidate gets there, too: docs/adr/0017
+    assert {line: found_in(line) - own for line in lines if found_in(line) - own} == {}
     assert any("ansible-playbook" in line for line in runs.processes), "nothing was sampled"
     assert {line: found_in(line) for line in runs.processes if found_in(line)} == {}
 
@@ -374,4 +383,4 @@ def test_the_files_of_the_controller_have_no_secret(runs: Runs) -> None:
 
 def test_the_host_keeps_no_temporary_file_with_a_secret(runs: Runs, planted: Server) -> None:
     places = "/tmp /var/tmp /root/.ansible /home/*/.ansible /run/observability-* /run/systemd/transient"  # noqa: S108
-    assert planted.out(f"grep -rlF canary {places} 2>/dev/null || true") == ""
+    assert planted.out(f"grep -rlE %s {places} 2>/dev/null || true", CANARY) == ""

@@ -41,6 +41,14 @@ def test_lines_of_any_log_format_are_counted(systemd: Systemd) -> None:
     assert {"--unit=a.service", "--since=@1000", "--output=json"} <= {*systemd.commands("journalctl")[0]}
 
 
+def test_a_line_has_no_secret_of_the_unit_and_is_cut_after_that(systemd: Systemd) -> None:
+    systemd.journal["a.service"] = [f"level=error {'x' * 180} canary-secret"]
+    seen = scene(systemd, since=1000.7)
+    seen.unit.properties["Environment"] = "DB_PASSWORD=canary-secret"
+    (line,) = observe(seen, LOG)["lines"]
+    assert line.endswith("x *******")
+
+
 def entry(message: t.Any, *, pid: int = 7, start: str = "now", at: float = 1001.0) -> str:
     told = {"MESSAGE": message, "_PID": str(pid), "_SYSTEMD_INVOCATION_ID": start}
     return json.dumps({**told, "__REALTIME_TIMESTAMP": str(int(at * 1e6))})

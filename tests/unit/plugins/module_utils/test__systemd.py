@@ -226,6 +226,33 @@ def test_the_journal_is_read_without_secrets_and_with_bytes() -> None:
     assert "--since=@1000" in asked
 
 
+def test_a_unit_s_secrets_are_known_from_all_that_it_was_given(tmp_path: pathlib.Path) -> None:
+    files = {
+        "x.yml": "basic_auth: {username: u, password_file: own.password}\nurl: https://h.example/canary-url\n",
+        "own.password": "canary-file\n",
+        "more.ini": "admin_password = canary-ini\n",
+        "x.env": "DB_PASSWORD=canary-environment\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    shown = (
+        f"ExecStart={{ path=/usr/bin/x ; argv[]=/usr/bin/x --config.file={tmp_path}/x.yml --token=canary-flag $ARGS "
+        f"; ignore_errors=no ; pid=0 }}\nEnvironment=ARGS=--api-key=canary-args API_TOKEN=canary-variable\n"
+        f"EnvironmentFiles={tmp_path}/x.env (ignore_errors=no)\nLoadState=loaded\n"
+    )
+    (unit,) = _systemd.show(Systemctl(Completed(0, shown, "")), ["x"])
+    secrets = _systemd.secrets_of(unit, files=[f"{tmp_path}/more.ini", None])
+    assert {
+        *("//h.example/canary-url", "canary-file", "canary-ini", "canary-environment", "canary-flag", "canary-args"),
+        "canary-variable",
+    } <= {*secrets}
+
+    messages = ["-----BEGIN PRIVATE KEY-----", "aGVsbG8=", "-----END PRIVATE KEY-----", "it says canary-file, and ends"]
+    lines = [json.dumps({"MESSAGE": each, "SYSLOG_IDENTIFIER": "x"}) for each in reversed(messages)]
+    tail = _systemd.journal_tail(Systemctl(Completed(0, "\n".join(lines), "")), "x", secrets=secrets)
+    assert tail == ["x: ********", "x: it says ********, and ends"]
+
+
 @pytest.mark.parametrize(
     ("word", "quoted"),
     [

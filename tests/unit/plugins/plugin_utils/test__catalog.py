@@ -242,6 +242,10 @@ REFUSED: list[tuple[t.Any, str]] = [
         {"releases": [{**ERA, "url": "http://x/{version}"}]},
         "prometheus.releases[0].url is 'http://x/{version}'; it must be a full https URL",
     ),
+    (
+        {"releases": [{**ERA, "url": "https://me:geheim@x/{version}"}]},
+        "prometheus.releases[0].url has a login in it, which plans would show: put it in ~/.netrc or in",
+    ),
     ({"releases": [{**ERA, "url": "https://x/y"}]}, "releases[0].url is 'https://x/y', the same for all versions"),
     (
         {"releases": [{**ERA, "url": "https://x/{version"}]},

@@ -91,6 +91,15 @@ def test_what_could_be_and_what_keeps_it_from_being(found: Data, wish: Data, tol
     assert {name: value for name, value in row(found, **wish).items() if name in told} == told
 
 
+def test_the_login_of_a_mirror_is_not_told() -> None:
+    mirror = "http://ops:geheim@mirror.example"
+    source = f"{mirror}/prometheus/node_exporter/releases/download/v{{version}}"
+    hosts = {"h1": survey(node())}
+    found = _check.check(hosts, {"h1": {}}, answers={source: listed("1.5.0")}, mirror=mirror, now=NOW)
+    assert list(found["sources"]) == [source.replace("ops:geheim@", "********@")]
+    assert "geheim" not in str(found)
+
+
 def test_what_is_not_installed_or_not_meant_has_no_row() -> None:
     assert checked({**node(None), "loki": facts("loki", "2.9.1")}, only=["node_exporter"])["rows"] == []
     assert checked({}) == {"rows": [], "findings": [], "sources": ANSWERS, "index": {}}

@@ -487,6 +487,13 @@ def test_secrets_in_an_address_are_not_told(releases: Releases, path: str, case:
     assert LIST in str(failure)
 
 
+@pytest.mark.parametrize("login", ["ops:ge/heim", "ops:ge?heim", "ops:ge#heim", "ops:ge@heim"])
+def test_a_password_with_other_characters_is_not_told_in_part(releases: Releases, login: str) -> None:
+    failure = releases.refused(base=releases.web.url.replace("//", f"//{login}@").replace("127.0.0.1", "127.0.0.1.x"))
+    assert "ge" not in str(failure).replace("address", "").replace("release", "").replace("get", "")
+    assert "heim" not in str(failure)
+
+
 # -- pruning ------------------------------------------------------------------------------------------------------
 
 
