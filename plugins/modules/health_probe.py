@@ -359,9 +359,6 @@ services:
       description: The last lines of the journal of a service that isn't healthy, without secrets.
       type: list
       elements: str
-    main_pid:
-      description: The process that was healthy; 0 if none was.
-      type: int
 """
 
 import typing as t
@@ -391,7 +388,7 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
     _record(module, seconds=_health.longest(targets, growth, **times))
     found = _health.wait(run, targets, since=params["since"], before=_before(module), growth=growth, **times)
     _record(module, seconds=0, found=found)
-    services = [health._asdict() for health in found]
+    services = [{key: value for key, value in health._asdict().items() if key != "main_pid"} for health in found]
     sick = [health for health in found if not health.healthy]
     if sick and params["required"]:
         raise HostError(
