@@ -30,11 +30,14 @@ options:
     type: dict
     suboptions:
       upgrade_id:
-        description: Name of the upgrade, the same on all its hosts.
+        description:
+          - Name of the upgrade, the same on all its hosts. It begins with a letter or a digit, has nothing but ASCII
+            letters, digits and C(. _ + ~ -) in it, and at most 64 characters.
+          - Names of components, versions, phases, checkpoints and restore points follow the same rule.
         type: str
         required: true
       user:
-        description: Who started the run.
+        description: Who started the run. As O(run.controller), O(run.job) and O(run.origin), a text of one line.
         type: str
       controller:
         description: Name of the machine that runs it.

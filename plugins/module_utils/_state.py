@@ -526,7 +526,7 @@ class Document:
         is_at_it = record.get("to_version") == step.to_version
         is_planned = step.key in self.upgrade.get("steps", {})
         is_own = record.get("upgrade_id") == self.upgrade.get("upgrade_id")
-        if is_at_it and (not well or is_own or (is_planned and record["state"] in TOUCHED)):
+        if is_at_it and (not well or is_own or (is_planned and record["state"] in (*TOUCHED, "success"))):
             return
         if is_planned and not well:
             return
@@ -537,10 +537,20 @@ class Document:
             key="state.not_started",
         )
 
+    def is_confirmed_again(self, name: str) -> bool:
+        """Whether a component is at a step of this upgrade that an earlier one has confirmed already."""
+        record = self.component(name)
+        key = Step(name, record.get("to_version", "")).key
+        return record["state"] == "success" and self.upgrade.get("steps", {}).get(key) == "pending"
+
     def skip_step(self, step: Step, *, files: list[dict[str, t.Any]], reason: str, now: str) -> None:
         """Note that the files of a step of this upgrade are in place already, unless its attempt has come further. Its
-        process must be verified all the same; there is nothing to undo."""
+        process must be verified all the same; there is nothing to undo. A step that an earlier upgrade has confirmed
+        stays so, with its restore point."""
         record = self.component(step.component)
+        if self.is_confirmed_again(step.component) and record.get("to_version") == step.to_version:
+            self.set_component(step.component, "success", now=now, skip_reason=reason)
+            return
         if not self.is_active() or self.upgrade.get("steps", {}).get(step.key) != "pending" or is_unsettled(record):
             return
         self.start_step(step, from_version=None, now=now)

@@ -359,9 +359,6 @@ services:
       description: The last lines of the journal of a service that isn't healthy, without secrets.
       type: list
       elements: str
-    main_pid:
-      description: The process that was healthy; 0 if none was.
-      type: int
 """
 
 import typing as t
@@ -394,7 +391,7 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
     _record(module, seconds=_health.longest(targets, growth, **times) + _LATER)
     found = _health.wait(run, targets, since=params["since"], before=_before(module), growth=growth, **times)
     _record(module, seconds=0, found=found)
-    services = [health._asdict() for health in found]
+    services = [{key: value for key, value in health._asdict().items() if key != "main_pid"} for health in found]
     sick = [health for health in found if not health.healthy]
     if sick and params["required"]:
         raise HostError(
@@ -437,9 +434,10 @@ def _record(module: AnsibleModule, *, seconds: float, found: t.Sequence[_health.
     lease_seconds = seconds + _lease.LEASE_SECONDS
     with _store.session(params["state_dir"], run=params["run"], lease_seconds=lease_seconds) as session:
         document = session.document
-        if document.component(params["component"])["state"] not in TOUCHED:
+        if document.component(params["component"])["state"] in TOUCHED:
+            document.set_component(params["component"], "verifying", now=session.now)
+        elif not document.is_confirmed_again(params["component"]):
             return
-        document.set_component(params["component"], "verifying", now=session.now)
         if found:
             _note_result(params, session, found)
         if len(document.pending()) == 1:
@@ -461,7 +459,7 @@ def _note_result(params: dict[str, t.Any], session: _store.Session, found: t.Seq
     last = session.document.component(name).get("probe") or {}
     if {**last, "at": None} != {**result, "unit": target["unit"], "at": None}:
         probe = {**result, "unit": target["unit"], "at": session.now}
-        session.document.set_component(name, "verifying", now=session.now, probe=probe)
+        session.document.set_component(name, session.document.component(name)["state"], now=session.now, probe=probe)
 
 
 _REQUEST = {"path": {"type": "str", "required": True}}

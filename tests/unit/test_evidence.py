@@ -93,12 +93,14 @@ class Host:
     def restore(self) -> Data:
         return self.call(safe_binary_swap, component=NODE.component, state="restored")
 
-    def probe(self, *, well: bool = True, component: str = NODE.component, **changes: t.Any) -> Data:
+    def probe(
+        self, *, well: bool = True, component: str = NODE.component, run: Data | None = None, **changes: t.Any
+    ) -> Data:
         self.systemd.add("sick.service", str(self.program), active="failed")
         target = {"component": component, "unit": UNIT if well else "sick.service", "binary": str(self.program)}
         target = {**target, "url": "http://127.0.0.1:1", "version": NODE.to_version, "probes": [{"kind": "systemd"}]}
         given = {"component": NODE.component, "targets": [{**target, **changes}], "timeout": 0, "window": 0}
-        return self.call(health_probe, **given)
+        return self.call(health_probe, run=run or RUN, **given)
 
     def confirm(self, step: Step = NODE, **arguments: t.Any) -> Data:
         return self.act("confirm", step, **arguments)
@@ -342,6 +344,21 @@ def test_a_step_whose_file_is_in_place_already_is_verified_confirmed_and_says_so
     assert told["skip_reason"] == host.record()["skip_reason"]
     assert host.act("close")["document"]["upgrade"]["state"] == "COMPLETED"
     assert host.record().get("inventory", {}).get("restore_points", []) == []
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_a_step_that_an_earlier_run_has_confirmed_is_verified_again_and_keeps_its_way_back(
+    host: Host, well: bool
+) -> None:
+    backup_id = host.swapped()
+    host.probe()
+    host.confirm()
+    host.begin(run=NEXT_RUN)
+    host.swap(run=NEXT_RUN)
+    host.probe(well=well, run=NEXT_RUN)
+    result = host.confirm(run=NEXT_RUN)
+    assert (result.get("key") == "state.not_verified") is not well
+    assert (host.record()["state"], host.record()["backup_id"]) == ("success", backup_id)
 
 
 def test_a_step_whose_file_is_in_place_already_may_fail_and_leaves_nothing_to_undo(host: Host) -> None:
