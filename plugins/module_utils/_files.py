@@ -427,6 +427,18 @@ def read_bytes(path: str, *, most: int = 4 << 20) -> bytes:
         return source.read(most)
 
 
+def read_whole(path: str, *, most: int) -> bytes:
+    """The content of a file that is refused if it is large.
+
+    :param most: bytes that it may have.
+    :raises OSError: if there is none, what is there is no regular file, or it is larger.
+    """
+    content = read_bytes(path, most=most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most} bytes", path)
+    return content
+
+
 def read_start(path: str, size: int) -> bytes:
     """The first bytes of a file; none if it can't be read."""
     try:

@@ -16,7 +16,7 @@ import ssl
 import typing as t
 import urllib.parse
 
-from . import _deadline, _regular
+from . import _deadline, _files
 from ._errors import HostError
 
 _BODY_LIMIT = 32 << 20
@@ -98,7 +98,7 @@ def login(auth: dict[str, t.Any] | None) -> dict[str, str]:
 
 def _secret(path: str) -> str:
     try:
-        secret = _regular.read(path, most=_SECRET_LIMIT).decode().rstrip("\r\n")
+        secret = _files.read_whole(path, most=_SECRET_LIMIT).decode().rstrip("\r\n")
     except (OSError, ValueError) as exc:
         why = getattr(exc, "strerror", None) or "it is no text"
         raise HostError(f"the login can't be read from {path}: {why}", key="health.login") from None

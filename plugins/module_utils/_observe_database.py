@@ -18,7 +18,7 @@ import time
 import typing as t
 import urllib.parse
 
-from . import _deadline, _regular
+from . import _deadline, _files
 from ._observe_web import split_address
 
 if t.TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _mysql_place(probe: Probe) -> tuple[str | None, str]:
     options: dict[str, str | None] = {}
     if probe["defaults_file"]:
         parser = configparser.ConfigParser(allow_no_value=True, strict=False, interpolation=None)
-        content = _regular.read(probe["defaults_file"], most=_FILE_LIMIT).decode()
+        content = _files.read_whole(probe["defaults_file"], most=_FILE_LIMIT).decode()
         lines = [line for line in content.splitlines() if not line.startswith("!")]
         try:
             parser.read_string("\n".join(lines))

@@ -29,7 +29,7 @@ import time
 import typing as t
 import zlib
 
-from . import _files, _regular, _web
+from . import _files, _web
 from ._argv import redact_url as shown
 from ._errors import ReleaseError
 from ._web import TransferError
@@ -595,7 +595,7 @@ _NOTHING = About("", None, "", "", "", 0, "", "")
 
 def _read_about(path: str) -> About:
     try:
-        about = About(**json.loads(_regular.read(path, most=_ABOUT_LIMIT)))
+        about = About(**json.loads(_files.read_whole(path, most=_ABOUT_LIMIT)))
     except (OSError, ValueError, TypeError, RecursionError):
         return _NOTHING
     texts = (about.url, about.sha256, about.etag, about.last_modified, about.started, about.updated)

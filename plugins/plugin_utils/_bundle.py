@@ -33,10 +33,10 @@ import tarfile
 import tempfile
 import typing as t
 
-from ..module_utils import _files, _regular
+from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from . import _download, _owned
+from . import _download, _owned, _regular
 from ._single_flight import one_at_a_time
 
 SCHEMA = 1

@@ -38,10 +38,10 @@ import tempfile
 import typing as t
 import urllib.parse
 
-from ..module_utils import _command, _regular
+from ..module_utils import _command
 from ..module_utils._command import Completed
 from ..module_utils._errors import InputError, ReleaseError
-from . import _versions
+from . import _regular, _versions
 
 SCHEMA = 1
 

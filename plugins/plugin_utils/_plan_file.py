@@ -16,9 +16,8 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ..module_utils import _regular
 from ..module_utils._errors import InputError
-from . import _manifest, _owned
+from . import _manifest, _owned, _regular
 
 _LIMIT = 64 << 20
 _FIELDS = ("allowed_signers", "threshold")

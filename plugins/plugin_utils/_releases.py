@@ -31,11 +31,11 @@ from collections.abc import Mapping
 
 import yaml
 
-from ..module_utils import _files, _regular
+from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from ..module_utils._redaction import redact_value
-from . import _ask, _bundle, _owned, _sources, _versions
+from . import _ask, _bundle, _owned, _regular, _sources, _versions
 from ._single_flight import one_at_a_time
 from ._sources import path_of, source_of
 

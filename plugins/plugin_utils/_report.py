@@ -195,9 +195,13 @@ def failure(step: Data, task: str, result: Data) -> Data:
         "from": step.get("from"),
         "to": step.get("to"),
         "task": task,
-        "error": shown(str(result.get("msg") or "no message").strip(), most=4000, lines=True),
+        "error": _told_error(str(result.get("msg") or "no message")),
         "journal": [shown(line) for line in services[0].get("journal") or result.get("journal") or []],
     }
+
+
+def _told_error(text: str) -> str:
+    return shown(text.strip(), most=4000, lines=True)
 
 
 def undo_failure(noted: Data, record: Data, upgrade_id: str, error: str) -> Data:
@@ -215,8 +219,9 @@ def undo_failure(noted: Data, record: Data, upgrade_id: str, error: str) -> Data
         if ended == "pending" and component["state"] not in TOUCHED:
             ended = "aborted"
         if ended in _ENDINGS:
-            return {**noted, "outcome": ended, "by_host": True, "undo_error": component.get("last_error") or error}
-    return {**noted, "outcome": "failed", "by_host": False, "undo_error": error}
+            told = _told_error(component.get("last_error") or error)
+            return {**noted, "outcome": ended, "by_host": True, "undo_error": told}
+    return {**noted, "outcome": "failed", "by_host": False, "undo_error": _told_error(error)}
 
 
 def unready(steps: list[Data], task: str, result: Data) -> list[Data]:

@@ -23,8 +23,9 @@ import string
 import tempfile
 import typing as t
 
-from ..module_utils import _command, _regular
+from ..module_utils import _command
 from ..module_utils._errors import InputError, ReleaseError
+from . import _regular
 
 _TIMEOUT = 60
 _LIST_LIMIT = 4 << 20

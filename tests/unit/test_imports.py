@@ -62,9 +62,6 @@ READERS = {
     "_archive_tar": "archives, in directories of our own",
     "_archive_zip": "archives, in directories of our own",
     "_transfer": "downloads: the controller's cache, and staging/ of the state directory",
-    "_http": "reads the file of a login that the operator named",
-    "_observe_database": "reads the file of options that the operator named",
-    "_regular": "opens only what is a regular file, without waiting",
 }
 
 LONGEST_FUNCTION = 60

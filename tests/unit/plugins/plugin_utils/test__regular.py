@@ -11,7 +11,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _regular
+from ansible_collections.observability.stack.plugins.plugin_utils import _regular
 
 
 def test_a_file_is_read_also_by_way_of_a_link(tmp_path: pathlib.Path) -> None:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+# Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Io ring. Reading a file that may turn out to be something else: a FIFO, a device, a socket, or one without end."""
+"""Controller. Reading a file that the operator names, and that may be something else: a FIFO, a device, a socket."""
 
 from __future__ import annotations
 
