@@ -100,7 +100,7 @@ PLAYBOOKS: dict[str, tuple[str, list[str], Data]] = {
     "upgrade --check": ("upgrade", ["--check"], {}),
     "upgrade, download only": ("upgrade", [], {"upgrade_download_only": True}),
     "upgrade": ("upgrade", [], {"upgrade_rehearse": True}),
-    "restart": ("restart", [], {}),
+    "restart": ("restart", [], {"upgrade_only": ["node_exporter", "alertmanager"]}),
     "rollback": ("rollback", [], {"upgrade_rollback_to": "previous"}),
 }
 
