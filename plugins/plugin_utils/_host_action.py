@@ -72,7 +72,9 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
         done = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
         if self._answer is None:
             raise AnsibleActionFail(f"{name} cannot read what hosts answer with this version of ansible-core")
-        return t.cast("Data", done)
+        # What it returns now is its own: the interpreter that it found, and nothing of the host's answer.
+        facts = done.get("ansible_facts")
+        return {**self._answer, **({"ansible_facts": facts} if facts else {})}
 
     def malformed(self, exc: MalformedError) -> HostError:
         """The error of a host whose answer is not what the module returns."""
@@ -82,13 +84,15 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
             key=_results.MALFORMED,
         )
 
-    def _parse_returned_data(self, res: Data, *_profile: t.Any) -> Data:
+    def _parse_returned_data(self, res: Data, *profile: t.Any) -> t.Any:
         """Read what the host printed, in place of ansible-core, which shows parts of it, makes objects of whatever
-        types it names, and passes keys on that change the inventory and the variables of hosts."""
+        types it names, and passes keys on that change the inventory and the variables of hosts. It gets an empty answer
+        in its place."""
         try:
             self._answer = _results.read(self.module, res.get("stdout", ""))
         except MalformedError as exc:
             error, said = self.malformed(exc), res.get("stderr", "").strip()[-_TAIL:]
             told = f"{error}. Exit status {res.get('rc')}, standard error: {shown(said) or 'empty'}"
             self._answer = {"failed": True, "msg": told, "key": error.key}
-        return dict(self._answer)
+        empty = {"rc": 0, "stdout": "{}", "stdout_lines": ["{}"], "stderr": "", "stderr_lines": []}
+        return super()._parse_returned_data(empty, *profile)
