@@ -70,11 +70,15 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
         self._answer = None
         name = f"observability.stack.{self.module}"
         done = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
-        if self._answer is None:
-            raise AnsibleActionFail(f"{name} cannot read what hosts answer with this version of ansible-core")
-        # What it returns now is its own: the interpreter that it found, and nothing of the host's answer.
-        facts = done.get("ansible_facts")
-        return {**self._answer, **({"ansible_facts": facts} if facts else {})}
+        key = self._discovered_interpreter_key
+        found = {"ansible_facts": {key: self._discovered_interpreter}} if key else {}
+        if self._answer is None:  # an ansible-core that reads answers in another way
+            own = {"_ansible_parsed", *(name for name, value in found.items() if done.get(name) == value)}
+            try:
+                self._answer = _results.take(self.module, {key: done[key] for key in done if key not in own})
+            except MalformedError as exc:
+                raise self.malformed(exc) from None
+        return {**self._answer, **found}
 
     def malformed(self, exc: MalformedError) -> HostError:
         """The error of a host whose answer is not what the module returns."""
