@@ -70,9 +70,15 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
         self._answer = None
         name = f"observability.stack.{self.module}"
         done = self._execute_module(module_name=name, module_args=arguments, task_vars=task_vars)
-        if self._answer is None:
-            raise AnsibleActionFail(f"{name} cannot read what hosts answer with this version of ansible-core")
-        return t.cast("Data", done)
+        key = self._discovered_interpreter_key
+        found = {"ansible_facts": {key: self._discovered_interpreter}} if key else {}
+        if self._answer is None:  # an ansible-core that reads answers in another way
+            own = {"_ansible_parsed", *(name for name, value in found.items() if done.get(name) == value)}
+            try:
+                self._answer = _results.take(self.module, {key: done[key] for key in done if key not in own})
+            except MalformedError as exc:
+                raise self.malformed(exc) from None
+        return {**self._answer, **found}
 
     def malformed(self, exc: MalformedError) -> HostError:
         """The error of a host whose answer is not what the module returns."""
@@ -82,13 +88,15 @@ class HostAction(ActionBase):  # type: ignore[misc]  # Ansible's base classes of
             key=_results.MALFORMED,
         )
 
-    def _parse_returned_data(self, res: Data, *_profile: t.Any) -> Data:
+    def _parse_returned_data(self, res: Data, *profile: t.Any) -> t.Any:
         """Read what the host printed, in place of ansible-core, which shows parts of it, makes objects of whatever
-        types it names, and passes keys on that change the inventory and the variables of hosts."""
+        types it names, and passes keys on that change the inventory and the variables of hosts. It gets an empty answer
+        in its place."""
         try:
             self._answer = _results.read(self.module, res.get("stdout", ""))
         except MalformedError as exc:
             error, said = self.malformed(exc), res.get("stderr", "").strip()[-_TAIL:]
             told = f"{error}. Exit status {res.get('rc')}, standard error: {shown(said) or 'empty'}"
             self._answer = {"failed": True, "msg": told, "key": error.key}
-        return dict(self._answer)
+        empty = {"rc": 0, "stdout": "{}", "stdout_lines": ["{}"], "stderr": "", "stderr_lines": []}
+        return super()._parse_returned_data(empty, *profile)

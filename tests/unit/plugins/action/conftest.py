@@ -39,7 +39,8 @@ class Act:
             assert module_name == f"observability.stack.{name}"
             self.sent.append(module_args)
             result = self._call(importlib.import_module(f"{PLUGINS}.modules.{name}"), check=check, **module_args)
-            return t.cast("Data", action._parse_returned_data({"stdout": json.dumps(result), "rc": 0}, "legacy"))
+            action._parse_returned_data({"stdout": json.dumps(result), "rc": 0}, "legacy")
+            return {}
 
         task = Task()
         task.action, task.args, task.check_mode, task.async_val = f"observability.stack.{name}", arguments, check, 0

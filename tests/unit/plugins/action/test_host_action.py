@@ -12,7 +12,7 @@ import stat
 import typing as t
 
 import pytest
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play_context import PlayContext
 from ansible.playbook.task import Task
@@ -133,12 +133,16 @@ def test_a_host_whose_facts_set_variables_is_not_asked(host: Host) -> None:
     assert "web1 has upgrade_waves" in result["msg"]
 
 
-def test_an_ansible_core_that_reads_answers_in_another_way_is_refused(
+def test_what_an_ansible_core_reads_in_another_way_passes_the_schema_too(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_host_action.HostAction, "_execute_module", lambda *_args, **_kwargs: {"ansible_facts": {}})
-    with pytest.raises(AnsibleActionFail, match="cannot read what hosts answer with this version"):
-        host.do("upgrade_lock", state="released")
+    answer = {**ANSWERS["upgrade_lock"][0], "_ansible_parsed": True}
+    monkeypatch.setattr(_host_action.HostAction, "_execute_module", lambda *_args, **_kwargs: answer)
+    assert host.do("upgrade_lock", state="released")["holder"] == answer["holder"]
+    answer["ansible_facts"] = {"upgrade_waves": ["100%"]}
+    result = host.do("upgrade_lock", state="released")
+    assert (result["failed"], result["key"]) == (True, "host.malformed_answer")
+    assert "ansible_facts" not in result
 
 
 @pytest.mark.parametrize("kind", [AnsibleConnectionFailure, AnsibleError])
