@@ -123,7 +123,8 @@ def test_a_link_in_place_of_its_data_gives_a_service_nothing(server: Server, ver
     newer, data = versions["alertmanager"][1], "/var/lib/alertmanager"
     flags = {"cluster.listen-address": "", "storage.path": "{data}", "config.file": "{config}", "no-such-flag": "x"}
     rehearse = {"flags": {**flags, "web.listen-address": "127.0.0.1:{port}"}, "data": "state", "network": "private"}
-    server.out(f"cd {data} && ln -sfn /etc/shadow nflog && mkdir dir && ln -s /etc/shadow dir/x && mv -T dir silences")
+    server.out(f"cd {data} && rm -rf nflog silences && mkdir silences && ln -s /etc/shadow nflog")
+    server.out(f"ln -s /etc/shadow {data}/silences/x")
     server.out(f"chown -h -R alertmanager: {data}")
     before, pid = rights(server), server.pid("alertmanager")
     try:
