@@ -288,9 +288,7 @@ def with_login(url: str, login: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def runs(
-    planted: Server, versions: Versions, inventory: Data, tmp_path_factory: pytest.TempPathFactory
-) -> t.Iterator[Runs]:
+def runs(planted: Server, versions: Versions, inventory: Data, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """All playbooks that read, plan, fetch, refuse and undo."""
     directory, newer = tmp_path_factory.mktemp("canaries"), {name: each[-1] for name, each in versions.items()}
     mirror, stages = inventory["vars"]["upgrade_release_mirror"], [versions["prometheus"][1]]
@@ -326,7 +324,7 @@ def runs(
             upgrade_overrides={"prometheus": {"stages": stages, **UNDONE}},
         )
     runs.play("status", "status")
-    yield runs
+    return runs
 
 
 UNDONE = {
