@@ -61,7 +61,8 @@ _DSN = re.compile(r"(?<![^\s\"'=,;({\[])[^\s:@/\"'=,;({\[]{1,64}:([^\s\"']{1,256
 _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)(?:-----END|\Z)", re.DOTALL)
 
 _NOTHING = re.compile(
-    r"(?:true|false|yes|no|on|off|null|none|~|public|bearer|basic|\d{1,5}|[\d.]+[smhd]|<\w+>|\**|x*|\$\{?\w+\}?)",
+    r"(?:true|false|yes|no|on|off|null|none|~|public|bearer|basic|\d{1,5}|[\d.]+[smhd]|<\w+>|\**|x*|\$\{?\w+\}?"
+    r"|/[\w./-]+\.(?:key|pem|crt|cer|p12|pfx|jks))",  # the path of a key
     re.IGNORECASE,
 )
 _SHORTEST = 4

@@ -144,6 +144,7 @@ GRAFANA = """
 [security]
 admin_password = @grafana_admin@
 secret_key = @grafana_secret_key@   ; a comment
+cert_key = /etc/grafana/grafana.key
 ;old_password = @grafana_commented@
 [database]
 url = mysql://grafana:@grafana_database@@db:3306/grafana
@@ -275,6 +276,7 @@ def test_what_is_no_secret_stays_readable() -> None:
     for text in (
         'Loading configuration file file=/etc/prometheus/prometheus.yml path="/etc/x.key"',
         "/etc/alertmanager/alertmanager.yml: yaml: line 5: field routing_key not found in type config.plain",
+        "open /etc/grafana/grafana.key: permission denied",
         "listening on 0.0.0.0:9093, external URL http://localhost:9093/, http://127.0.0.1:9090/api/v1/query",
         "lookup alerts.example.org: no such host; push.example.org:443 refused",
         "Post https://hooks.slack.com: dial tcp 10.0.0.5:443: i/o timeout",
