@@ -541,7 +541,7 @@ class Document:
         """Whether a component is at a step of this upgrade that an earlier one has confirmed already."""
         record = self.component(name)
         key = Step(name, record.get("to_version", "")).key
-        return record["state"] == "success" and self.upgrade.get("steps", {}).get(key) == "pending"
+        return bool(record["state"] == "success" and self.upgrade.get("steps", {}).get(key) == "pending")
 
     def skip_step(self, step: Step, *, files: list[dict[str, t.Any]], reason: str, now: str) -> None:
         """Note that the files of a step of this upgrade are in place already, unless its attempt has come further. Its
