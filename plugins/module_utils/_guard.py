@@ -118,12 +118,20 @@ def arm(run: Run, session: Session, guard: Guard) -> None:
         )
     marker = {
         **guard._asdict(),
+        "target": {"component": name, **guard.target},
         "record": session.document.component(name),
         "revision": session.document.data["revision"],
         "boot": boot_token(),
         "starts": 0,
         "undone": None,
     }
+    problem = _schema.problem(marker, _schema.MARKER)
+    if problem:
+        raise HostError(
+            f"the host can't be made to undo the step by itself: in what it must know, {problem}. Give guard as the "
+            "plan has it, or set upgrade_confirm_within to 0 to upgrade without that",
+            key="guard.not_armed",
+        )
     try:
         _write(layout, marker)
         _files.write_durably(_program(layout, name), _archive())

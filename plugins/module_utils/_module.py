@@ -31,8 +31,9 @@ _NAMES = {
 }
 """Options that are identifiers, whatever module they are of, and what they name."""
 
-_CLEANED = frozenset({"error", "description"})
-"""Options whose text is cleaned by the module: what went wrong is recorded, whatever bytes it brought along."""
+_OTHERWISE = frozenset({"error", "description", "run"})
+"""Options that are looked at in another way: what went wrong is recorded, whatever bytes it brought along, and of a run
+each field has its rule. Runs that are known to be dead are compared only: other hosts tell of them."""
 
 
 def arguments(**own: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
@@ -85,7 +86,7 @@ def _check(params: dict[str, t.Any]) -> None:
     if params.get("run"):
         check_run(params["run"])
     for option, value in params.items():
-        if option not in _CLEANED and not _is_writable(value):
+        if option not in _OTHERWISE and not _is_writable(value):
             raise InputError(
                 f"{option} has a NUL byte, or half of a surrogate pair, in it: no name and no text may have that",
                 key="input.text",

@@ -560,3 +560,12 @@ def _forked(action: t.Callable[[], None], delay: float) -> int:
         finally:
             os.kill(os.getpid(), signal.SIGKILL)
     return pid
+
+
+@pytest.mark.parametrize("changes", [{"binary": "relative"}, {"url": None}, {"probes": "all"}, {"unit": "../x"}])
+def test_a_watchdog_that_could_not_be_used_is_not_armed(host: Host, changes: Data) -> None:
+    guard = host.guard()
+    with host.session(run=RUN) as session, pytest.raises(HostError, match="in what it must know, target") as failure:
+        _guard.arm(host.systemd, session, guard._replace(target={**guard.target, **changes}))
+    assert failure.value.key == "guard.not_armed"
+    assert host.armed() == []
