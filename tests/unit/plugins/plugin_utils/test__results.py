@@ -102,9 +102,10 @@ def test_each_module_that_runs_on_a_host_has_a_half_on_the_controller_and_a_sche
 def test_the_schema_of_the_state_knows_the_published_one() -> None:
     """What the controller uses of it is described alike. The rest passes as it is."""
     published = json.loads((PLUGINS.parent / "docs/state.schema.json").read_text(encoding="utf-8"))
-    for name, fields in (("upgrade", _results._UPGRADE), ("component", _results._RECORD)):
-        assert set(fields.fields) <= set(published["$defs"][name]["properties"])
-        assert set(fields.needed) <= set(published["$defs"][name]["required"])
+    upgrade, components = (published["properties"][name] for name in ("upgrade", "components"))
+    for shape, fields in ((upgrade, _results._UPGRADE), (components["additionalProperties"], _results._RECORD)):
+        assert set(fields.fields) <= set(shape["properties"])
+        assert set(fields.needed) <= set(shape["required"])
 
 
 @pytest.mark.parametrize("module", sorted(RECORDED))
