@@ -300,7 +300,10 @@ def session(
         current.acquired = lease.get("upgrade_id") != before.get("upgrade_id")
         current.lease_before = before
         current._lock, current._noting = descriptor, not force
-        yield current
+        try:
+            yield current
+        finally:
+            current._lock = None  # its number may be another file's from here on
 
 
 @contextlib.contextmanager
