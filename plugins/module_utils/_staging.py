@@ -17,7 +17,7 @@ import json
 import os
 import typing as t
 
-from . import _archive, _elf, _files, _sandbox, _systemd, _version
+from . import _archive, _elf, _files, _json_file, _sandbox, _schema, _systemd, _version
 from ._errors import HostError, ReleaseError
 
 if t.TYPE_CHECKING:
@@ -52,11 +52,11 @@ class Release(t.NamedTuple):
 def read_candidate(directory: str, release: Release) -> dict[str, str] | None:
     """Names and sha256 of the files of a candidate that is there, and is what it was when it was proven."""
     try:
-        data = json.loads(_files.read_text(os.path.join(directory, "candidate.json")))
-        files = dict(data["files"])
-    except (ValueError, KeyError, TypeError):
+        data = _json_file.load(os.path.join(directory, "candidate.json"), _schema.CANDIDATE)
+    except (HostError, OSError, ValueError):
         return None
-    if data.get("archive_sha256") != release.archive_sha256 or set(files) != set(release.members):
+    files: dict[str, str] = data["files"]
+    if data["archive_sha256"] != release.archive_sha256 or set(files) != set(release.members):
         return None
     whole = all(_files.sha256_or_none(os.path.join(directory, name)) == sha256 for name, sha256 in files.items())
     return files if whole else None
