@@ -404,7 +404,8 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
 
 def _check(target: dict[str, t.Any]) -> None:
     """Refuse names and probes that can't be meant, before anything is asked."""
-    check_name("component", target["component"])
+    for name in target["component"].split(" -> "):  # that of an integration check names both of its components
+        check_name("component", name)
     if target["version"] is not None:
         check_name("version", target["version"])
     for one in [*target["probes"], *target["proofs"]]:
