@@ -325,8 +325,13 @@ def _check_verified(step: Step, record: dict[str, t.Any]) -> None:
         )
 
 
+def _error(params: dict[str, t.Any]) -> str | None:
+    """The reason of a failure, without what looks like a secret."""
+    return params["error"] and redact_text(params["error"])
+
+
 def fail(params: dict[str, t.Any], session: _store.Session) -> None:
-    step, error = Step(params["component"], params["version"]), redact_text(params["error"])
+    step, error = Step(params["component"], params["version"]), _error(params)
     document = session.document
     if document.has_ended(step, params["outcome"], error=error):
         return
@@ -418,11 +423,12 @@ def close(params: dict[str, t.Any], session: _store.Session) -> None:
     document = session.document
     _check_own(params["run"], session)
     _guard.disarm_finished(run, session)
-    if params["error"]:
-        document.fail_upgrade(params["error"], now=session.now)
+    error = _error(params)
+    if error:
+        document.fail_upgrade(error, now=session.now)
         session.save()  # an upgrade that had ended is closed by the next run, if this one dies before it is archived
     archives: list[str] = []
-    if document.close(abandon=params["abandon"] or bool(params["error"]), now=session.now):
+    if document.close(abandon=params["abandon"] or bool(error), now=session.now):
         doomed = document.prune_restore_points(params["keep"])
         session.archive()
         archives = session.prune_history(keep=params["history_keep"], days=params["history_days"])
