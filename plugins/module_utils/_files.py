@@ -18,8 +18,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import functools
+import grp
 import hashlib
 import os
+import pwd
 import shutil
 import stat
 import typing as t
@@ -111,7 +114,7 @@ class Location:
 
     def within(self, found: Found) -> Location:
         """The name of something below this directory, in the directory that C(entries_below) has open for it."""
-        unsafe = self.unsafe or _unsafe(self.path, os.fstat(found.directory))
+        unsafe = self.unsafe or _unsafe(self.path, found.directory)
         return Location(found.directory, found.name, os.path.join(self.path, found.path), unsafe, self.links)
 
     def status(self) -> os.stat_result:
@@ -225,12 +228,13 @@ def located(path: str, *, follow: bool = False, make: bool = False) -> t.Iterato
 class _Walk:
     """How far the way to a file has been walked."""
 
-    def __init__(self, path: str, *, follow: bool, make: bool) -> None:
+    def __init__(self, path: str, *, follow: bool, make: bool, strict: bool = False) -> None:
         if "\0" in path:
             raise OSError(errno.EINVAL, "it has a null character in its path", path.replace("\0", "\\0"))
         self.asked = path
         self.follow = follow
         self.make = make
+        self.strict = strict
         self.rest = _parts(path if path.startswith("/") else os.path.join(os.getcwd(), path))
         self.name = "."
         self.links: list[str] = []
@@ -243,7 +247,7 @@ class _Walk:
         if before >= 0:
             os.close(before)
         self.names: list[str] = []
-        self.unsafe = _unsafe("/", os.fstat(self.descriptor))
+        self.unsafe = _unsafe("/", self.descriptor, strict=self.strict)
 
     def path(self, name: str) -> str:
         return "/" + "/".join([*self.names, *([name] if name != "." else [])])
@@ -299,25 +303,46 @@ class _Walk:
         os.close(self.descriptor)
         self.descriptor = descriptor
         self.names = self.names[:-1] if name == ".." else [*self.names, name]
-        self.unsafe = self.unsafe or _unsafe(self.path("."), os.fstat(descriptor))
+        self.unsafe = self.unsafe or _unsafe(self.path("."), descriptor, strict=self.strict)
 
 
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _unsafe(path: str, status: os.stat_result) -> Unsafe | None:
-    """Whether somebody else can write a directory. A user whom an ACL lets is seen too: the group's permissions are its
-    mask then. A sticky directory is no exception, for anybody may put links there.
+def _unsafe(path: str, descriptor: int, *, strict: bool = False) -> Unsafe | None:
+    """Whether somebody else can write what is open. A sticky directory is no exception: anybody may put links there.
 
     Of a user who isn't root, the controller's, the user's own group is the user: most distributions make one for each.
+
+    :param strict: whoever is in its group. Otherwise one without members is nobody, as C(staff) is, whose is
+        C(/usr/local) on Debian up to 11.
     """
-    others = stat.S_IWOTH | stat.S_IWGRP
-    if os.geteuid() != 0 and status.st_gid == os.getegid():
-        others = stat.S_IWOTH
-    if status.st_uid in (0, os.geteuid()) and not status.st_mode & others:
+    status = os.fstat(descriptor)
+    others = status.st_mode & stat.S_IWOTH
+    if status.st_mode & stat.S_IWGRP and not (os.geteuid() != 0 and status.st_gid == os.getegid()):
+        others |= stat.S_IWGRP if strict or _has_members(status.st_gid) or _has_list(descriptor) else 0
+    if status.st_uid in (0, os.geteuid()) and not others:
         return None
     return Unsafe(path, status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode))
+
+
+@functools.lru_cache(maxsize=64)
+def _has_members(gid: int) -> bool:
+    """Whether a user other than root is in a group, as far as is known here. One without a name may be anybody's."""
+    try:
+        members = set(grp.getgrgid(gid).gr_mem)
+    except KeyError:
+        return True
+    return bool(members - {"root"}) or any(user.pw_gid == gid and user.pw_uid != 0 for user in pwd.getpwall())
+
+
+def _has_list(descriptor: int) -> bool:
+    """Whether an access control list names further users: the group's permissions are its mask then."""
+    try:
+        return bool(os.getxattr(f"/proc/self/fd/{descriptor}", "system.posix_acl_access"))
+    except OSError as exc:
+        return exc.errno not in (errno.ENODATA, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
@@ -341,9 +366,12 @@ def naming(path: str) -> t.Iterator[None]:
         raise
 
 
-def unsafe_directory(path: str) -> Unsafe | None:
-    """The first directory on the way to a file that a user other than root can write, as far as the way goes."""
-    walk = _Walk(path, follow=True, make=False)
+def unsafe_directory(path: str, *, strict: bool = False) -> Unsafe | None:
+    """The first directory on the way to a file that a user other than root can write, as far as the way goes.
+
+    :param strict: one that its group can write is one, whoever is in the group.
+    """
+    walk = _Walk(path, follow=True, make=False, strict=strict)
     try:
         with contextlib.suppress(OSError):
             while walk.rest and not walk.unsafe:
@@ -351,6 +379,21 @@ def unsafe_directory(path: str) -> Unsafe | None:
         return walk.unsafe
     finally:
         os.close(walk.descriptor)
+
+
+def chosen_by_others(path: str) -> str:
+    """Why a user other than root could decide what a program is; empty if none could, or there is no program."""
+    unsafe = unsafe_directory(path)
+    if unsafe:
+        return f"a user other than root can write {unsafe}"
+    try:
+        with opened(path) as descriptor:
+            own = _unsafe(path, descriptor)
+    except FileNotFoundError:
+        return ""
+    except OSError as exc:
+        return explain(exc)
+    return f"a user other than root can write {own}" if own else ""
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -557,7 +600,7 @@ def ensure_private_directory(path: str) -> None:
 
     :raises HostError: if it isn't, with what to do: C(files.not_private).
     """
-    unsafe = unsafe_directory(path)
+    unsafe = unsafe_directory(path, strict=True)  # as the rollback watchdog looks at it, too
     if unsafe:
         raise HostError(
             f"{path} can't be private: a user other than root can write {unsafe}, and put something else in its place. "

@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import typing as t
 
-from . import _process
+from . import _files, _process
 from ._systemd import message_of
 
 if t.TYPE_CHECKING:
@@ -132,6 +133,10 @@ def _cpu(scene: Scene, pid: int) -> float | None:
 
 
 def _command(scene: Scene, probe: Probe) -> Observation:
+    """What a program of the operator's says. It runs as root, so a program that another user can write isn't run."""
+    chosen = _files.chosen_by_others(shutil.which(probe["argv"][0]) or probe["argv"][0])
+    if chosen:
+        return {"rc": None, "error": f"it isn't run: {chosen}", "text": False}
     done = scene.run(probe["argv"], timeout=scene.time_for(_TIMEOUT))
     last = next((line for line in reversed(done.text.splitlines()) if line.strip()), "")
     has_text = probe["text"] is None or probe["text"] in done.text

@@ -293,7 +293,10 @@ def test_a_file_of_the_directory_s_owner_keeps_the_permissions_of_its_own(site: 
     ("change", "unsafe", "says"),
     [
         ({"home": (USER, 0o755)}, "home", "chown root:root"),
-        ({"app": (0, 0o775)}, "app", "chmod go-w"),
+        ({"app": (0, 0o775, USER)}, "app", "chmod go-w"),
+        ({"app": (0, 0o775, 54_321)}, "app", "chmod go-w"),  # a group without a name
+        ({"app": (0, 0o775)}, "", ""),  # the group root has no other member
+        ({"app": (0, 0o2775, 50)}, "", ""),  # staff on Debian, which has no member
         ({"app": (0, 0o1777)}, "app", "chmod go-w"),
         ({"bin": (0, 0o757)}, "bin", "chmod go-w"),
         ({"bin": (USER, 0o700)}, "bin", "chown root:root"),
@@ -301,12 +304,12 @@ def test_a_file_of_the_directory_s_owner_keeps_the_permissions_of_its_own(site: 
     ],
 )
 def test_the_first_directory_that_is_unsafe_is_a_blocker(
-    site: Site, change: dict[str, tuple[int, int]], unsafe: str, says: str
+    site: Site, change: dict[str, tuple[int, ...]], unsafe: str, says: str
 ) -> None:
     directories = {"home": site.home, "app": site.home / "app", "bin": site.program.parent}
     for name, path in directories.items():
-        uid, mode = change.get(name, (0, 0o755))
-        os.chown(path, uid, 0)
+        uid, mode, *gid = change.get(name, (0, 0o755))
+        os.chown(path, uid, *(gid or [0]))
         path.chmod(mode)
     found = tuple(_host.unsafe_paths([str(site.program)]))
     findings = [one for one in _preflight.findings(_preflight.Facts(unsafe_paths=found), []) if "unsafe" in one["key"]]

@@ -124,6 +124,26 @@ def test_a_program_is_run(argv: list[str], text: str | None, seen: tuple[t.Any, 
     assert (found["rc"], found["error"], found["text"]) == seen
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("owner", "mode", "where"), [(12, 0o755, ""), (0, 0o757, ""), (12, 0o755, "bin"), (0, 0o1777, "bin")]
+)
+def test_a_program_that_another_user_can_write_is_not_run(
+    tmp_path: pathlib.Path, owner: int, mode: int, where: str
+) -> None:
+    program = tmp_path / "bin" / "probe"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    changed = tmp_path / where if where else program
+    os.chown(changed, owner, 0)
+    changed.chmod(mode)
+    found = observe(scene(_command.run), {"kind": "command", "argv": [str(program)], "text": None})
+    assert found["rc"] is None
+    assert "it isn't run: a user other than root can write" in found["error"]
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("state", "seen"),
     [
