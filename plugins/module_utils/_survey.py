@@ -48,6 +48,7 @@ class Reader:
         owners = _packages.owners(self._run, [path for facts in found.values() for path in _paths(facts)])
         for name, facts in found.items():
             facts.update(versions[name])
+            facts.update(self._lookalike(components[name], facts))
             facts["package"] = next((owners[path] for path in _paths(facts) if path in owners), None)
             facts.pop("main_pid", None)
         return found
@@ -117,6 +118,14 @@ class Reader:
                 return version
         return _version.UNKNOWN
 
+    def _lookalike(self, spec: Spec, facts: dict[str, t.Any]) -> dict[str, str]:
+        """Which other project with the same name the program is of; nothing if it is of none that is known."""
+        for other in spec.get("lookalikes", []) if facts["installed"] else []:
+            said = self._run([facts["binary"], *other["args"]], timeout=self._timeout).text
+            if re.search(other["output"], said, re.MULTILINE):
+                return {"lookalike": other["title"]}
+        return {}
+
     def _told_by(self, spec: Spec, facts: dict[str, t.Any]) -> str:
         """The version that the service tells of itself."""
         if not spec.get("build_info"):
@@ -157,7 +166,8 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
     flags = spec.get("flags", {})
 
     def flag(meaning: str) -> str | None:
-        values = _argv.flag_values(argv, flags[meaning]) if meaning in flags else []
+        names = [*([flags[meaning]] if meaning in flags else []), *spec.get("former_flags", {}).get(meaning, [])]
+        values = [value for name in names for value in _argv.flag_values(argv, name)]
         return values[-1] if values else None
 
     config = flag("config") or _if_there(spec.get("default_config"))
@@ -176,6 +186,7 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         "unit_files": unit.files(),
         "command_line": _argv.redact(argv),
         "flags": _argv.flag_names(argv),
+        **_flag_values(spec, argv),
         "settings": _settings(spec, config_text),
         "environment": sorted(_systemd.environment_of(unit, _files.read_text)),
         "config": config,
@@ -185,6 +196,16 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         "metrics_path": flag("metrics_path") or spec["metrics_path"],
         "protected": bool(_BASIC_AUTH.search(web_text)),
     }
+
+
+def _flag_values(spec: Spec, argv: list[str]) -> dict[str, t.Any]:
+    """Those values of flags that some version doesn't take any more. Nothing else is told: a value may be a secret."""
+    found: dict[str, list[str]] = {}
+    for removal in spec.get("removed_values", []):
+        given = ",".join(_argv.flag_values(argv, removal["flag"])).split(",")
+        if removal["value"] in (value.strip() for value in given):
+            found.setdefault(removal["flag"], []).append(removal["value"])
+    return {"flag_values": found} if found else {}
 
 
 def _kept(spec: Spec, facts: dict[str, t.Any]) -> list[str]:
