@@ -27,6 +27,7 @@ _CONNECT_TIMEOUT = 5.0
 _SOON = 10
 """Seconds from now that C({soon}) stands for, and after which what didn't come back is sent once more."""
 
+_PROTOBUF = "application/x-protobuf"
 _FORM = "application/x-www-form-urlencoded"
 _RULES = "/api/v1/rules"
 _QUERY = "/api/v1/query"
@@ -41,6 +42,13 @@ def _http(scene: Scene, probe: Probe) -> Observation:
         found = {path: {"value": value} for path, (there, value) in at.items() if there}
     has_text = probe["text"] is None or probe["text"] in answer.body
     return {"status": answer.status, "error": answer.error, "text": has_text, "json": found}
+
+
+def _http_kept(scene: Scene, probe: Probe) -> Observation:
+    """The status of a request. A POST has no content, so that nothing is changed by it."""
+    post = probe["method"] == "POST"
+    answer = scene.ask("POST", probe["path"], body="", content_type=_PROTOBUF) if post else scene.get(probe["path"])
+    return {"status": answer.status, "error": answer.error}
 
 
 def _build_info(scene: Scene, probe: Probe) -> Observation:
@@ -260,6 +268,7 @@ def _why(exc: Exception) -> str:
 
 OBSERVERS: dict[str, Observer] = {
     "http": _http,
+    "http_kept": _http_kept,
     "build_info": _build_info,
     "metric": _metric,
     "metric_kept": _metric,

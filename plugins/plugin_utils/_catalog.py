@@ -136,8 +136,8 @@ def _build_info(value: t.Any) -> dict[str, str]:
 
 
 def _always(item: dict[str, t.Any]) -> dict[str, t.Any]:
-    """What may hold of some versions or flags only, without these fields where it holds of all."""
-    return {name: value for name, value in item.items() if (name, value) not in _OF_ALL}
+    """What may hold of some versions only, without the field C(when) where it holds of all."""
+    return {name: value for name, value in item.items() if (name, value) != ("when", "*")}
 
 
 def _unit(value: t.Any) -> str:
@@ -156,7 +156,6 @@ _TOKEN = form(r"[\w.-]+", "how the release names the architecture")
 _DATE = form(r"\d{4}-\d{2}-\d{2}", "a date in quotes, like '2026-03-02'")
 _COMPONENTS = map_of(None, lambda data: data)
 _BUILD_INFO = record({"metric": Field(_METRIC), "label": Field(_METRIC, "version"), "when": Field(range_text, "*")})
-_OF_ALL = [("when", "*"), ("unless_flags", [])]
 _FLAG_MEANINGS = ("config", "data", "external_url", "listen", "metrics_path", "route_prefix", "web_config")
 _REFERENCE = Field(or_none(any_text), None)
 
@@ -184,6 +183,7 @@ _PROBES: dict[str, dict[str, Field]] = {
         "text": Field(or_none(any_text), None),
         "json": Field(map_of(None, _scalar), {}),
     },
+    "http_kept": {"path": Field(_WEB_PATH), "method": Field(one_of("GET", "POST"), "GET")},
     "tcp": {"address": Field(or_none(any_text), None)},
     "unix": {"socket": Field(_PATH)},
     "metric": {
@@ -256,8 +256,7 @@ def _probe(value: t.Any) -> dict[str, t.Any]:
         "name": Field(or_none(any_text), None),
         "login": Field(switch, False),
     }
-    some = {"when": Field(range_text, "*"), "unless_flags": Field(list_of(_FLAG), [])}
-    return _always(record({**common, **_PROBES[kind], **some})(value))
+    return _always(record({**common, **_PROBES[kind], "when": Field(range_text, "*")})(value))
 
 
 _TRIAL = {

@@ -276,13 +276,24 @@ def below_floor(subject: Subject, version: str) -> list[Data]:
 
 
 _READS = (
-    *("http", "build_info", "metric", "metric_kept", "samples", "json_kept", "json_each", "promql", "rule_metrics"),
+    *(
+        "http",
+        "http_kept",
+        "build_info",
+        "metric",
+        "metric_kept",
+        "samples",
+        "json_kept",
+        "json_each",
+        "promql",
+        "rule_metrics",
+    ),
     "round_trip",
 )
 """Kinds of probes that read what a service answers, which one that asks for a login keeps to itself."""
 
 
-_NOT_ASKED = ("login", "when", "unless_flags")
+_NOT_ASKED = ("login", "when")
 """Fields that say whether a probe is asked at all, and that a host doesn't get."""
 
 
@@ -350,15 +361,13 @@ def _of_version(items: list[Data], version: str | None) -> list[Data]:
 
 
 def _asked(probes: list[Data], facts: Data, entry: Data) -> list[Data]:
-    """Probes as they are asked on a host: of the paths that it has, with the flags that it has, and of a service that
-    wants a login which nobody gave only whether it answers."""
+    """Probes as they are asked on a host: of the paths that it has, and of a service that wants a login which nobody
+    gave only whether it answers."""
     locked = facts["protected"] and not entry["auth"]
     found = []
     for probe in probes:
         asked = {field: value for field, value in probe.items() if value is not None and field not in _NOT_ASKED}
         if probe.get("login") and not entry["auth"]:
-            continue
-        if any(flag in facts["flags"] for flag in probe.get("unless_flags", [])):
             continue
         if asked.get("path") == entry["metrics_path"]:
             asked["path"] = facts["metrics_path"]

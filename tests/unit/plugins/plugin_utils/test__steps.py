@@ -251,13 +251,3 @@ def test_what_only_some_versions_have_is_asked_of_these(version: str | None, ask
         "ipmi_exporter", facts("ipmi_exporter", "1.9.0"), CATALOG["ipmi_exporter"], version=version
     )
     assert ("build_info" in kinds(target)) is asked
-
-
-def test_a_probe_that_a_flag_makes_meaningless_is_left_out() -> None:
-    probe = {"kind": "promql", "query": "up", "unless_flags": ["agent"]}
-    entry = {**CATALOG["prometheus"], "proofs": [probe]}
-    asked = [
-        _steps.probe_target("prometheus", facts("prometheus", "3.5.3", flags=flags), entry, version="3.5.3")["proofs"]
-        for flags in (["agent"], [])
-    ]
-    assert asked == [[], [{"kind": "promql", "query": "up"}]]
