@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import typing as t
-from http import HTTPStatus
 
 from ._json_path import MISSING, same, shown
 from ._version import same_version
@@ -26,6 +25,7 @@ if t.TYPE_CHECKING:
     Predicate = t.Callable[[Target, Probe, Observation, Observation], "Verdict"]
 
 _NAMED = 8
+_NOT_FOUND = 404
 _NOTHING_BEFORE = "nothing to compare with"
 
 
@@ -127,9 +127,9 @@ def _http_kept(target: Target, probe: Probe, seen: Observation, before: Observat
     )
     if not earlier:
         return Verdict(probe["kind"], True, f"{text}, {_NOTHING_BEFORE}", "as before")
-    same_kind = status and (status // 100, status == HTTPStatus.NOT_FOUND) == (
+    same_kind = status and (status // 100, status == _NOT_FOUND) == (
         earlier // 100,
-        earlier == HTTPStatus.NOT_FOUND,
+        earlier == _NOT_FOUND,
     )
     return Verdict(probe["kind"], bool(same_kind), text, f"an answer like {earlier} before")
 

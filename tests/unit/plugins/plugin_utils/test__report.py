@@ -234,3 +234,14 @@ def test_a_component_that_can_not_begin_leaves_the_others_alone() -> None:
 def test_a_host_that_can_not_begin_has_one_failure(findings: t.Any) -> None:
     (failure,) = _report.unready(STEPS, "Look", {"msg": "no room", "findings": findings})
     assert (failure["component"], failure["error"]) == (None, "no room")
+
+
+def test_what_candidates_could_not_be_asked_is_told_once_and_of_this_run_alone() -> None:
+    now, earlier = (
+        {"upgrade_id": name, "message": f"loki 3.6.3 could not be asked about {name}"} for name in ("b", "a")
+    )
+    noted = {"host1": [earlier, now, now], "host2": []}
+    assert _report.unasked(noted, "b") == (
+        "Candidates were not checked in full:\n  host1: loki 3.6.3 could not be asked about b."
+    )
+    assert _report.unasked(noted, "c") == ""
