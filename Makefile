@@ -23,7 +23,7 @@ export LC_ALL := C.UTF-8
 LAB ?= .lab
 export LAB
 
-SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates molecule-hostile
+SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates molecule-hostile molecule-programs
 HOSTS := tests/lab/lab.py
 PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ANSIBLE_INVENTORY=$(LAB)/inventory ansible-playbook
 
