@@ -26,6 +26,14 @@ ROWS: dict[str, Data] = yaml.safe_load((pathlib.Path(__file__).parents[1] / "pro
 UPGRADED = [name for name, row in ROWS.items() if "to" in row]
 CATALOG = _catalog.load()
 MIRROR = json.loads((LAB / "inventory/hosts.json").read_text())["all"]["vars"]["upgrade_release_mirror"]
+_NOT_FOUND = 404
+_POST = """
+import urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen("http://127.0.0.1:9090/api/v1/write", data=b"", timeout=30).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 _SHA256 = "import hashlib, sys, urllib.request as u; print(hashlib.sha256(u.urlopen(sys.argv[1]).read()).hexdigest())"
 
 # Runs on the host. What each program says of itself, and what its service answers, of all of them at once.
@@ -114,7 +122,7 @@ def after(planned: str, host: Server, debian: dict[str, dict[str, str]]) -> dict
     play(
         "upgrade",
         upgrade_versions={name: debian[name][ROWS[name]["to"]] for name in UPGRADED},
-        upgrade_overrides={name: {"probe_window": 1} for name in UPGRADED},
+        upgrade_overrides={name: {"probe_window": 1, "stages": []} for name in UPGRADED},
         upgrade_release_pins={"squid-exporter-linux-amd64": host.out("python3 -c %s %s", _SHA256, f"{MIRROR}{squid}")},
         upgrade_checks_required=True,
     )
@@ -171,6 +179,40 @@ def test_the_newest_version_has_the_flags_of_the_catalog(
 ) -> None:
     flags = set(CATALOG[name]["flags"].values())
     assert flags <= flags_in({**before, **after}[name]["help"])
+
+
+@pytest.fixture
+def with_a_feature(host: Server) -> t.Iterator[None]:
+    """Prometheus with its write receiver turned on as 2.x could, too."""
+    path = "/etc/systemd/system/prometheus.service.d"
+    start = (
+        "/usr/local/bin/prometheus --config.file=/etc/programs/prometheus.yml --enable-feature=remote-write-receiver"
+    )
+    lines = f"[Service]\nExecStart=\nExecStart={start} --storage.tsdb.path=/var/lib/programs/prometheus\n"
+    host.out(
+        f"mkdir {path} && printf %s > {path}/feature.conf && systemctl daemon-reload && systemctl restart prometheus",
+        lines,
+    )
+    yield
+    host.out(f"rm -r {path} && {again}")
+
+
+def test_a_value_that_would_lose_its_meaning_blocks_the_plan(
+    before: dict[str, Data], with_a_feature: None, debian: dict[str, dict[str, str]]
+) -> None:
+    output = play(
+        "plan",
+        code=2,
+        upgrade_versions={"prometheus": debian["prometheus"]["forky"]},
+        upgrade_overrides={"prometheus": {"stages": []}},
+        upgrade_only=["prometheus"],
+    ).output
+    assert "blocker: prometheus.removed.enable-feature.remote-write-receiver (host1)" in output.splitlines()
+    assert "--web.enable-remote-write-receiver" in output
+
+
+def test_prometheus_serves_after_what_it_served_before(host: Server, after: dict[str, Data]) -> None:
+    assert int(host.out("python3 -c %s", _POST)) != _NOT_FOUND
 
 
 @pytest.mark.parametrize("name", UPGRADED)
