@@ -29,10 +29,9 @@ _PATTERNS = tuple(
 )
 
 # What distributions append to a version whose source they repackaged (+ds, +ds1, +dfsg2, +really...), and Debian's
-# own revision (-1+b4, -5+deb12u1, and -1: one digit, for numbers of upstream's builds have more). Neither makes it another
-# version of the program.
+# own revision (-1, -1+b4, -5+deb12u1). Neither makes it another version of the program.
 _REPACKAGED = re.compile(r"\+(?:ds|dfsg|repack|git)[0-9A-Za-z.]*(?:-.*)?$")
-_DEBIAN_REVISION = re.compile(r"-(?:\d|\d+(?:\+(?:b|deb\d+u)\d+|ubuntu[0-9.]+)+)$")
+_DEBIAN_REVISION = re.compile(r"-\d+(?:\+(?:b|deb\d+u)\d+|ubuntu[0-9.]+)+$")
 
 
 def find_version(text: str) -> str:

@@ -23,38 +23,40 @@ import mirror
 import yaml
 
 Data = dict[str, t.Any]
+_KEYS = ("package", "file", "from", "to", "says")
 COLLECTIONS = pathlib.Path(__file__).resolve().parents[2] / "playbooks/collections"
 
 
 def build(there: mirror.Mirror, table: pathlib.Path) -> None:
-    """Add the programs of a table to a mirror. ``programs.json`` tells their versions, by component and suite.
+    """Add the programs of a table to a mirror, those that it hasn't as the table has them. ``programs.json`` tells their
+    versions, by component and suite.
 
-    :param table: YAML: by component, ``package`` and, if it is called otherwise, ``file``.
+    :param table: YAML: by component, ``package``, the suites ``from`` and ``to``, and ``file`` and ``says`` where they are
+        otherwise than usual.
     """
     rows: Data = yaml.safe_load(table.read_text())
     known = there.directory / "programs.json"
-    wanted = sorted((name, row["package"], row.get("file", row["package"])) for name, row in rows.items())
-    recipe = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
-    if known.exists() and json.loads(known.read_text())["recipe"] == recipe:
-        return
-    versions: dict[str, dict[str, str]] = {name: {} for name in rows}
+    told: Data = json.loads(known.read_text()) if known.exists() else {"rows": {}, "versions": {}}
+    wanted = {name: {key: row[key] for key in _KEYS if key in row} for name, row in rows.items()}
+    missing = {name: row for name, row in wanted.items() if told["rows"].get(name) != row}
     work = there.directory.with_name(f"{there.directory.name}.programs")
     for suite in mirror.SUITES:
-        root = work / suite / "root"
-        if not root.exists():
-            there.fetch(suite, root, {package for _name, package, _file in wanted})
-        for name, package, file in wanted:
-            deb = next((work / suite).glob(f"{package}_*.deb"), None)
-            program = root / "usr/bin" / file
-            if deb is None or program.read_bytes()[:4] != b"\x7fELF":  # Debian 12 has one in Python
-                continue
-            versions[name][suite] = _version(deb)
+        here = {name: row for name, row in missing.items() if suite in (row["from"], row.get("to"))}
+        if not here:
+            continue
+        there.fetch(suite, work / suite / "root", {row["package"] for row in here.values()})
+        for name, row in here.items():
+            (package,) = (work / suite).glob(f"{row['package']}_*.deb")
+            program = (work / suite / "root/usr/bin" / row.get("file", row["package"])).read_bytes()
+            version = row.get("says", {}).get(suite) or _version(package)
+            told["versions"].setdefault(name, {})[suite] = version
             bare = there.directory / f"programs/{name}-{suite}"
             bare.parent.mkdir(exist_ok=True)
-            shutil.copyfile(program, bare)
-            _release(there, name, versions[name][suite], program.read_bytes())
-    known.write_text(json.dumps({"recipe": recipe, "versions": versions}))
-    shutil.rmtree(work)
+            bare.write_bytes(program)
+            _release(there, name, version, program)
+    if missing:
+        known.write_text(json.dumps({"rows": wanted, "versions": told["versions"]}))
+        shutil.rmtree(work)
 
 
 def _version(package: pathlib.Path) -> str:

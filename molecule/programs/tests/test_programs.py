@@ -185,13 +185,12 @@ def test_the_newest_version_has_the_flags_of_the_catalog(
 def with_a_feature(host: Server) -> t.Iterator[None]:
     """Prometheus with its write receiver turned on as 2.x could, too."""
     path = "/etc/systemd/system/prometheus.service.d"
-    start = (
-        "/usr/local/bin/prometheus --config.file=/etc/programs/prometheus.yml --enable-feature=remote-write-receiver"
-    )
-    lines = f"[Service]\nExecStart=\nExecStart={start} --storage.tsdb.path=/var/lib/programs/prometheus\n"
+    again = "systemctl daemon-reload && systemctl restart prometheus"
+    start = "/usr/local/bin/prometheus --config.file=/etc/programs/prometheus.yml"
+    flags = "--storage.tsdb.path=/var/lib/programs/prometheus --enable-feature=remote-write-receiver"
     host.out(
-        f"mkdir {path} && printf %s > {path}/feature.conf && systemctl daemon-reload && systemctl restart prometheus",
-        lines,
+        f"mkdir {path} && printf %s > {path}/feature.conf && {again}",
+        f"[Service]\nExecStart=\nExecStart={start} {flags}\n",
     )
     yield
     host.out(f"rm -r {path} && {again}")

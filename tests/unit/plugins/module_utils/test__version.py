@@ -54,7 +54,6 @@ def test_find_version_in_what_programs_print(output: str, version: str) -> None:
         ("2.53.3+ds1", "2.53.3"),
         ("2.42.0+ds-5+deb12u1", "2.42.0"),
         ("0.25.0-1+b4", "0.25.0"),
-        ("1.86.0-1", "1.86.0"),
         ("0.25.0-1ubuntu1", "0.25.0"),
         ("10.0.0+security-01", "10.0.0+security-01"),
         ("3.0.0-rc.1", "3.0.0-rc.1"),
