@@ -28,11 +28,10 @@ COLLECTIONS = pathlib.Path(__file__).resolve().parents[2] / "playbooks/collectio
 
 
 def build(there: mirror.Mirror, table: pathlib.Path) -> None:
-    """Add the programs of a table to a mirror, those that it hasn't as the table has them. ``programs.json`` tells their
-    versions, by component and suite.
+    """Add to a mirror what it lacks of the programs of a table. ``programs.json`` tells their versions.
 
-    :param table: YAML: by component, ``package``, the suites ``from`` and ``to``, and ``file`` and ``says`` where they are
-        otherwise than usual.
+    :param table: YAML: by component, ``package``, the suites ``from`` and ``to``, and ``file`` and ``says`` where these
+        are otherwise than usual.
     """
     rows: Data = yaml.safe_load(table.read_text())
     known = there.directory / "programs.json"
