@@ -62,7 +62,7 @@ COMPARING = frozenset({"http_kept", "metric_kept", "samples", "json_kept", "prom
 """The kinds that compare with what they saw before the service was touched."""
 
 _JUDGED_ONLY = frozenset({"kind", "name", "status", "least", "most", "min", "max", "kept"})
-_CHOICES = {
+_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "method": {"http_kept": ("GET", "POST")},
     "engine": {"database": ("postgresql", "mysql", "sqlite"), "container": ("docker", "podman")},
 }

@@ -6,7 +6,7 @@
 """Real hosts to test on: Debian with booted systemd and sshd in podman's containers, and a release mirror over HTTP.
 
     lab.py up [--hosts N] [--with PACKAGE]   make what isn't there, and write its inventory; with --programs TABLE,
-                                             the mirror has the programs of molecule/programs/programs.yml, too
+                                             the mirror has the programs of molecule/programs/vars.yml, too
     lab.py fresh [--hosts N] [--with ...]    the same, with new hosts: nothing is installed on them
     lab.py restart HOST                      stop a host as a power cut does, and boot it again
     lab.py down [--all]                      remove all hosts; what was downloaded and built stays in the cache

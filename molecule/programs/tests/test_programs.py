@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The catalog beside the programs it speaks of: each row of programs.yml is run, and upgraded where it can be."""
+"""The catalog beside the programs it speaks of: each row of vars.yml is run, and upgraded where it can be."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.observability.stack.plugins.module_utils import _metric
 from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _versions
 
 Data = dict[str, t.Any]
-ROWS: dict[str, Data] = yaml.safe_load((pathlib.Path(__file__).parents[1] / "programs.yml").read_text())
+ROWS: dict[str, Data] = yaml.safe_load((pathlib.Path(__file__).parents[1] / "vars.yml").read_text())
 UPGRADED = [name for name, row in ROWS.items() if "to" in row]
 CATALOG = _catalog.load()
 MIRROR = json.loads((LAB / "inventory/hosts.json").read_text())["all"]["vars"]["upgrade_release_mirror"]
