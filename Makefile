@@ -23,7 +23,7 @@ export LC_ALL := C.UTF-8
 LAB ?= .lab
 export LAB
 
-SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates molecule-hostile
+SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates molecule-hostile molecule-programs
 HOSTS := tests/lab/lab.py
 PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ANSIBLE_INVENTORY=$(LAB)/inventory ansible-playbook
 
@@ -127,5 +127,5 @@ test: venv ## All of it, each check even where another failed, three side by sid
 	    trap '$(HOSTS) down --all' EXIT; \
 	    tests/tools/stages \
 	        lint-yaml lint-python lint-ansible lint-docs sanity units $$units reliability-brief -- \
-	        LAB=.lab molecule-resume molecule-rollback molecule-plan molecule-hostile -- \
+	        LAB=.lab molecule-resume molecule-rollback molecule-plan molecule-hostile molecule-programs -- \
 	        LAB=.lab-b molecule-exporters molecule-upgrade molecule-gates molecule-order integration $$upgrade

@@ -21,7 +21,9 @@ _READ_BY_THE_HOST = (
     "units",
     "files",
     "version_args",
+    "lookalikes",
     "flags",
+    "former_flags",
     "config_values",
     "default_config",
     "default_data",
@@ -29,6 +31,7 @@ _READ_BY_THE_HOST = (
     "metrics_path",
     "build_info",
     "removed_settings",
+    "removed_values",
     "state_paths",
 )
 

@@ -165,6 +165,7 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "lock_table": _report.locks,
     "record_problems": _report.record_problems,
     "outcome_table": _report.outcome,
+    "unasked_table": _report.unasked,
     "version_bumps": version_bumps,
     "failure": _report.failure,
     "undo_failure": _report.undo_failure,

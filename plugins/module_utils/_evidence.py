@@ -142,7 +142,7 @@ class Versions:
 
     def of(self, name: str, spec: Data, facts: Data, properties: dict[str, str]) -> Data:
         """The version on disk, the version that runs, how they are known or why they are not, and whether a restart is
-        pending.
+        pending; and which other project with the same name the program is of, if it is of one.
 
         :param facts: of the component, as the survey collects them.
         :param properties: of its unit; none if it has none.
@@ -165,7 +165,11 @@ class Versions:
             if is_program:
                 found = self._of_program(name, spec, facts["binary"], properties)
             on_disk = found if found.is_known else Found(_version.UNKNOWN, why="; ".join([*_why(on_disk), found.why]))
-        return _told(on_disk, (on_disk if is_same else asked) if pid else None, pending=bool(pid) and not is_same)
+        told = _told(on_disk, (on_disk if is_same else asked) if pid else None, pending=bool(pid) and not is_same)
+        other = (
+            self._lookalike(name, spec, facts["binary"], properties) if is_program and on_disk.how != "sha256" else ""
+        )
+        return {**told, "lookalike": other} if other else told
 
     def _running(self, name: str, spec: Data, facts: Data, pid: int, *, is_same: bool) -> Found:
         """The version of the program that a process runs."""
@@ -202,23 +206,35 @@ class Versions:
 
     def _of_program(self, name: str, spec: Data, path: str, properties: dict[str, str]) -> Found:
         """What a program on disk prints of itself."""
-        sandbox = _sandbox.bare(properties, name="", programs={os.path.basename(path): path}, hidden=self._hidden)
-        why, deadline = [], time.monotonic() + self._timeout
-        for arguments in spec["version_args"]:
-            unit = f"observability-version-{re.sub(NOT_IN_A_UNIT, '-', name)}-{os.getpid()}-{next(self._numbers)}"
-            answer = _sandbox.once(
-                self._run,
-                sandbox._replace(name=unit),
-                [os.path.basename(path), *arguments],
-                timeout=max(0.1, deadline - time.monotonic()),
-            )
+        why = []
+        for arguments, answer in self._answers(name, path, spec["version_args"], properties):
             version = _version.find_version(answer.text)
             if version != _version.UNKNOWN and not answer.trouble:
                 return Found(version, "program")
             why.append(f"{' '.join(arguments)}: {answer.trouble or 'it printed no version'}")
-            if time.monotonic() >= deadline:
-                break
         return Found(_version.UNKNOWN, why=f"{path} was asked ({', '.join(why)})")
+
+    def _lookalike(self, name: str, spec: Data, path: str, properties: dict[str, str]) -> str:
+        """Which other project with the same name a program is of; empty if it is of none that is known."""
+        others = spec.get("lookalikes", [])
+        asked = self._answers(name, path, [other["args"] for other in others], properties)
+        for other, (_arguments, answer) in zip(others, asked):
+            if re.search(other["output"], answer.text, re.MULTILINE):
+                return str(other["title"])
+        return ""
+
+    def _answers(
+        self, name: str, path: str, commands: list[list[str]], properties: dict[str, str]
+    ) -> t.Iterator[tuple[list[str], _sandbox.Answer]]:
+        """What a program prints, for each list of arguments, as long as the time for it lasts. It runs in a sandbox."""
+        sandbox = _sandbox.bare(properties, name="", programs={os.path.basename(path): path}, hidden=self._hidden)
+        deadline = time.monotonic() + self._timeout
+        for arguments in commands:
+            unit = f"observability-version-{re.sub(NOT_IN_A_UNIT, '-', name)}-{os.getpid()}-{next(self._numbers)}"
+            left, words = max(0.1, deadline - time.monotonic()), [os.path.basename(path), *arguments]
+            yield arguments, _sandbox.once(self._run, sandbox._replace(name=unit), words, timeout=left)
+            if time.monotonic() >= deadline:
+                return
 
 
 def _why(found: Found) -> list[str]:

@@ -282,8 +282,9 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
 
 def now_target(step: Data) -> Data:
     """What must hold of a component before its step: all but which version it is, and which file its process runs."""
-    probes = [probe for probe in step["target"].get("probes") or [] if probe.get("kind") != "process"]
-    return {**step["target"], "version": None, "probes": probes or [{"kind": "systemd"}], "proofs": []}
+    target = step.get("from_target") or step["target"]
+    probes = [probe for probe in target.get("probes") or [] if probe.get("kind") != "process"]
+    return {**target, "version": None, "probes": probes or [{"kind": "systemd"}], "proofs": []}
 
 
 def _of_unit(unit: Unit, binary: str) -> Data:

@@ -31,6 +31,7 @@ _SOON = 10
 _BAD_ENOUGH = 10
 """Items of a list that aren't as wanted, after which no more are asked for."""
 
+_PROTOBUF = "application/x-protobuf"
 _FORM = "application/x-www-form-urlencoded"
 _RULES = "/api/v1/rules"
 _QUERY = "/api/v1/query"
@@ -54,6 +55,13 @@ def _told(scene: Scene, value: t.Any, wanted: t.Any) -> t.Any:
     if _json_path.same(value, wanted) or value is None or isinstance(value, (bool, int, float)):
         return value
     return scene.redact(value if isinstance(value, str) else json.dumps(value))
+
+
+def _http_kept(scene: Scene, probe: Probe) -> Observation:
+    """The status of a request. A POST has no content, so that nothing is changed by it."""
+    post = probe["method"] == "POST"
+    answer = scene.ask("POST", probe["path"], body="", content_type=_PROTOBUF) if post else scene.get(probe["path"])
+    return {"status": answer.status, "error": answer.error}
 
 
 def _build_info(scene: Scene, probe: Probe) -> Observation:
@@ -275,6 +283,7 @@ def _why(exc: Exception) -> str:
 
 OBSERVERS: dict[str, Observer] = {
     "http": _http,
+    "http_kept": _http_kept,
     "build_info": _build_info,
     "metric": _metric,
     "metric_kept": _metric,

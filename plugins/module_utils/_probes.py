@@ -31,6 +31,7 @@ FIELDS: dict[str, dict[str, t.Any]] = {
     "systemd": {},
     "process": {},
     "http": {"path": NEEDED, "status": [200], "text": None, "json": {}},
+    "http_kept": {"path": NEEDED, "method": "GET"},
     "build_info": {"path": NEEDED, "metrics": NEEDED},
     "tcp": {"address": None},
     "unix": {"socket": NEEDED},
@@ -57,11 +58,14 @@ FIELDS: dict[str, dict[str, t.Any]] = {
 }
 """What each kind of probe is made of, besides C(kind) and C(name), and what holds where it isn't set."""
 
-COMPARING = frozenset({"metric_kept", "samples", "json_kept", "promql", "rule_metrics", "resources"})
+COMPARING = frozenset({"http_kept", "metric_kept", "samples", "json_kept", "promql", "rule_metrics", "resources"})
 """The kinds that compare with what they saw before the service was touched."""
 
 _JUDGED_ONLY = frozenset({"kind", "name", "status", "least", "most", "min", "max", "kept"})
-_CHOICES = {"engine": {"database": ("postgresql", "mysql", "sqlite"), "container": ("docker", "podman")}}
+_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "method": {"http_kept": ("GET", "POST")},
+    "engine": {"database": ("postgresql", "mysql", "sqlite"), "container": ("docker", "podman")},
+}
 
 
 def complete(probe: Probe) -> Probe:
@@ -88,9 +92,10 @@ def complete(probe: Probe) -> Probe:
 
 
 def _check(kind: str, given: Probe) -> None:
-    choices = _CHOICES.get("engine", {}).get(kind, ())
-    if given.get("engine") not in (None, *choices):
-        raise InputError(f"engine of a probe of kind {kind} must be one of {', '.join(choices)}", key="probe.field")
+    for name, of_kind in _CHOICES.items():
+        choices = of_kind.get(kind, ())
+        if given.get(name) not in (None, *choices):
+            raise InputError(f"{name} of a probe of kind {kind} must be one of {', '.join(choices)}", key="probe.field")
     for pattern in [*given.get("patterns", []), *given.get("allow", [])]:
         try:
             re.compile(pattern)

@@ -131,7 +131,8 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
     flags = spec.get("flags", {})
 
     def flag(meaning: str) -> str | None:
-        values = _argv.flag_values(argv, flags[meaning]) if meaning in flags else []
+        names = [*([flags[meaning]] if meaning in flags else []), *spec.get("former_flags", {}).get(meaning, [])]
+        values = [value for name in names for value in _argv.flag_values(argv, name)]
         return values[-1] if values else None
 
     config = flag("config") or _if_there(spec.get("default_config"))
@@ -150,6 +151,7 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         "unit_files": unit.files(),
         "command_line": _argv.redact(argv),
         "flags": _argv.flag_names(argv),
+        **_flag_values(spec, argv),
         "settings": _settings(spec, config_text),
         "environment": sorted(_systemd.environment_of(unit, _files.read_text)),
         "config": config,
@@ -159,6 +161,16 @@ def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any
         "metrics_path": flag("metrics_path") or spec["metrics_path"],
         "protected": bool(_BASIC_AUTH.search(web_text)),
     }
+
+
+def _flag_values(spec: Spec, argv: list[str]) -> dict[str, t.Any]:
+    """Those values of flags that some version doesn't take any more. Nothing else is told: a value may be a secret."""
+    found: dict[str, list[str]] = {}
+    for removal in spec.get("removed_values", []):
+        given = ",".join(_argv.flag_values(argv, removal["flag"])).split(",")
+        if removal["value"] in (value.strip() for value in given):
+            found.setdefault(removal["flag"], []).append(removal["value"])
+    return {"flag_values": found} if found else {}
 
 
 def _kept(spec: Spec, facts: dict[str, t.Any]) -> list[str]:

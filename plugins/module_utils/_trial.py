@@ -67,7 +67,8 @@ class Case(t.NamedTuple):
 
     ``programs`` are its files on the host, by name, the one that the unit starts first. ``facts`` are the paths of what
     is in place: config, web_config, data. ``help_args`` make it print its flags, where it can't be asked by a trial.
-    ``removed_flags`` is what the catalog knows of flags. ``hidden`` are paths that it must not see.
+    ``removed_flags`` is what the catalog knows of flags. ``hidden`` are paths that it must not see. With ``required``,
+    what could not be asked is a blocker.
     """
 
     component: str
@@ -79,6 +80,7 @@ class Case(t.NamedTuple):
     help_args: list[str]
     removed_flags: list[Data]
     hidden: tuple[str, ...] = ()
+    required: bool = False
 
     @property
     def candidate(self) -> str:
@@ -97,7 +99,7 @@ class Case(t.NamedTuple):
     def not_run(self, about: str, why: str, evidence: t.Sequence[str] = ()) -> Data:
         message = f"{self.candidate} could not be asked about {about}: {why}"
         fix = "nothing, if you know that it takes them as they are; the probes after its start will tell"
-        return self.finding("trial_not_run", "warning", message, fix, evidence)
+        return self.finding("trial_not_run", "blocker" if self.required else "warning", message, fix, evidence)
 
 
 def hold(run: Run, case: Case, *, accept: t.Collection[str] = ()) -> list[Data]:
@@ -110,9 +112,10 @@ def hold(run: Run, case: Case, *, accept: t.Collection[str] = ()) -> list[Data]:
     try:
         unit = _systemd.show(run, [case.unit], more=_sandbox.PROPERTIES)[0]
     except HostError as exc:
-        return [case.not_run("anything", str(exc))]
+        return [_accepted(case.not_run("anything", str(exc)), accept)]
     if not unit.is_loaded:
-        return [case.not_run("anything", f"there is no unit {case.unit}, as whose user it would run")]
+        found = case.not_run("anything", f"there is no unit {case.unit}, as whose user it would run")
+        return [_accepted(found, accept)]
     hearing = _Hearing(run, case, unit)
     findings = [finding for trial in trials for finding in hearing.ask(trial)]
     if case.help_args:
@@ -124,6 +127,11 @@ def hold(run: Run, case: Case, *, accept: t.Collection[str] = ()) -> list[Data]:
 def refused(findings: t.Iterable[Data]) -> list[Data]:
     """Those that speak against the candidate, and that nobody accepts."""
     return [each for each in findings if each["severity"] == "blocker"]
+
+
+def not_run(findings: t.Iterable[Data]) -> list[Data]:
+    """Those of what could not be asked, where that keeps nobody from going on."""
+    return [each for each in findings if each["key"].endswith(".trial_not_run") and each["severity"] != "blocker"]
 
 
 def in_words(findings: t.Iterable[Data]) -> str:

@@ -25,6 +25,7 @@ if t.TYPE_CHECKING:
     Predicate = t.Callable[[Target, Probe, Observation, Observation], "Verdict"]
 
 _NAMED = 8
+_NOT_FOUND = 404
 _NOTHING_BEFORE = "nothing to compare with"
 
 
@@ -116,6 +117,21 @@ def _http(target: Target, probe: Probe, seen: Observation, before: Observation) 
         text += f", {path} is {MISSING if found is None else shown(found['value'])}"
         wanted.append(f"{path} {shown(value)}")
     return Verdict("http", ok, text, ", ".join(wanted))
+
+
+def _http_kept(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
+    """That what was served is served. A refusal of the empty request is an answer as good as another; 404 isn't."""
+    status, earlier = seen["status"], before.get("status")
+    text = f"{probe['method']} {_url(target, probe)} " + (
+        f"answered {status}" if status else f"didn't answer ({seen['error']})"
+    )
+    if not earlier:
+        return Verdict(probe["kind"], True, f"{text}, {_NOTHING_BEFORE}", "as before")
+    same_kind = status and (status // 100, status == _NOT_FOUND) == (
+        earlier // 100,
+        earlier == _NOT_FOUND,
+    )
+    return Verdict(probe["kind"], bool(same_kind), text, f"an answer like {earlier} before")
 
 
 def _build_info(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
@@ -291,6 +307,7 @@ PREDICATES: dict[str, Predicate] = {
     "systemd": _systemd,
     "process": _process,
     "http": _http,
+    "http_kept": _http_kept,
     "build_info": _build_info,
     "tcp": _reachable,
     "unix": _reachable,

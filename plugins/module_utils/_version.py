@@ -23,6 +23,8 @@ _PATTERNS = tuple(
     re.compile(pattern, re.MULTILINE | re.IGNORECASE)
     for pattern in (
         r"\bversion[ =:]+" + _VERSION,  # prometheus, version 3.5.3 (branch: ...); Version 11.6.0 (commit: ...)
+        r"exporter\s+" + _VERSION + r"(?=[\s,]|\Z)",  # Redis Metrics Exporter v1.88.0    build date: ...
+        r"-tags-v(\d+\.\d+\.\d+)(?=-)",  # victoria-metrics-20250303-101112-tags-v1.112.0-0-g0f2b3a1
         r"\A\s*[A-Za-z][\w.-]*\s+" + _VERSION + r"(?=[\s,]|\Z)",  # php-fpm_exporter 2.2.0, commit ...
         r"\A\s*" + _VERSION + r"\s*$",  # 0.10.1
     )

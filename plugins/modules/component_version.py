@@ -163,6 +163,15 @@ components:
       description: Names of the variables that the unit sets.
       type: list
       elements: str
+    flag_values:
+      description: Those values of the unit's flags, by flag, that some version doesn't take any more; no others.
+      returned: if there are any
+      type: dict
+      sample: {enable-feature: [remote-write-receiver]}
+    lookalike:
+      description: The other project that the program is of, where several have programs of the same name.
+      returned: if it is of another
+      type: str
     settings:
       description: Those settings of the configuration that some version doesn't take any more.
       type: list

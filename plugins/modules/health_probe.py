@@ -80,6 +80,8 @@ options:
           - V(systemd), active, with a main process. V(process), that runs the file that is at O(targets[].binary) now.
           - V(http), C(path) answers with one of C(status), by default 200, and if they are set with C(text) somewhere
             in it, and with the values of C(json), by their dotted paths.
+          - V(http_kept), C(path) answers a request of C(method), by default V(GET), with a status like the one before;
+            V(POST) sends nothing. A status of the same hundred is like another, but 404 only like itself.
           - V(build_info), one of C(metrics) at C(path) carries O(targets[].version) in its label. Each has C(metric)
             and C(label).
           - V(tcp), C(address), by default the target's own, takes connections. V(unix), the socket at C(socket) does.
@@ -112,6 +114,7 @@ options:
               - systemd
               - process
               - http
+              - http_kept
               - build_info
               - tcp
               - unix
@@ -133,6 +136,9 @@ options:
             type: str
           path:
             description: Path of the request; the file of an SQLite database for V(database).
+            type: str
+          method:
+            description: Method of the request, V(GET) or V(POST), for V(http_kept); by default V(GET).
             type: str
           status:
             description: Status codes of V(http), by default 200; exit codes of V(command), by default 0.
@@ -476,6 +482,7 @@ _PROBE: dict[str, t.Any] = {
     "socket": {"type": "path"},
     "metric": {"type": "str"},
     "labels": {"type": "dict"},
+    "method": {"type": "str"},
     "min": {"type": "float"},
     "max": {"type": "float"},
     "least": {"type": "float"},

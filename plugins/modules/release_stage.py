@@ -137,6 +137,10 @@ options:
     type: list
     elements: dict
     default: []
+  checks_required:
+    description: Whether a check of the candidate that could not be run keeps it from being used.
+    type: bool
+    default: false
   accept:
     description: Keys of findings that don't keep the candidate from being used.
     type: list
@@ -227,7 +231,9 @@ findings:
       type: str
       sample: prometheus.config_refused
     severity:
-      description: V(blocker), V(accepted), or V(warning) for what could not be asked.
+      description:
+        - V(blocker), V(accepted), or V(warning).
+        - What could not be asked is V(warning), or V(blocker) with O(checks_required).
       type: str
     component:
       description: Name of the component.
@@ -339,7 +345,8 @@ def _staged(
     result = differences(files if candidate.was_there else {}, files)
     listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
     told = {"files": listed, "fetched": candidate.fetched, "findings": findings}
-    return {**result, **told, "needs_archive": False, "warnings": session.warnings}
+    unasked = [f"{each['message']}. What to do: {each['fix']}" for each in _trial.not_run(findings)]
+    return {**result, **told, "needs_archive": False, "warnings": [*session.warnings, *unasked]}
 
 
 class _Candidate(t.NamedTuple):
@@ -388,6 +395,7 @@ def _heard(params: dict[str, t.Any], candidate: _Candidate) -> list[dict[str, t.
         help_args=params["help_args"] or [],
         removed_flags=params["removed_flags"],
         hidden=(params["state_dir"],),
+        required=params["checks_required"],
     )
     return _trial.hold(run, case, accept=params["accept"])
 
@@ -490,6 +498,7 @@ def main() -> None:
             facts={"type": "dict", "default": {}},
             help_args={"type": "list", "elements": "str", "default": []},
             removed_flags={"type": "list", "elements": "dict", "default": []},
+            checks_required={"type": "bool", "default": False},
             accept={"type": "list", "elements": "str", "default": []},
             staged_sha256={"type": "str"},
             archive={"type": "path"},

@@ -133,9 +133,14 @@ def _source(value: t.Any) -> str:
 
 
 def _build_info(value: t.Any) -> dict[str, str]:
-    """A metric's name, or that with the label that carries the version."""
+    """A metric's name, or that with the label that carries the version and the versions that have the metric."""
     labelled = {"metric": value} if isinstance(value, str) else value
-    return t.cast("dict[str, str]", _BUILD_INFO(labelled))
+    return _always(_BUILD_INFO(labelled))
+
+
+def _always(item: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What may hold of some versions only, without the field C(when) where it holds of all."""
+    return {name: value for name, value in item.items() if (name, value) != ("when", "*")}
 
 
 def _unit(value: t.Any) -> str:
@@ -153,7 +158,8 @@ _PATH = form(r"/[^\0]*", "an absolute path")
 _TOKEN = form(r"[\w.-]+", "how the release names the architecture")
 _DATE = form(r"\d{4}-\d{2}-\d{2}", "a date in quotes, like '2026-03-02'")
 _COMPONENTS = map_of(None, lambda data: data)
-_BUILD_INFO = record({"metric": Field(_METRIC), "label": Field(_METRIC, "version")})
+_BUILD_INFO = record({"metric": Field(_METRIC), "label": Field(_METRIC, "version"), "when": Field(range_text, "*")})
+_FLAG_MEANINGS = ("config", "data", "external_url", "listen", "metrics_path", "route_prefix", "web_config")
 _REFERENCE = Field(or_none(any_text), None)
 
 # -- the schema ---------------------------------------------------------------------------------------------------
@@ -180,6 +186,7 @@ _PROBES: dict[str, dict[str, Field]] = {
         "text": Field(or_none(any_text), None),
         "json": Field(map_of(None, _scalar), {}),
     },
+    "http_kept": {"path": Field(_WEB_PATH), "method": Field(one_of("GET", "POST"), "GET")},
     "tcp": {"address": Field(or_none(any_text), None)},
     "unix": {"socket": Field(_PATH)},
     "metric": {
@@ -247,8 +254,12 @@ def _probe(value: t.Any) -> dict[str, t.Any]:
     kind = value.get("kind", "http") if isinstance(value, Mapping) else "http"
     if not isinstance(kind, str) or kind not in _PROBES:
         raise unknown(kind, _PROBES, "a kind of probe").below("kind")
-    common = {"kind": Field(any_text, "http"), "name": Field(or_none(any_text), None), "login": Field(switch, False)}
-    return t.cast("dict[str, t.Any]", record({**common, **_PROBES[kind]})(value))
+    common = {
+        "kind": Field(any_text, "http"),
+        "name": Field(or_none(any_text), None),
+        "login": Field(switch, False),
+    }
+    return _always(record({**common, **_PROBES[kind], "when": Field(range_text, "*")})(value))
 
 
 _TRIAL = {
@@ -311,6 +322,15 @@ _REMOVAL = {
     "reference": _REFERENCE,
 }
 
+_VALUE = {"flag": Field(_FLAG), "value": Field(any_text)}
+
+_LOOKALIKE = {
+    "args": Field(list_of(any_text, least=1)),
+    "output": Field(_pattern),
+    "title": Field(any_text),
+    "reference": _REFERENCE,
+}
+
 _SETTING = {"setting": Field(any_text), "pattern": Field(_pattern), "unless": Field(or_none(_pattern), None)}
 
 _CUT = {
@@ -340,16 +360,17 @@ ENTRY: dict[str, Field] = {
     "install": Field(one_of("files", "tree"), "files"),
     "units": Field(list_of(_unit, least=1)),
     "files": Field(list_of(record(_FILE_OF_SET), least=1)),
-    "releases": Field(list_of(record(_ERA), least=1)),
+    "releases": Field(list_of(record(_ERA))),
+    "unreleased": Field(or_none(any_text), None),
     "versions_from": Field(or_none(_source), None),
     "version_variables": Field(list_of(_VARIABLE), []),
     "architectures": Field(map_of(ARCHITECTURES, _TOKEN), {name: name for name in ARCHITECTURES}),
     "version_args": Field(list_of(list_of(any_text, least=1), least=1), [["--version"]]),
     "port": Field(whole(1, 65535)),
     "metrics_path": Field(_WEB_PATH, "/metrics"),
-    "flags": Field(
-        map_of(("config", "data", "external_url", "listen", "metrics_path", "route_prefix", "web_config"), _FLAG), {}
-    ),
+    "lookalikes": Field(list_of(record(_LOOKALIKE)), []),
+    "flags": Field(map_of(_FLAG_MEANINGS, _FLAG), {}),
+    "former_flags": Field(map_of(_FLAG_MEANINGS, list_of(_FLAG)), {}),
     "config_values": Field(map_of(("address", "port", "protocol"), _expression), {}),
     "default_config": Field(or_none(_PATH), None),
     "default_data": Field(or_none(_PATH), None),
@@ -373,6 +394,7 @@ ENTRY: dict[str, Field] = {
     "rollback_floors": Field(list_of(record(_ROLLBACK_FLOOR)), []),
     "advisories": Field(list_of(record(_ADVISORY)), []),
     "removed_flags": Field(list_of(record({"flag": Field(_FLAG), **_REMOVAL})), []),
+    "removed_values": Field(list_of(record({**_VALUE, **_REMOVAL})), []),
     "removed_environment": Field(list_of(record({"variable": Field(_METRIC), **_REMOVAL})), []),
     "removed_settings": Field(list_of(record({**_SETTING, **_REMOVAL})), []),
     "cuts_off": Field(list_of(record(_CUT)), []),
@@ -405,6 +427,8 @@ def _check_files(entry: Entry) -> None:
     for position, trial in enumerate(entry["trials"]):
         if trial["program"] not in (None, *files):
             raise unknown(trial["program"], files, "a file of this component").below(f"trials[{position}].program")
+    if not entry["releases"] and not entry["unreleased"]:
+        raise FieldError("is empty; unreleased must then tell why there are none", "releases")
     for position, era in enumerate(entry["releases"]):
         path = f"releases[{position}].members"
         if era["architectures"] is None:

@@ -173,6 +173,8 @@ def _listed(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, every: b
 def _is_open(wish: Wish, name: str, facts: Data) -> bool:
     """Whether only a list of releases tells what a wish comes to."""
     wanted = wish.versions.get(name)
+    if not wish.catalog[name]["releases"]:
+        return False
     if wanted is None or facts["package"] or not facts["unit"] or facts["version"] == _version.UNKNOWN:
         return False
     if _versions.is_version(wanted):

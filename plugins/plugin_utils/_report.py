@@ -187,6 +187,19 @@ def outcome(documents: dict[str, Data], waiting: t.Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
+def unasked(noted: dict[str, list[Data]], upgrade_id: str) -> str:
+    """The checks of candidates that could not be run, on each host; nothing if all could.
+
+    :param noted: what the hosts' runs have noted, also earlier ones.
+    :param upgrade_id: of the run that is reported.
+    """
+    rows = [
+        (host, each["message"]) for host, found in noted.items() for each in found if each["upgrade_id"] == upgrade_id
+    ]
+    lines = [line for host, message in dict.fromkeys(rows) for line in wrap(f"{host}: {message}.")]
+    return "\n".join(["Candidates were not checked in full:", *lines]) if lines else ""
+
+
 def failure(step: Data, task: str, result: Data) -> Data:
     """What went wrong with a step, or with the upgrade itself: the task, its message, and what the journal said."""
     services = result.get("services") or [{}]

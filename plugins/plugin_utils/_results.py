@@ -152,6 +152,8 @@ _COMPONENT = Fields(
         "command_line": Items(Text()),
         "flags": Items(ID),
         "environment": Items(ID),
+        "flag_values": Names(ID, Items(ID)),
+        "lookalike": LINE,
         "settings": Items(ID),
         "config": Maybe(PATH),
         "web_config": Maybe(PATH),

@@ -33,7 +33,7 @@ _STATE = ("version", "running", "restart_pending")
 _SETUP = ("unit", "binary", "architecture", "user", "flags", "environment", "config", "web_config", "data", "package")
 _PARTS = {"kind": str, "phases": list, "hosts": dict, "expects": dict, "digest": str, "findings": list, "rows": list}
 _HINT = "make a new plan, with the playbook plan"
-_LIVE = ("target", "keep", "reason")
+_LIVE = ("target", "from_target", "keep", "reason")
 """Fields of a step that follow from what runs, which a step that was begun may have stopped."""
 _ROW = {"installed": "version", "running": "running"}
 _NONE = object()

@@ -87,10 +87,12 @@ def source_of(entry: Mapping[str, t.Any], mirror: str | t.Sequence[str] | None =
     :param entry: the component, as the catalog has it.
     :param mirror: what stands in for the release hosts. Then its own directory is listed; of several mirrors, that of
         the first.
-    :raises InputError: if that can't be told.
+    :raises InputError: if that can't be told, or there are no releases.
     """
-    if entry.get("versions_from") and not mirror:
+    if entry.get("versions_from") and not (mirror and entry["releases"]):
         return str(entry["versions_from"])
+    if not entry["releases"]:
+        raise InputError(f"{entry['name']} has no releases to list: {entry['unreleased']}", key="input.release_source")
     url = str(entry["releases"][0]["url"])
     for name, form in (("github", _GITHUB_URL), ("gitlab", _GITLAB_URL)):
         found = form.fullmatch(url)

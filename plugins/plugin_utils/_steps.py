@@ -13,6 +13,7 @@ import itertools
 import posixpath
 import typing as t
 
+from ..module_utils import _version
 from ..module_utils._state import Step
 from . import _versions
 
@@ -78,6 +79,7 @@ def step(subject: Subject, here: str, version: str, *, target: str, stage: Data)
         "rollback_floor": _floor(subject, here, version),
         "stopped_backup": _stopped_backup(subject, here, version),
         "target": probe_target(subject.name, facts, entry, version=version),
+        "from_target": {**probe_target(subject.name, facts, entry, version=here), "proofs": []},
         "rehearse": entry["rehearse"],
         "reload": entry["reload"],
         "probe_timeout": entry["probe_timeout"],
@@ -158,6 +160,7 @@ def _warnings(subject: Subject, here: str, version: str) -> list[Data]:
         *_removed(subject, version, "removed_flags", "flag", subject.facts["flags"]),
         *_removed(subject, version, "removed_environment", "variable", subject.facts["environment"]),
         *_removed(subject, version, "removed_settings", "setting", subject.facts["settings"]),
+        *_values_removed(subject, here, version),
         *_crossed(subject, here, version),
         *_noted(subject, here, version),
     ]
@@ -178,18 +181,35 @@ def vulnerable(subject: Subject, version: str) -> list[Data]:
 def _removed(subject: Subject, version: str, field: str, what: str, present: t.Collection[str]) -> list[Data]:
     """Flags or variables of the unit, or settings of the configuration, that the version doesn't take any more."""
     findings = []
-    for removal in subject.entry[field]:
+    for removal in _removals(subject, version, field):
         name = removal[what]
-        ended = removal.get("until") and _versions.compare(version, removal["until"]) >= 0
-        if name not in present or _versions.compare(version, removal["since"]) < 0 or ended:
-            continue
-        if any(flag in subject.facts["flags"] for flag in removal.get("unless_flags", [])):
+        if name not in present:
             continue
         shown = f"--{name}" if what == "flag" else name
         where = subject.facts["config"] if what == "setting" else subject.facts["unit"]
         message = f"{where} sets {shown}, which was removed in {removal['since']}"
         findings.append(subject.finding(f"removed.{name}", removal["level"], message, removal["use"]))
     return findings
+
+
+def _values_removed(subject: Subject, here: str, version: str) -> list[Data]:
+    """Values of the unit's flags that lose their meaning on the way. Those that had lost it before are left alone."""
+    findings = []
+    for removal in _removals(subject, version, "removed_values"):
+        name, value, since = removal["flag"], removal["value"], removal["since"]
+        if value in subject.facts.get("flag_values", {}).get(name, []) and _versions.compare(here, since) < 0:
+            message = f"{subject.facts['unit']} sets --{name}={value}, which was removed in {since}"
+            findings.append(subject.finding(f"removed.{name}.{value}", removal["level"], message, removal["use"]))
+    return findings
+
+
+def _removals(subject: Subject, version: str, field: str) -> t.Iterator[Data]:
+    """What a version doesn't take any more, where no other flag of the unit makes up for it."""
+    for removal in subject.entry[field]:
+        ended = removal["until"] and _versions.compare(version, removal["until"]) >= 0
+        spared = any(flag in subject.facts["flags"] for flag in removal["unless_flags"])
+        if not ended and not spared and _versions.compare(version, removal["since"]) >= 0:
+            yield removal
 
 
 def _cut_off(subject: Subject, here: str, version: str, stack: t.Mapping[str, Data]) -> list[Data]:
@@ -267,16 +287,36 @@ def below_floor(subject: Subject, version: str) -> list[Data]:
 
 
 _READS = (
-    *("http", "build_info", "metric", "metric_kept", "samples", "json_kept", "json_each", "promql", "rule_metrics"),
+    *(
+        "http",
+        "http_kept",
+        "build_info",
+        "metric",
+        "metric_kept",
+        "samples",
+        "json_kept",
+        "json_each",
+        "promql",
+        "rule_metrics",
+    ),
     "round_trip",
 )
 """Kinds of probes that read what a service answers, which one that asks for a login keeps to itself."""
 
 
+_NOT_ASKED = ("login", "when")
+"""Fields that say whether a probe is asked at all, and that a host doesn't get."""
+
+
 def probe_target(name: str, facts: Data, entry: Data, *, version: str | None) -> Data:
-    """What must hold of a component that is healthy, for health_probe."""
-    build_info = [{"kind": "build_info", "path": facts["metrics_path"], "metrics": entry["build_info"]}]
-    probes = [*entry["probes"], *(build_info if entry["build_info"] else [])]
+    """What must hold of a component that is healthy, for health_probe.
+
+    :param version: the version that must run, whose metrics and paths count; with None any version, of which only what
+        holds of all of them is asked.
+    """
+    metrics = _of_version(entry["build_info"], version)
+    build_info = [{"kind": "build_info", "path": facts["metrics_path"], "metrics": metrics}]
+    probes = [*_of_version(entry["probes"], version), *(build_info if metrics else [])]
     growth, data = entry["deadline_grows"], facts["data"]
     return {
         "component": name,
@@ -285,7 +325,7 @@ def probe_target(name: str, facts: Data, entry: Data, *, version: str | None) ->
         "url": facts["url"],
         "version": version,
         "probes": [{"kind": "systemd"}, {"kind": "process"}, *_asked(probes, facts, entry)],
-        "proofs": _asked(entry["proofs"], facts, entry),
+        "proofs": _asked(_of_version(entry["proofs"], version), facts, entry),
         "auth": entry["auth"],
         "deadline_grows": {**growth, "path": posixpath.join(data, growth["path"])} if growth and data else None,
     }
@@ -321,13 +361,23 @@ def held(targets: list[Data], asked: list[Data], services: list[Data]) -> list[D
     return [target for target in targets if target in healthy]
 
 
+def _of_version(items: list[Data], version: str | None) -> list[Data]:
+    """Those of some probes or metrics that a version has."""
+    known = version if version != _version.UNKNOWN else None
+    return [
+        {name: value for name, value in item.items() if name != "when"}
+        for item in items
+        if "when" not in item or (known and _versions.matches(known, item["when"]))
+    ]
+
+
 def _asked(probes: list[Data], facts: Data, entry: Data) -> list[Data]:
     """Probes as they are asked on a host: of the paths that it has, and of a service that wants a login which nobody
     gave only whether it answers."""
     locked = facts["protected"] and not entry["auth"]
     found = []
     for probe in probes:
-        asked = {field: value for field, value in probe.items() if value is not None and field != "login"}
+        asked = {field: value for field, value in probe.items() if value is not None and field not in _NOT_ASKED}
         if probe.get("login") and not entry["auth"]:
             continue
         if asked.get("path") == entry["metrics_path"]:

@@ -90,11 +90,9 @@ def impossible(subject: Subject) -> Data | None:
     facts, name = subject.facts, subject.name
     if not facts["installed"]:
         return _not_there(subject)
-    if facts["package"]:
-        package = facts["package"]
-        command = {"apt": "apt-get install --only-upgrade", "dnf": "dnf upgrade"}[package["manager"]]
-        message = f"{facts['binary']} belongs to the package {package['name']}, which would overwrite it"
-        return subject.finding("package_owned", "skipped", message, f"{command} {package['name']}")
+    foreign = _foreign(subject)
+    if foreign:
+        return foreign
     if not facts["unit"]:
         return subject.finding(
             "no_unit",
@@ -129,6 +127,25 @@ def unknown_attempt(subject: Subject) -> Data | None:
         f"an interrupted upgrade of {subject.name} went to {subject.record['to_version']!r}, which is no version",
         "bring the old version back with the playbook rollback, or install a known version by hand",
     )
+
+
+def _foreign(subject: Subject) -> Data | None:
+    """That no release of the component can take the program's place: it is a package's or another project's, or there
+    are no releases."""
+    facts, name = subject.facts, subject.name
+    if facts["package"]:
+        package = facts["package"]
+        command = {"apt": "apt-get install --only-upgrade", "dnf": "dnf upgrade"}[package["manager"]]
+        message = f"{facts['binary']} belongs to the package {package['name']}, which would overwrite it"
+        return subject.finding("package_owned", "skipped", message, f"{command} {package['name']}")
+    by_hand = f"upgrade it by hand, or leave {name} out"
+    if facts.get("lookalike"):
+        message = f"{facts['binary']} is a program of another project with the same name: {facts['lookalike']}"
+        return subject.finding("lookalike", "skipped", message, by_hand)
+    if not subject.entry["releases"]:
+        message = f"{name} can't be upgraded: {subject.entry['unreleased']}"
+        return subject.finding("unreleased", "skipped", message, by_hand)
+    return None
 
 
 def _not_there(subject: Subject) -> Data:

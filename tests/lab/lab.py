@@ -5,7 +5,8 @@
 
 """Real hosts to test on: Debian with booted systemd and sshd in podman's containers, and a release mirror over HTTP.
 
-    lab.py up [--hosts N] [--with PACKAGE]   make what isn't there, and write its inventory
+    lab.py up [--hosts N] [--with PACKAGE]   make what isn't there, and write its inventory; with --programs TABLE,
+                                             the mirror has the programs of molecule/programs/vars.yml, too
     lab.py fresh [--hosts N] [--with ...]    the same, with new hosts: nothing is installed on them
     lab.py restart HOST                      stop a host as a power cut does, and boot it again
     lab.py down [--all]                      remove all hosts; what was downloaded and built stays in the cache
@@ -38,6 +39,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import image  # noqa: E402  # this folder is no package: it is run from anywhere
+import programs  # noqa: E402
 from mirror import Mirror, run  # noqa: E402
 
 CHECKOUT = HERE.parents[1]
@@ -66,6 +68,7 @@ def main() -> None:
         making = commands.add_parser(command)
         making.add_argument("--hosts", type=int, default=3, metavar="N")
         making.add_argument("--with", action="append", default=[], metavar="PACKAGE", dest="packages")
+        making.add_argument("--programs", type=pathlib.Path, metavar="TABLE")
     commands.add_parser("restart").add_argument("host")
     commands.add_parser("down").add_argument("--all", action="store_true")
     options = parser.parse_args()
@@ -76,16 +79,18 @@ def main() -> None:
     elif options.command == "restart":
         restart(options.host)
     else:
-        up(options.hosts, fresh=options.command == "fresh", packages=options.packages)
+        up(options.hosts, fresh=options.command == "fresh", packages=options.packages, table=options.programs)
 
 
-def up(count: int, *, fresh: bool, packages: t.Sequence[str] = ()) -> None:
+def up(count: int, *, fresh: bool, packages: t.Sequence[str] = (), table: pathlib.Path | None = None) -> None:
     if os.geteuid() != 0:
         raise SystemExit("The lab boots containers with systemd and bootstraps Debian: run it as root.")
     with _cache_lock():
         subprocess.run([HERE / "prepare.sh"], check=True)
         mirror = _mirror()
         mirror.build()
+        if table:
+            programs.build(mirror, table)
         used = image.build(mirror.directory / "share", CACHE / "image.work", packages)
     _allow_watches()
     names = [f"host{number}" for number in range(1, count + 1)]

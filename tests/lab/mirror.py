@@ -173,7 +173,7 @@ class Mirror:
         for suite in SUITES:
             root = self.work / suite / "root"
             if not root.exists():
-                self._fetch(suite, root)
+                self.fetch(suite, root, [name for project in PROJECTS for name in project.packages])
             for project in PROJECTS:
                 versions[project.name].append(self._version(suite, project))
                 self._release(project, versions[project.name][-1], root)
@@ -194,8 +194,8 @@ class Mirror:
         full = run("dpkg-deb", "--field", package, "Version")
         return full.rpartition("-")[0].partition("+")[0]
 
-    def _fetch(self, suite: str, root: pathlib.Path) -> None:
-        """Download a suite's packages from the mirror that this machine's apt uses, and unpack them."""
+    def fetch(self, suite: str, root: pathlib.Path, packages: t.Iterable[str]) -> None:
+        """Download those packages that a suite has from the mirror that this machine's apt uses, and unpack them."""
         print(f"Fetching the programs of {suite}", flush=True)
         work = root.parent
         shutil.rmtree(work, ignore_errors=True)
@@ -219,7 +219,7 @@ class Mirror:
         options = [f"-o{key}={value}" for key, value in settings.items()]
         run("apt-get", "-qq", *options, "update", cwd=work)
         offered = set(run("apt-cache", *options, "pkgnames", cwd=work).split())
-        names = [name for project in PROJECTS for name in project.packages if name in offered]
+        names = [name for name in packages if name in offered]
         run("apt-get", "-qq", *options, "download", *names, cwd=work)
         for package in work.glob("*.deb"):
             run("dpkg-deb", "--extract", package, work / "new")
@@ -275,7 +275,7 @@ class Mirror:
                 path = service.archives.get(version, service.archives["*"]).format(**words)
                 archive = self.directory / path
                 archive.parent.mkdir(parents=True, exist_ok=True)
-                _wrap(archive, service.member.format(**words), program)
+                wrap(archive, service.member.format(**words), program)
                 line = f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n"
                 with archive.with_name(service.checksums.format(**words)).open("a") as checksums:
                     checksums.write(line)
@@ -361,7 +361,7 @@ def _spoil(archive: pathlib.Path, version: str) -> None:
         checksums.write_text(f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}\n")
 
 
-def _wrap(archive: pathlib.Path, member: str, program: bytes) -> None:
+def wrap(archive: pathlib.Path, member: str, program: bytes) -> None:
     """Lay a program out as its release does: in a zip, in a flat tar, or as it is."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:

@@ -67,6 +67,19 @@ def test_without_a_process_nobody_is_asked(target: Data, web: Web) -> None:
     assert (seen["status"], seen["error"], web.asked) == (None, "no process", [])
 
 
+def test_what_is_posted_to_see_whether_it_is_served_is_empty(target: Data, web: Web) -> None:
+    web.answers["/api/v1/write"] = Answer(b"snappy: corrupt input", status=400)
+    seen = observe(scene(target), {"kind": "http_kept", "path": "/api/v1/write", "method": "POST"})
+    assert (seen, web.posted) == ({"status": 400, "error": ""}, [""])
+    assert observe(scene(target), {"kind": "http_kept", "path": "/metrics"})["status"] == 200
+
+
+def test_a_method_must_be_one_that_changes_nothing(target: Data, web: Web) -> None:
+    refused = observe(scene(target), {"kind": "http_kept", "path": "/metrics", "method": "DELETE"})
+    assert refused == {"refused": "method of a probe of kind http_kept must be one of GET, POST"}
+    assert web.asked == []
+
+
 def test_text_and_values_of_json_are_looked_for(target: Data, web: Web) -> None:
     web.answers["/h"] = Answer(b'{"database": "ok", "list": [{"up": true}], "nothing": null}')
     probe = {"kind": "http", "path": "/h", "text": "ok", "json": {"list[0].up": True, "list.1.up": 1, "nothing": None}}

@@ -690,3 +690,66 @@ def test_a_component_that_tells_nothing_about_itself_runs_an_unknown_version(
     assert (found["running"], found["restart_pending"]) == ("unknown", True)
     assert found["running_unknown"] == "its metrics carry no version"
     assert web.asked == []
+
+
+# -- what differs by version ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "url"),
+    [
+        (["-telemetry.address=127.0.0.1:9118"], "http://127.0.0.1:9118"),
+        (["--web.listen-address=127.0.0.1:9119"], "http://127.0.0.1:9119"),
+        ([], "http://127.0.0.1:9117"),
+    ],
+)
+def test_a_flag_counts_under_the_name_that_the_version_has(
+    systemd: Systemd, bin_dir: pathlib.Path, flags: list[str], url: str
+) -> None:
+    systemd.add("apache_exporter.service", str(write_program(bin_dir / "apache_exporter")), *flags)
+    assert survey(systemd, spec("apache_exporter"))["apache_exporter"]["url"] == url
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--enable-feature=exemplar-storage,remote-write-receiver"], {"enable-feature": ["remote-write-receiver"]}),
+        (
+            ["--enable-feature", "agent", "--enable-feature=auto-gomaxprocs"],
+            {"enable-feature": ["agent", "auto-gomaxprocs"]},
+        ),
+        (["--enable-feature=exemplar-storage", "--web.external-url=http://ops:not-told@a.example/agent"], None),
+        ([], None),
+    ],
+)
+def test_of_the_values_of_flags_only_those_are_told_that_some_version_removed(
+    systemd: Systemd, bin_dir: pathlib.Path, flags: list[str], told: Data | None
+) -> None:
+    systemd.add("prometheus.service", str(write_program(bin_dir / "prometheus")), *flags)
+    found = survey(systemd, spec("prometheus"))["prometheus"]
+    assert found.get("flag_values") == told
+    assert "not-told" not in str(found.get("flag_values"))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "prints", "other"),
+    [
+        (
+            "phpfpm_exporter",
+            "php-fpm_exporter",
+            "phpfpm_exporter, version 0.6.0 (branch: , revision: a)\n",
+            "Lusitaniae",
+        ),
+        ("mongodb_exporter", "mongodb_exporter", "mongodb_exporter version: 1.0.0+git20180522\n", "dcu/mongodb"),
+        ("mongodb_exporter", "mongodb_exporter", "Version: v0.47.0\n", None),
+    ],
+)
+def test_a_program_of_another_project_is_told_apart(
+    systemd: Systemd, bin_dir: pathlib.Path, name: str, file: str, prints: str, other: str | None
+) -> None:
+    program = bin_dir / file
+    program.write_bytes(elf_program(prints))
+    program.chmod(0o755)
+    systemd.add(f"{name}.service", str(program))
+    told = survey(systemd, spec(name))[name].get("lookalike")
+    assert told is None if other is None else other in told

@@ -230,6 +230,18 @@ def test_a_trial_that_cannot_be_held_is_a_warning(host: Host, answer: Completed,
     assert why in found["message"]
 
 
+@pytest.mark.parametrize(("accept", "severity"), [((), "blocker"), (("shop.trial_not_run",), "accepted")])
+def test_where_checks_are_required_one_that_cannot_be_held_is_a_blocker(
+    host: Host, accept: tuple[str, ...], severity: str
+) -> None:
+    host.systemd.on_run = lambda argv: Completed(None, "", "systemd-run: No such file or directory")
+    for changes in ({}, {"unit": "other.service"}):
+        (found,) = host.hold(FLAGS, accept=accept, required=True, **changes)
+        assert (found["key"], found["severity"]) == ("shop.trial_not_run", severity)
+        assert bool(_trial.refused([found])) is (severity == "blocker")
+        assert bool(_trial.not_run([found])) is (severity != "blocker")
+
+
 def test_a_unit_that_is_not_there_or_no_systemd(host: Host) -> None:
     (found,) = host.hold(FLAGS, unit="other.service")
     assert "there is no unit other.service" in found["message"]

@@ -16,6 +16,7 @@ Data = dict[str, t.Any]
 TARGET = {"unit": "a.service", "binary": "/usr/bin/a", "url": "http://h", "version": "1.9.0"}
 UNIT = {"active": "active", "sub": "running", "result": "success", "main_pid": 10, "n_restarts": 0}
 METRIC = {"path": "/m", "metric": "up"}
+WRITE = {"path": "/w", "method": "POST"}
 PAGE = {"status": 200, "error": ""}
 SAMPLES = {**PAGE, "count": 79, "families": ["a"]}
 EACH = {"path": "/s", "where": {"type": "loki"}, "each": "/{uid}", "json": {"status": "OK"}}
@@ -149,6 +150,28 @@ def test_a_verdict_says_what_was_seen_and_what_was_wanted(
 @pytest.mark.parametrize(
     ("kind", "fields", "before", "seen", "ok", "says"),
     [
+        (
+            "http_kept",
+            WRITE,
+            {"status": 400},
+            {"status": 415, "error": ""},
+            True,
+            "answered 415; wanted: an answer like 400",
+        ),
+        (
+            "http_kept",
+            WRITE,
+            {"status": 400},
+            {"status": 404, "error": ""},
+            False,
+            "POST http://h/w answered 404; wanted",
+        ),
+        ("http_kept", WRITE, {"status": 404}, {"status": 404, "error": ""}, True, "an answer like 404 before"),
+        ("http_kept", WRITE, {"status": 404}, {"status": 400, "error": ""}, False, "an answer like 404 before"),
+        ("http_kept", WRITE, {"status": 422}, {"status": 200, "error": ""}, False, "answered 200; wanted"),
+        ("http_kept", WRITE, {"status": 204}, {"status": None, "error": "refused"}, False, "didn't answer (refused)"),
+        ("http_kept", WRITE, None, {"status": 404, "error": ""}, True, "nothing to compare with"),
+        ("http_kept", WRITE, {"status": None}, {"status": 404, "error": ""}, True, "nothing to compare with"),
         ("metric_kept", METRIC, {"value": 4.0}, {**PAGE, "value": 4.0}, True, "at least 4, 100 % of 4 before"),
         ("metric_kept", METRIC, {"value": 1.0}, {**PAGE, "value": 0.0}, False, "up is 0; wanted: at least 1"),
         ("metric_kept", METRIC, {"value": 1.0}, {**PAGE, "value": None}, False, "up isn't there"),

@@ -299,3 +299,14 @@ def test_a_failure_has_the_journal_escaped_and_its_error_cut() -> None:
     assert failure["journal"] == [ESCAPED]
     assert failure["error"].isprintable()
     assert len(failure["error"]) < 20_000
+
+
+def test_what_candidates_could_not_be_asked_is_told_once_and_of_this_run_alone() -> None:
+    now, earlier = (
+        {"upgrade_id": name, "message": f"loki 3.6.3 could not be asked about {name}"} for name in ("b", "a")
+    )
+    noted = {"host1": [earlier, now, now], "host2": []}
+    assert _report.unasked(noted, "b") == (
+        "Candidates were not checked in full:\n  host1: loki 3.6.3 could not be asked about b."
+    )
+    assert _report.unasked(noted, "c") == ""

@@ -189,3 +189,69 @@ def test_staged_files_go_where_they_belong_and_what_is_in_place_stays() -> None:
         "src": "/usr/local/bin/prometheus",
         "dest": "/usr/local/bin/prometheus",
     }
+
+
+# -- values of flags ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "to", "values", "severities"),
+    [
+        ("prometheus", "2.55.1", "3.5.3", ["remote-write-receiver"], ["blocker"]),
+        ("prometheus", "2.55.1", "3.5.3", ["otlp-write-receiver", "agent"], ["blocker", "blocker"]),
+        ("prometheus", "2.55.1", "3.5.3", ["auto-gomaxprocs"], ["warning"]),
+        ("prometheus", "3.0.1", "3.5.3", ["remote-write-receiver"], []),
+        ("prometheus", "2.53.5", "2.55.1", ["remote-write-receiver"], []),
+        ("alertmanager", "0.32.3", "0.33.1", ["auto-gomaxprocs"], ["blocker"]),
+        ("alertmanager", "0.28.1", "0.32.3", ["auto-gomaxprocs"], []),
+    ],
+)
+def test_values_that_lose_their_meaning_on_the_way(
+    name: str, here: str, to: str, values: list[str], severities: list[str]
+) -> None:
+    old = facts(name, here, flag_values={"enable-feature": values})
+    found = [f for f in drafted(survey({name: old}), {name: to})["findings"] if ".removed.enable-feature." in f["key"]]
+    assert [finding["severity"] for finding in found] == severities
+    assert {finding["key"] for finding in found} == (
+        {f"{name}.removed.enable-feature.{value}" for value in values} if found else set()
+    )
+    assert all(f"--enable-feature={value}" in str(found) for value in values if found)
+
+
+def test_a_value_that_another_flag_makes_up_for_is_no_obstacle() -> None:
+    flags = ["enable-feature", "web.enable-remote-write-receiver"]
+    old = facts("prometheus", "2.55.1", flags=flags, flag_values={"enable-feature": ["remote-write-receiver"]})
+    assert keys(drafted(survey({"prometheus": old}), {"prometheus": "3.5.3"})) == ["prometheus@3.5.3"]
+
+
+# -- what a version is asked --------------------------------------------------------------------------------------
+
+
+def kinds(target: Data) -> list[str]:
+    return [probe["kind"] for probe in target["probes"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "older", "newer"),
+    [
+        ("ipmi_exporter", "1.9.0", "1.10.0"),
+        ("smartctl_exporter", "0.13.0", "0.14.0"),
+        ("memcached_exporter", "0.7.0", "0.8.0"),
+        ("process_exporter", "0.7.4", "0.7.5"),
+    ],
+)
+def test_an_old_version_is_asked_only_what_it_can_answer(name: str, older: str, newer: str) -> None:
+    planned = drafted(survey({name: facts(name, older)}), {name: newer})
+    step = planned["steps"][f"{name}@{newer}"]
+    assert "build_info" not in kinds(step["from_target"])
+    assert kinds(step["target"])[-1] == "build_info"
+    assert (step["from_target"]["version"], step["from_target"]["proofs"]) == (older, [])
+    assert step["target"]["probes"][-1]["metrics"] == [{"metric": f"{name}_build_info", "label": "version"}]
+
+
+@pytest.mark.parametrize(("version", "asked"), [("unknown", False), (None, False), ("1.9.0", False), ("1.10.1", True)])
+def test_what_only_some_versions_have_is_asked_of_these(version: str | None, asked: bool) -> None:
+    target = _steps.probe_target(
+        "ipmi_exporter", facts("ipmi_exporter", "1.9.0"), CATALOG["ipmi_exporter"], version=version
+    )
+    assert ("build_info" in kinds(target)) is asked

@@ -94,3 +94,20 @@ def test_what_is_neither_running_nor_read_begins_where_its_disk_is() -> None:
     lost = facts("node_exporter", "1.9.0", running="unknown", restart_pending=True)
     (step,) = drafted(survey({"node_exporter": lost}), {"node_exporter": "1.9.0"})["steps"].values()
     assert step["from"] == "1.9.0"
+
+
+def test_a_program_of_another_project_is_left_alone() -> None:
+    other = facts("phpfpm_exporter", "unknown", lookalike="Lusitaniae/phpfpm_exporter")
+    planned = drafted(survey({"phpfpm_exporter": other}), {"phpfpm_exporter": "2.2.0"})
+    assert keys(planned) == []
+    (finding,) = planned["findings"]
+    assert (finding["key"], finding["severity"]) == ("phpfpm_exporter.lookalike", "skipped")
+    assert "of another project with the same name: Lusitaniae/phpfpm_exporter" in finding["message"]
+
+
+def test_a_component_without_releases_is_shown_with_the_reason() -> None:
+    planned = drafted(survey({"dnsmasq_exporter": facts("dnsmasq_exporter", "unknown")}), {"dnsmasq_exporter": "0.3.0"})
+    assert keys(planned) == []
+    (finding,) = planned["findings"]
+    assert (finding["key"], finding["severity"]) == ("dnsmasq_exporter.unreleased", "skipped")
+    assert "no flag that tells its version" in finding["message"]
