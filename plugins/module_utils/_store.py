@@ -380,7 +380,10 @@ def examine(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Docum
     try:
         content = _json_file.content(layout.document, narrowed=narrowed)
         if content:
-            return Document(_schema.loads(content)), ""
+            value = _schema.loads(content)
+            if value is None:  # which would be a new document
+                raise ValueError("null")
+            return Document(value), ""
         problem = "it is empty" if os.path.lexists(layout.document) else ""
     except ValueError as exc:
         problem = f"it is no JSON that can be used ({exc})"

@@ -100,13 +100,13 @@ def _checked(answers: t.Any) -> dict[str, Data]:
         raise _malformed(f"{reprlib.repr(answers)} isn't a dictionary of answers by source")
     for source, answer in answers.items():
         if not isinstance(answer, Mapping) or not isinstance(answer.get("releases"), (list, tuple)):
-            raise _malformed(f"{shown(source)!r} has no list of releases")
+            raise _malformed(f"{shown(str(source))!r} has no list of releases")
         for release in answer["releases"]:
             if not _is_release(release):
-                raise _malformed(f"{shown(source)!r} lists {reprlib.repr(release)}, which is no release")
+                raise _malformed(f"{shown(str(source))!r} lists {reprlib.repr(release)}, which is no release")
         for name in ("note", "error"):
             if not isinstance(answer.get(name), (str, type(None))):
-                raise _malformed(f"{name} of {shown(source)!r} is {reprlib.repr(answer[name])}; it must be a text")
+                raise _malformed(f"{name} of {shown(str(source))!r} is {reprlib.repr(answer[name])}; it must be a text")
     return dict(answers)
 
 

@@ -48,6 +48,9 @@ __all__ = ["answers", "available", "from_index", "sizes", "source_of"]
 
 _AT_A_TIME = 8
 _CLOCKS_APART = 60
+_PATIENCE = _ask.DEADLINE
+"""Seconds that the process may take that is asking already."""
+
 _FILE_LIMIT = 64 << 20
 """Bytes that an index, or a file of the cache, may have."""
 
@@ -138,7 +141,7 @@ def available(
     listing = _sources.listing(source, apis)
     with _cache(cache_dir) as directory:
         path = os.path.join(directory, hashlib.sha256(shown(listing.url).encode()).hexdigest())
-        with one_at_a_time(f"{path}.lock", seconds=2 * _ask.DEADLINE):
+        with one_at_a_time(f"{path}.lock", seconds=2 * _PATIENCE):
             now, known = clock(), _read(f"{path}.json", shown(listing.url))
             if _is_fresh(known, now, fresh_since=fresh_since, ttl=ttl):
                 return _answer(source, known)
@@ -376,7 +379,7 @@ def sizes(
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             _owned.private_directories(cache_dir, "releases")
-            stack.enter_context(one_at_a_time(f"{path}.lock", seconds=_ask.DEADLINE))
+            stack.enter_context(one_at_a_time(f"{path}.lock", seconds=_PATIENCE))
         kept = _kept_sizes(path, now)
         missing = [url for url in places if shown(places[url][0]) not in kept]
         found = dict(zip(missing, _side_by_side(lambda url: _size(places[url], timeout, silent), missing)))

@@ -190,7 +190,7 @@ def test_a_file_of_options_that_is_none_is_an_error_at_once(
     path = tmp_path / "my.cnf"
     kind(path)
     began = time.monotonic()
-    assert "it is no regular file" in seen(engine="mysql", defaults_file=str(path))["error"]
+    assert "not a regular file" in seen(engine="mysql", defaults_file=str(path))["error"]
     assert time.monotonic() - began < 1
 
 

@@ -748,6 +748,7 @@ def test_a_program_of_another_project_is_told_apart(
     systemd: Systemd, bin_dir: pathlib.Path, name: str, file: str, prints: str, other: str | None
 ) -> None:
     program = bin_dir / file
+    program.parent.mkdir(parents=True)
     program.write_bytes(elf_program(prints))
     program.chmod(0o755)
     systemd.add(f"{name}.service", str(program))
