@@ -379,12 +379,10 @@ def examine(layout: Layout, *, narrowed: list[str] | None = None) -> tuple[Docum
     """
     try:
         content = _json_file.content(layout.document, narrowed=narrowed)
-        if content:
-            value = _schema.loads(content)
-            if value is None:  # which would be a new document
-                raise ValueError("null")
+        value = _schema.loads(content) if content else None
+        if value is not None:
             return Document(value), ""
-        problem = "it is empty" if os.path.lexists(layout.document) else ""
+        problem = "there is nothing in it" if os.path.lexists(layout.document) else ""
     except ValueError as exc:
         problem = f"it is no JSON that can be used ({exc})"
     except OSError as exc:
