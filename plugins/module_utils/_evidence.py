@@ -163,12 +163,12 @@ class Versions:
             no_program = f"{facts['binary']} is no ELF program, and no other is run to ask it"
             found = Found(_version.UNKNOWN, why=no_program)
             if is_program:
-                found = self._of_program(name, spec, facts["binary"], properties)
+                found = self._on_record(name, facts["binary"])
+                found = found if found.is_known else self._of_program(name, spec, facts["binary"], properties)
             on_disk = found if found.is_known else Found(_version.UNKNOWN, why="; ".join([*_why(on_disk), found.why]))
         told = _told(on_disk, (on_disk if is_same else asked) if pid else None, pending=bool(pid) and not is_same)
-        other = (
-            self._lookalike(name, spec, facts["binary"], properties) if is_program and on_disk.how != "sha256" else ""
-        )
+        unsure = is_program and on_disk.how != "sha256"
+        other = self._lookalike(name, spec, facts["binary"], properties) if unsure else ""
         return {**told, "lookalike": other} if other else told
 
     def _running(self, name: str, spec: Data, facts: Data, pid: int, *, is_same: bool) -> Found:
@@ -177,6 +177,11 @@ class Versions:
         if not is_same and self._known.get(name) and not _process.is_starter(_process.program_name(pid)):
             recorded = self._recorded(name, _process.executable_sha256(pid))
         return recorded if recorded.is_known else self._of_service(spec, facts, pid)
+
+    def _on_record(self, name: str, path: str) -> Found:
+        """The version that is on record for a file. It takes as long as to read it, so a service is asked before; and
+        where nothing is on record of a component it isn't read."""
+        return self._recorded(name, _files.sha256_or_none(path) if self._known.get(name) else None)
 
     def _recorded(self, name: str, sha256: str | None) -> Found:
         version = self._known.get(name, {}).get(sha256 or "")

@@ -658,6 +658,17 @@ def test_the_file_that_a_process_runs_is_never_run_again(systemd: Systemd, bin_d
     assert not any(str(other) in word or "/proc/" in word for argv in ran(systemd) for word in argv)
 
 
+def test_a_file_that_is_on_record_is_not_run_also_where_nothing_asked_for_its_hash(
+    systemd: Systemd, bin_dir: pathlib.Path
+) -> None:
+    program = write_elf(bin_dir / "prometheus", "9.9.9")
+    systemd.add("prometheus.service", str(program))
+    recorded = {"prometheus": {sha256(program): "2.42.0"}}
+    found = survey(systemd, spec("prometheus"), recorded=recorded)["prometheus"]
+    assert (found["version"], found["version_source"]) == ("2.42.0", "sha256")
+    assert not systemd.commands("systemd-run")
+
+
 def test_what_is_recorded_for_the_sha256_comes_before_all_else(
     systemd: Systemd, bin_dir: pathlib.Path, web: Web
 ) -> None:
