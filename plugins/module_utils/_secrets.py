@@ -252,7 +252,7 @@ def _value_at(text: str, at: int, indent: int, *, is_line: bool, headers: bool) 
 
 def _plain(text: str) -> t.Iterator[str]:
     """What a value without quotes can be: with or without a comment, with or without what ends a mapping."""
-    for each in {text, re.split(r"\s[#;]", text)[0]}:
+    for each in dict.fromkeys((text, re.split(r"\s[#;]", text)[0])):
         yield each.strip()
         yield each.strip().rstrip(",}] \t")
     yield from _argv.parse_environment(f"value={text}").values()
