@@ -20,8 +20,9 @@ from ansible_collections.observability.stack.plugins.module_utils import _host, 
 from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
 from ansible_collections.observability.stack.plugins.plugin_utils import _download, _releases, _silences
 from ansible_collections.observability.stack.tests.unit.sites import Site
+from ansible_collections.observability.stack.tests.unit.slow_peers import PEERS, Peer, listening
 from ansible_collections.observability.stack.tests.unit.support import eventually
-from ansible_collections.observability.stack.tests.unit.web_faults import PEERS, Peer, listening, one_context
+from ansible_collections.observability.stack.tests.unit.web_faults import one_context
 
 LIMIT = 0.4
 LATER = 2.0

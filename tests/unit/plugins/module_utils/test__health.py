@@ -12,6 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _health
 from ansible_collections.observability.stack.plugins.module_utils._probes import key_of
+from ansible_collections.observability.stack.tests.unit.slow_peers import PEERS, listening
 from ansible_collections.observability.stack.tests.unit.support import (
     Answer,
     Data,
@@ -20,7 +21,6 @@ from ansible_collections.observability.stack.tests.unit.support import (
     running,
     write_program,
 )
-from ansible_collections.observability.stack.tests.unit.web_faults import PEERS, listening
 
 
 class Fleet:

@@ -17,7 +17,7 @@ import typing as t
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _http
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
-from ansible_collections.observability.stack.tests.unit.web_faults import Peer, listening
+from ansible_collections.observability.stack.tests.unit.slow_peers import Peer, listening
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -19,8 +19,8 @@ import typing as t
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _command, _observe_database, _systemd
 from ansible_collections.observability.stack.plugins.module_utils._observe import Scene, observe
+from ansible_collections.observability.stack.tests.unit.slow_peers import Peer, listening
 from ansible_collections.observability.stack.tests.unit.support import Data, snapshot
-from ansible_collections.observability.stack.tests.unit.web_faults import Peer, listening
 
 
 def seen(**probe: t.Any) -> Data:
