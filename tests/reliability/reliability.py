@@ -60,9 +60,16 @@ class Row(t.NamedTuple):
     table: Table
 
 
+def _private() -> pathlib.Path:
+    """Where to work: a directory that root alone controls, as a state directory must be, which /tmp isn't."""
+    place = pathlib.Path.home() / ".cache" / "obs-tests"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
 def attempt(kind: str, scenario: str) -> Row:
     """One kind of fault at each point of one scenario."""
-    with tempfile.TemporaryDirectory(prefix="reliability-") as work:
+    with tempfile.TemporaryDirectory(prefix="reliability-", dir=_private()) as work:
         return Row(kind, scenario, _tables(kind)(pathlib.Path(work), scenario))
 
 
@@ -181,7 +188,7 @@ def chosen_kinds(words: list[str]) -> list[str]:
     if not any(kind.startswith("power") for kind in kinds):
         return kinds
     try:
-        with tempfile.TemporaryDirectory(prefix="reliability-") as work:
+        with tempfile.TemporaryDirectory(prefix="reliability-", dir=_private()) as work:
             PowerBed(pathlib.Path(work), SCENARIOS["upgrade"], committed=False)
     except NoPowerError as exc:
         if os.environ.get(WITHOUT) != "1":

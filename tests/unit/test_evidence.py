@@ -32,7 +32,7 @@ from ansible_collections.observability.stack.plugins.module_utils import (
     _store,
 )
 from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
-from ansible_collections.observability.stack.plugins.module_utils._state import Document, Step
+from ansible_collections.observability.stack.plugins.module_utils._state import Document, Step, clean
 from ansible_collections.observability.stack.plugins.modules import (
     health_probe,
     safe_binary_swap,
@@ -423,7 +423,10 @@ def test_what_is_no_identifier_is_refused_before_anything_is_written(host: Host,
         ]
         before = snapshot(host.state)
         for number, each in enumerate(calls):
-            assert each()["key"].startswith("input."), number
+            answer = each()
+            # Before a module sees a null character, ansible-core 2.21 refuses it itself, without a key.
+            assert answer["failed"], number
+            assert answer.get("key", "input." if "\0" in name else "").startswith("input."), number
         for backup_id in {name, "x" * 241} - {"x" * 65}:
             assert (len(backup_id) == 250 or len(backup_id) < 241) or refused(
                 host.act("forget", backup_id=backup_id), "input.name"
@@ -480,9 +483,10 @@ def test_what_cannot_be_meant_is_refused_and_leaves_all_as_it_is(host: Host, act
 
 
 def test_a_text_that_no_file_can_have_is_cleaned_and_recorded(host: Host) -> None:
+    assert clean("x\0y\ud800z") == "x?y?z"
     host.begin()
-    host.fail("aborted", error="x\0" + "y" * 10_000)
-    assert host.record()["last_error"].startswith("x?yyy")
+    host.fail("aborted", error="x" + "y" * 10_000)
+    assert host.record()["last_error"].startswith("xyyy")
     assert len(host.record()["last_error"]) == _schema.MOST_TEXT
     assert host.call(upgrade_state_info, verify=True)["problems"] == []
 
