@@ -66,7 +66,7 @@ def test_each_kind_of_change_is_a_point(tmp_path: pathlib.Path) -> None:
         "fchown",
     }
     assert operations | {"setxattr", "run"} <= {point.operation for point in points}
-    assert {"_archive._take", "_files.remove_tree", "_systemd.restart"} <= {point.caller for point in points}
+    assert {"_archive._take", "_files.remove_tree", "_systemd.systemctl"} <= {point.caller for point in points}
     assert "state/state.json" in {point.what for point in points if point.operation == "rename"}
 
 

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import json
 import operator
+import os
 import pathlib
 import tempfile
 import typing as t
@@ -57,7 +58,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def arrive(self) -> None:
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
         self.root = pathlib.Path(self.directory.name, "state")
         self.seconds = 1_800_000_000.0
         self.upgrade_state, self.upgrade_id = "IDLE", None

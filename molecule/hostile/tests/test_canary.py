@@ -17,7 +17,6 @@ import pytest
 from conftest import STATE_DIR, Data, Run, Server
 
 CANARY = "1.98.2"
-HOST = "host2"
 KEPT = "/root/canary-test"
 BIN = "/usr/local/bin"
 
@@ -63,7 +62,7 @@ os.chmod(sys.argv[3], 0o755)
 @pytest.fixture(scope="module")
 def server(servers: dict[str, Server], inventory: Data) -> t.Iterator[Server]:
     """A host with the canary in /root, and nothing put anywhere yet."""
-    server = servers[HOST if HOST in servers else "host1"]
+    server = servers["host1"]
     top = f"node_exporter-{CANARY}.linux-{inventory['vars']['lab_architecture']}"
     base = f"{inventory['vars']['upgrade_release_mirror']}/prometheus/node_exporter/releases/download"
     server.out(f"rm -rf {KEPT} && mkdir -m 0700 {KEPT} && mkdir -p /canary && chmod 1777 /canary")

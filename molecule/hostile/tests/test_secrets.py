@@ -374,7 +374,7 @@ def test_no_command_line_has_a_secret(runs: Runs, planted: Server) -> None:
     told = [line for line in lines if "grep -r" not in line]
     none({line: found_in(line) - own for line in told})
     assert any("ansible-playbook" in line for line in runs.processes), "nothing was sampled"
-    none({line: found_in(line) for line in runs.processes})
+    none({line: found_in(line) - own for line in runs.processes})  # those of the lab's hosts are seen from here, too
 
 
 def test_the_files_of_the_controller_have_no_secret(runs: Runs) -> None:
