@@ -161,7 +161,9 @@ class Session:
     def _note_revision(self) -> None:
         """Without fsync: it is there for a document that was damaged, not for a power cut."""
         if self._lock is not None:
-            os.pwrite(self._lock, _lease.encode({**self.lease, "revision": self.document.data["revision"]}), 0)
+            content = _lease.encode({**self.lease, "revision": self.document.data["revision"]})
+            with _files.naming(self.layout.lock):
+                os.pwrite(self._lock, content, 0)
 
     def archive(self) -> None:
         """Keep the upgrade that has ended in the history, as the new head of its chain. Until the document that knows
