@@ -127,5 +127,5 @@ test: venv ## All of it, each check even where another failed, three side by sid
 	    trap '$(HOSTS) down --all' EXIT; \
 	    tests/tools/stages \
 	        lint-yaml lint-python lint-ansible lint-docs sanity units $$units reliability-brief -- \
-	        LAB=.lab molecule-resume molecule-rollback molecule-plan molecule-hostile molecule-programs -- \
-	        LAB=.lab-b molecule-exporters molecule-upgrade molecule-gates molecule-order integration $$upgrade
+	        LAB=.lab molecule-resume molecule-rollback molecule-plan molecule-hostile -- \
+	        LAB=.lab-b molecule-exporters molecule-upgrade molecule-gates molecule-order molecule-programs integration $$upgrade
