@@ -15,11 +15,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
-import re
 import typing as t
-import urllib.parse
 
-from . import _argv, _elf, _files, _packages, _process, _systemd
+from . import _elf, _files, _packages, _process, _setup, _systemd
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -28,8 +26,6 @@ if t.TYPE_CHECKING:
     Spec = dict[str, t.Any]
 
 _USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
-_TLS = re.compile(r"^tls_server_config:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\w)", re.MULTILINE)
-_BASIC_AUTH = re.compile(r"^basic_auth_users:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\S+[ \t]*:)", re.MULTILINE)
 
 
 class Reader:
@@ -80,7 +76,7 @@ class Reader:
             "architecture": _architecture(binary),
         }
         if unit:
-            facts.update(_set_up(spec, unit, argv))
+            facts.update(_setup.set_up(spec, unit, argv))
             facts["restore_point_bytes"] = sum(map(_files.bytes_below, _kept(spec, facts)))
         return facts
 
@@ -126,85 +122,8 @@ def _architecture(binary: str) -> str:
     return _elf.architecture(elf, os.uname().machine) if elf else os.uname().machine
 
 
-def _set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any]:
-    """How a unit runs its component: flags, files, and where it answers."""
-    flags = spec.get("flags", {})
-
-    def flag(meaning: str) -> str | None:
-        names = [*([flags[meaning]] if meaning in flags else []), *spec.get("former_flags", {}).get(meaning, [])]
-        values = [value for name in names for value in _argv.flag_values(argv, name)]
-        return values[-1] if values else None
-
-    config = flag("config") or _if_there(spec.get("default_config"))
-    config_text = _files.read_text(config) if config else ""
-    web_config = flag("web_config")
-    web_text = _files.read_text(web_config) if web_config else ""
-    values = _config_values(spec, config_text)
-    listen = flag("listen") or ":".join(values.get(key, "") for key in ("address", "port"))
-    address = _argv.listen_address(listen, port=spec["port"])
-    scheme = "https" if _TLS.search(web_text) else values.get("protocol", "http")
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return {
-        "main_pid": unit.main_pid,
-        "state": {"active": unit.active, "sub": unit.sub, "n_restarts": unit.n_restarts},
-        "user": unit.properties.get("User") or "root",
-        "unit_files": unit.files(),
-        "command_line": _argv.redact(argv),
-        "flags": _argv.flag_names(argv),
-        **_flag_values(spec, argv),
-        "settings": _settings(spec, config_text),
-        "environment": sorted(_systemd.environment_of(unit, _files.read_text)),
-        "config": config,
-        "web_config": web_config,
-        "data": flag("data") or _if_there(spec.get("default_data")),
-        "url": f"{scheme}://{host}:{address.port}{_prefix(flag('route_prefix'), flag('external_url'))}",
-        "metrics_path": flag("metrics_path") or spec["metrics_path"],
-        "protected": bool(_BASIC_AUTH.search(web_text)),
-    }
-
-
-def _flag_values(spec: Spec, argv: list[str]) -> dict[str, t.Any]:
-    """Those values of flags that some version doesn't take any more. Nothing else is told: a value may be a secret."""
-    found: dict[str, list[str]] = {}
-    for removal in spec.get("removed_values", []):
-        given = ",".join(_argv.flag_values(argv, removal["flag"])).split(",")
-        if removal["value"] in (value.strip() for value in given):
-            found.setdefault(removal["flag"], []).append(removal["value"])
-    return {"flag_values": found} if found else {}
-
-
 def _kept(spec: Spec, facts: dict[str, t.Any]) -> list[str]:
     """All that a restore point keeps of a component."""
     state = [os.path.join(facts["data"], path) for path in spec.get("state_paths", [])] if facts["data"] else []
     config = [path for path in (facts["config"], facts["web_config"]) if path]
     return [*_paths(facts), *facts["unit_files"], *config, *state]
-
-
-def _config_values(spec: Spec, text: str) -> dict[str, str]:
-    """What the component's own configuration says, found by the catalog's expressions: hosts have no YAML parser."""
-    values = {}
-    for name, expression in spec.get("config_values", {}).items():
-        found = re.search(expression, text, re.MULTILINE)
-        if found:
-            values[name] = found.group(1).strip("\"'")
-    return values
-
-
-def _settings(spec: Spec, text: str) -> list[str]:
-    """Those settings of the configuration that some version doesn't take any more."""
-    return [
-        removal["setting"]
-        for removal in spec.get("removed_settings", [])
-        if re.search(removal["pattern"], text, re.MULTILINE)
-        and not (removal["unless"] and re.search(removal["unless"], text, re.MULTILINE))
-    ]
-
-
-def _prefix(route_prefix: str | None, external_url: str | None) -> str:
-    """The path below which a service answers: its route prefix, which defaults to the path of its external URL."""
-    path = route_prefix if route_prefix is not None else urllib.parse.urlsplit(external_url or "").path
-    return f"/{path.strip('/')}" if path.strip("/") else ""
-
-
-def _if_there(path: str | None) -> str | None:
-    return path if path and os.path.exists(path) else None

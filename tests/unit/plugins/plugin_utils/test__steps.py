@@ -7,7 +7,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _survey
+from ansible_collections.observability.stack.plugins.module_utils import _setup
 from ansible_collections.observability.stack.plugins.plugin_utils import _planner, _steps
 from ansible_collections.observability.stack.tests.unit.surveys import (
     CATALOG,
@@ -81,7 +81,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("name", "config", "found"), SETTINGS)
 def test_settings_that_the_new_version_removed_block(name: str, config: str, found: list[str]) -> None:
-    assert _survey._settings(CATALOG[name], config) == found
+    assert _setup.settings(CATALOG[name], config) == found
     old = facts(name, "2.9.17", settings=found)
     planned = drafted(survey({name: old}), {name: "3.0.2"})
     removed = [f"{name}.removed.{setting}" for setting in found]
