@@ -32,7 +32,7 @@ def set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any]
         values = [value for name in names for value in _argv.flag_values(argv, name)]
         return values[-1] if values else None
 
-    config = flag("config") or if_there(spec.get("default_config"))
+    config = flag("config") or _if_there(spec.get("default_config"))
     config_text = _files.read_text(config) if config else ""
     web_config = flag("web_config")
     web_text = _files.read_text(web_config) if web_config else ""
@@ -53,7 +53,7 @@ def set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any]
         "environment": sorted(_systemd.environment_of(unit, _files.read_text)),
         "config": config,
         "web_config": web_config,
-        "data": flag("data") or if_there(spec.get("default_data")),
+        "data": flag("data") or _if_there(spec.get("default_data")),
         "url": f"{scheme}://{host}:{address.port}{_prefix(flag('route_prefix'), flag('external_url'))}",
         "metrics_path": flag("metrics_path") or spec["metrics_path"],
         "protected": bool(_BASIC_AUTH.search(web_text)),
@@ -96,5 +96,5 @@ def _prefix(route_prefix: str | None, external_url: str | None) -> str:
     return f"/{path.strip('/')}" if path.strip("/") else ""
 
 
-def if_there(path: str | None) -> str | None:
+def _if_there(path: str | None) -> str | None:
     return path if path and os.path.exists(path) else None
