@@ -16,7 +16,7 @@ run() { show "$@"; "$@"; }
 
 wanted='{"upgrade_versions": {"node_exporter": "1.9.0", "alertmanager": "0.28.1", "prometheus": "3.5.3"}}'
 # The lab's stand-ins for bad releases are in the mirror, too.
-released='{"upgrade_pins": {"node_exporter": "<1.99", "alertmanager": "<0.99", "prometheus": "<3.99"}}'
+released='{"upgrade_pins": {"node_exporter": "<1.98", "alertmanager": "<0.99", "prometheus": "<3.99"}}'
 bad='{"upgrade_versions": {"node_exporter": "1.99.1"}}'
 
 say "Three fresh hosts, and old versions on them"
