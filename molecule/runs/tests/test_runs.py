@@ -71,3 +71,47 @@ def test_a_playbook_leaves_hosts_alone_that_an_earlier_one_of_the_run_has_planne
     )
     assert meant.is_healthy("node_exporter", fleet.newer)
     assert other.snapshot() == before
+
+
+@way(
+    "`upgrade`, and the controller's clock is stepped by 1 s and 2 s meanwhile",
+    "The run stays the same run and ends; another run is refused, by name, while it lives",
+)
+def test_a_clock_that_is_stepped_does_not_lock_a_run_out(fleet: Fleet) -> None:
+    """The kernel tells its own start by the time of day, so /proc/stat follows each step of a clock."""
+    with tempfile.TemporaryDirectory() as directory:
+        clock = Clock(pathlib.Path(directory))
+        with fleet.run("upgrade", under=clock.under, upgrade_overrides={}) as first:
+            fleet.server.await_state("node_exporter", "activated")
+            clock.step(1)
+            fleet.server.await_state("node_exporter", "verifying")
+            clock.step(2)
+            upgrade = fleet.server.state()["upgrade"]["upgrade_id"]
+            first.stop()
+            second = fleet.play("upgrade", code=2, under=clock.under)
+            first.go_on()
+            ended = first.end()
+    assert f"upgrade {upgrade} of" in second.output
+    assert ended.code == 0, ended.output
+    assert fleet.runs(fleet.newer)
+    assert fleet.server.component("node_exporter")["state"] == "success"
+
+
+class Clock:
+    """The start of the kernel, as /proc/stat tells it, for programs in a mount namespace of their own."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self._file, self._lines = directory / "stat", pathlib.Path("/proc/stat").read_text().splitlines()
+        self.step(0)
+
+    @property
+    def under(self) -> list[str]:
+        mount = f'mount --bind {self._file} /proc/stat && exec "$@"'
+        return ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh"]
+
+    def step(self, seconds: int) -> None:
+        """Step the clock by so many seconds, since this was made."""
+        lines = [
+            f"btime {int(line.split()[1]) + seconds}" if line.startswith("btime ") else line for line in self._lines
+        ]
+        self._file.write_text("\n".join(lines) + "\n")
