@@ -74,12 +74,14 @@ class Run:
         *arguments: str,
         collections: pathlib.Path | None = None,
         settings: dict[str, str] | None = None,
+        under: t.Sequence[str] = (),
         **variables: t.Any,
     ) -> None:
         """Start it.
 
         :param collections: where the collection is installed; otherwise it is the checkout's.
         :param settings: Ansible's own settings as environment variables, beside those of the lab.
+        :param under: the command that runs C(ansible-playbook), if that isn't run directly.
         """
         path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
         settings = {**SETTINGS, **(settings or {})}
@@ -88,7 +90,7 @@ class Run:
         # Not a pipe: while nobody reads it, a full one holds the run up.
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # until the end of the run
         self._process = subprocess.Popen(
-            ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
+            [*under, "ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
             cwd=collections or CHECKOUT,
             env={**os.environ, **settings},
             stdout=self._output,

@@ -133,7 +133,7 @@ class LookupModule(LookupBase):
                 tell=self.get_option("problems") == "tell",
                 cache_dir=self.get_option("cache_dir") or _release_settings.default_cache_dir(),
                 tokens={**environment, **self.get_option("tokens")},
-                fresh_since=this_run()["started"],
+                run=this_run()["upgrade_id"],
                 **{name: self.get_option(name) for name in _PASSED_ON},
             )
         except UpgradeError as exc:

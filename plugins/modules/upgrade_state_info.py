@@ -190,7 +190,6 @@ problems:
   elements: str
 """
 
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -239,7 +238,7 @@ def _told_lease(lease: dict[str, t.Any], run: dict[str, t.Any] | None) -> dict[s
     """The lease on file, and what it means now."""
     if not lease.get("upgrade_id"):
         return {}
-    now = time.time()
+    now = _store.present(lease)
     held = _lease.holder(lease, now=now, dead=(run or {}).get("dead") or ()) is not None
     return {**lease, "held": held, "stale": not held, "holder": _lease.told(lease, now=now, held=held)}
 
