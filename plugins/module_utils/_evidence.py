@@ -26,7 +26,7 @@ import stat
 import time
 import typing as t
 
-from . import _elf, _files, _http, _metrics, _process, _sandbox, _version
+from . import _elf, _files, _http, _metrics, _netns, _process, _sandbox, _version
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -192,20 +192,34 @@ class Versions:
         be of its user."""
         if not spec.get("build_info"):
             return Found(_version.UNKNOWN, why="its metrics carry no version")
-        if not self._is_its_own(facts["url"], pid):
+        if not self._is_its_own(facts, pid):
             return Found(_version.UNKNOWN, why=f"nothing of its user alone listens at {facts['url']}")
-        left = max(0.1, self._deadline - time.monotonic())
-        answer = _http.get(facts["url"] + facts["metrics_path"], timeout=left)
+        answer = self._metrics_of(spec, facts, pid)
+        if answer.status == 400 and facts["url"].startswith("http:"):  # how Go's servers answer plain HTTP under TLS
+            secure = facts["url"].replace("http:", "https:", 1)
+            if _http.speaks_tls(secure, timeout=self._left(), network=pid):
+                facts["url"] = secure
+                answer = self._metrics_of(spec, facts, pid)
         if answer.status != 200:
             return Found(_version.UNKNOWN, why=f"its metrics can't be read ({answer.status or answer.error})")
         told = _version.parse(_metrics.version_in(answer.body, spec["build_info"]) or "")
         return Found(told, "service") if told != _version.UNKNOWN else Found(told, why="its metrics tell no version")
 
-    def _is_its_own(self, url: str, pid: int) -> bool:
+    def _metrics_of(self, spec: Data, facts: Data, pid: int) -> _http.Answer:
+        url = facts["url"] + facts["metrics_path"]
+        return _http.get(url, timeout=self._left(), auth=spec.get("auth"), network=pid)
+
+    def _left(self) -> float:
+        return max(0.1, self._deadline - time.monotonic())
+
+    def _is_its_own(self, facts: Data, pid: int) -> bool:
         """Whether only root and the process's user listen at the port of a URL, as far as that can be seen."""
+        port = _http.port_of(facts["url"])
+        if not port or _netns.name(pid) not in ("", _netns.name(_netns.OURS)):  # a Unix socket, or a network of its own
+            told = facts.get("listens") or []
+            return any(_http.leads_to(facts["url"], port=each["port"], unix=each["unix"]) for each in told)
         if self._listeners is None:
             self._listeners = _process.listeners()
-        port = _http.port_of(url)
         users = self._listeners.get(port, set())
         return not self._listeners or (bool(users) and users <= {0, _process.effective_user(pid)})
 

@@ -19,8 +19,10 @@ import base64
 import contextlib
 import errno
 import functools
+import glob
 import grp
 import hashlib
+import itertools
 import os
 import pwd
 import shutil
@@ -460,6 +462,12 @@ def is_file(path: str) -> bool:
         return False
 
 
+def matching(pattern: str) -> list[str]:
+    """The paths that a pattern of the shell matches, in order; a path without wildcards is itself, whether it is there
+    or not."""
+    return sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+
+
 def read_bytes(path: str, *, most: int = 4 << 20) -> bytes:
     """The first bytes of a file.
 
@@ -560,6 +568,19 @@ def entries_below(place: Location) -> t.Iterator[Found]:
     with _about(place.path):
         top = os.open(place.name, _LIST, dir_fd=place.descriptor)
     yield from _entries(top, "", _DEEPEST)
+
+
+def files_below(path: str, *, most: int) -> list[str]:
+    """The regular files below a directory, in order; none if it can't be read.
+
+    :param most: so many at most.
+    """
+    try:
+        with located(path, follow=True) as place:
+            names = (found.path for found in entries_below(place) if stat.S_ISREG(found.status.st_mode))
+            return sorted(os.path.join(path, name) for name in itertools.islice(names, most))
+    except OSError:
+        return []
 
 
 def _entries(directory: int, prefix: str, levels: int) -> t.Iterator[Found]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ._probes import ELSEWHERE
+
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
     Measured = t.Mapping[str, int]
@@ -439,6 +441,8 @@ def _healthy(service: Service) -> list[Data]:
         return [finding("not_running", severity, message, fix, component=service.component, **evidence)]
     message = f"{service.component} isn't healthy before anything was done to it: {service.unhealthy}"
     fix = "the steps settle what an earlier run left" if service.unsettled else f"see journalctl -u {service.unit}"
+    if ELSEWHERE in service.unhealthy:
+        fix = "see which address its unit, its socket unit, its variables and its configuration name"
     return [finding("unhealthy", severity, message, fix, component=service.component, **evidence)]
 
 

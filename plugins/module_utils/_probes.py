@@ -22,6 +22,9 @@ if t.TYPE_CHECKING:
 CRASH_LOOP_RESTARTS = 3
 """A crash loop shows within this many restarts by systemd; one alone may be an impatient start."""
 
+ELSEWHERE = "listens at"
+"""In the reason why a service is unhealthy: it is up, and was asked at another place than it listens at."""
+
 NEEDED = "needed"
 """Stands for a default where there is none."""
 

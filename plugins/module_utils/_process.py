@@ -21,6 +21,7 @@ from . import _files
 PROC = "/proc"
 _STARTERS = re.compile(r"(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)")
 _CHUNK = 1 << 20
+_MOST_ENVIRONMENT = 4 << 20
 _LISTENS = "0A"
 """State TCP_LISTEN in /proc/net/tcp."""
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -127,6 +128,25 @@ def command_line(pid: int) -> list[str]:
             return source.read().decode("utf-8", "surrogateescape").split("\0")[:-1]
     except OSError:
         return []
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The variables that a process was started with; empty if they can't be read. Their values may be secrets."""
+    try:
+        with open(f"{PROC}/{pid}/environ", "rb") as source:
+            words = source.read(_MOST_ENVIRONMENT).decode("utf-8", "surrogateescape").split("\0")
+    except OSError:
+        return {}
+    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+
+
+def directory(pid: int) -> str | None:
+    """The working directory of a process, as the kernel calls it; none if it can't be seen or is gone."""
+    try:
+        told = os.readlink(f"{PROC}/{pid}/cwd")
+    except OSError:
+        return None
+    return told if told.startswith("/") and not told.endswith(" (deleted)") else None
 
 
 def effective_user(pid: int) -> int | None:

@@ -129,12 +129,12 @@ class _Stage:
 
     def play(self) -> Seen:
         unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
-        argv = _systemd.command_line(unit, _files.read_text)
+        argv = _systemd.start_line(unit, _files.read_text, run=self.run, names=self.wanted.programs)
         trouble = self._hindrance(unit, argv)
         if trouble:
             return Seen(trouble=trouble)
         self.secrets = _systemd.secrets_of(unit, files=[self.wanted.config])
-        live = self._families(self.wanted.target["url"])
+        live = self._families(self.wanted.target["url"], network=unit.main_pid)
         begun, port = time.time(), _spare_port()
         trouble = self._start(unit.properties, argv, port)
         seen = Seen(trouble=trouble) if trouble else self._watch(port, live, begun)
@@ -288,11 +288,11 @@ class _Stage:
             return f"systemd couldn't set it up (status {status}, see systemd.exec(5))"
         return ""
 
-    def _families(self, url: str) -> list[str]:
+    def _families(self, url: str, *, network: int = 0) -> list[str]:
         """The metric families that a service tells; none if it doesn't answer."""
         target = self.wanted.target
-        login = _http.login(target.get("auth"))
-        answer = _http.get(url + _rehearsed.metrics_path(target), timeout=_SCRAPE_TIMEOUT, headers=login)
+        path = _rehearsed.metrics_path(target)
+        answer = _http.get(url + path, timeout=_SCRAPE_TIMEOUT, auth=target.get("auth"), network=network)
         return _metrics.Page(answer.body).families() if answer.status == 200 else []
 
 

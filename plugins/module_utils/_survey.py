@@ -64,8 +64,9 @@ class Reader:
 
     def _locate(self, spec: Spec, unit: _systemd.Unit | None) -> dict[str, t.Any]:
         """Where a component is, and how its unit runs it."""
-        argv = _systemd.command_line(unit, _files.read_text) if unit else []
-        binary = _binary(spec, unit, argv)
+        names = _names(spec)
+        declared = _systemd.start_line(unit, _files.read_text, run=self._run, names=names) if unit else []
+        binary = _binary(spec, unit, declared)
         if binary is None:
             return {"installed": False, "unit": unit.name if unit else None, "files": []}
         facts: dict[str, t.Any] = {
@@ -76,7 +77,8 @@ class Reader:
             "architecture": _architecture(binary),
         }
         if unit:
-            facts.update(_setup.set_up(spec, unit, argv))
+            argv = _systemd.command_line(unit, _files.read_text, run=self._run, names=names)
+            facts.update(_setup.set_up(spec, unit, argv, run=self._run))
             facts["restore_point_bytes"] = sum(map(_files.bytes_below, _kept(spec, facts)))
         return facts
 
@@ -104,14 +106,19 @@ def _paths(facts: dict[str, t.Any]) -> list[str]:
     return [file["path"] for file in facts["files"]]
 
 
+def _names(spec: Spec) -> list[str]:
+    return [spec["files"][0]["name"], *spec["files"][0].get("aliases", [])]
+
+
 def _binary(spec: Spec, unit: _systemd.Unit | None, argv: list[str]) -> str | None:
     """The program: what the unit starts, what its process runs if that is a wrapper, or what lies in a usual place."""
-    names = [spec["files"][0]["name"], *spec["files"][0].get("aliases", [])]
+    names = _names(spec)
     if unit is None or not argv:
         places = [os.path.join(place, name) for name in names for place in (*_USUAL_PLACES, f"/opt/{name}")]
         return next((path for path in places if os.path.isfile(path)), None)
     if not _process.is_starter(argv[0]):
-        return argv[0] if os.path.isfile(argv[0]) else None
+        path = _setup.on_host(unit, argv[0])
+        return path if os.path.isfile(path) else None
     wrapped = [word for word in argv[1:] if os.path.basename(word) in names and os.path.isfile(word)]
     running = os.path.realpath(_process.executable(unit.main_pid)) if unit.main_pid else ""
     return next(iter([*wrapped, *([running] if os.path.basename(running) in names else [])]), None)
@@ -125,5 +132,5 @@ def _architecture(binary: str) -> str:
 def _kept(spec: Spec, facts: dict[str, t.Any]) -> list[str]:
     """All that a restore point keeps of a component."""
     state = [os.path.join(facts["data"], path) for path in spec.get("state_paths", [])] if facts["data"] else []
-    config = [path for path in (facts["config"], facts["web_config"]) if path]
-    return [*_paths(facts), *facts["unit_files"], *config, *state]
+    config = [path for path in (facts["config"], facts["web_config"], *facts.get("config_files", [])) if path]
+    return list(dict.fromkeys([*_paths(facts), *facts["unit_files"], *config, *state]))

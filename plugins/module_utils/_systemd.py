@@ -16,7 +16,7 @@ import re
 import time
 import typing as t
 
-from . import _argv, _files, _output, _process, _secrets
+from . import _argv, _files, _output, _process, _secrets, _unit_text
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -24,8 +24,14 @@ if t.TYPE_CHECKING:
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
-    "EnvironmentFiles,User,Group,DynamicUser,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
+    "EnvironmentFiles,PassEnvironment,UnsetEnvironment,User,Group,DynamicUser,WorkingDirectory,RootDirectory,RootImage,"
+    "TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
 )
+_SET_BY_SYSTEMD = (
+    *("HOME", "LOGNAME", "SHELL", "USER", "PATH", "LANG", "CREDENTIALS_DIRECTORY"),
+    *("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY"),
+)
+"""Variables that a service has without a setting of its own; their values are those of the running process."""
 
 _JOURNAL_LINES = 15
 
@@ -145,31 +151,90 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
 
 
-def environment_of(unit: Unit, read: t.Callable[[str], str]) -> dict[str, str]:
-    """The environment that the unit's command line is expanded with: its settings, then its environment files.
+def environment_of(unit: Unit, read: t.Callable[[str], str], run: Run | None = None) -> dict[str, str]:
+    """The environment that the unit's command line is expanded with: its settings, then its environment files, without
+    what it unsets.
 
     :param read: reads a file, and gives an empty text for one that can't be read.
+    :param run: to ask systemd for its own environment, where the unit's settings are not enough.
     """
     environment = {}
-    for word in _argv.split_words(unit.properties.get("Environment", "")):
+    for word in _unit_text.shown_words(unit.properties.get("Environment", "")):
         name, equals, value = word.partition("=")
         if equals:
             environment[name] = value
-    for path in unit.environment_files():
-        environment.update(_argv.parse_environment(read(path)))
+    for pattern in unit.environment_files():
+        for path in _files.matching(pattern):
+            environment.update(_unit_text.environment(read(path)))
+    passed = unit.properties.get("PassEnvironment", "").split()
+    if run and (passed or _needed(unit, read) - set(environment)):
+        environment = {**_inherited(run, unit, passed), **environment}
+    for word in _unit_text.shown_words(unit.properties.get("UnsetEnvironment", "")):
+        name, equals, value = word.partition("=")
+        if not equals or environment.get(name) == value:
+            environment.pop(name, None)
     return environment
 
 
-def command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
-    """The unit's command line with its environment filled in.
+def _needed(unit: Unit, read: t.Callable[[str], str]) -> set[str]:
+    return {name for command in commands(unit, read) for name in _unit_text.references(command)}
 
-    Where the process runs just that, its own argument vector is taken: it alone knows where an argument with a space
-    in it begins and ends.
+
+def _inherited(run: Run, unit: Unit, passed: list[str]) -> dict[str, str]:
+    """What a service's environment has that is none of the unit's settings."""
+    shown = run(["systemctl", "show-environment"], timeout=30)
+    words = _unit_text.shown_words(shown.out.replace("=$'", "='")) if shown.rc == 0 else []
+    system = {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+    managers, own = _process.environment(1), _process.environment(unit.main_pid) if unit.main_pid else {}
+    return {
+        **{name: own[name] for name in _SET_BY_SYSTEMD if name in own},
+        **system,
+        **{name: managers[name] for name in passed if name in managers},
+    }
+
+
+def commands(unit: Unit, read: t.Callable[[str], str]) -> list[_unit_text.Command]:
+    """The commands of the unit's C(ExecStart), as systemd has loaded them, before variables are filled in."""
+    shown = _unit_text.shown_commands(unit.properties.get("ExecStart", ""))
+    declared: list[_unit_text.Command] = []
+    with contextlib.suppress(ValueError):  # a quote that isn't closed: systemd refuses it, too
+        for value in _unit_text.settings(map(read, unit.files()), "Service", "ExecStart"):
+            declared.extend(_unit_text.commands(value))
+    return _unit_text.exact(shown, declared)
+
+
+def start_line(
+    unit: Unit, read: t.Callable[[str], str], *, run: Run | None = None, names: t.Collection[str] = ()
+) -> list[str]:
+    """What systemd starts the unit with, now: the program's path and its arguments, with the environment filled in.
+
+    :param run: see C(environment_of).
+    :param names: of the program that matters, where the unit has several commands. Otherwise it is the first one.
     """
-    shown = unit.properties.get("ExecStart", "")
-    expected = _argv.expand(_argv.exec_start_argv(shown), environment_of(unit, read))
-    actual = _process.command_line(unit.main_pid) if unit.main_pid else []
-    return actual if " ".join(actual) == " ".join(expected) else expected
+    declared = commands(unit, read)
+    chosen = [each for each in declared if os.path.basename(each.path) in names] or declared
+    return _unit_text.expand(chosen[0], environment_of(unit, read, run)) if chosen else []
+
+
+def command_line(
+    unit: Unit, read: t.Callable[[str], str], *, run: Run | None = None, pid: int = 0, names: t.Collection[str] = ()
+) -> list[str]:
+    """The command line of the unit's process; where none runs or it can't be read, what systemd starts the unit with.
+
+    The first word is the path of the program, also where the process was given another name.
+
+    :param pid: the component's process. By default the unit's main process.
+    """
+    declared = start_line(unit, read, run=run, names=names)
+    process = pid or unit.main_pid
+    actual = _process.command_line(process) if process else []
+    if not actual:
+        return declared
+    if not actual[0].startswith("/"):
+        told = (_process.told_executable(process) or "").removesuffix(" (deleted)")
+        same = declared and os.path.basename(told) in ("", os.path.basename(os.path.realpath(declared[0])))
+        actual[0] = declared[0] if same else told or actual[0]
+    return actual
 
 
 def secrets_of(unit: Unit, *, files: t.Iterable[str | None] = ()) -> list[str]:

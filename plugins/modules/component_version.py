@@ -19,8 +19,9 @@ description:
     sha256 (the state, restore points, staged candidates), otherwise from the metrics of the service that runs the
     file. Only where neither knows it, an ELF program is run with the arguments that print its version, in a sandbox
     without network, as the unit's user, or as C(nobody) where that is root. Scripts are never run.
-  - How a component is set up is taken from its unit, not assumed. The command line comes from C(ExecStart) with its
-    environment files, or from the running process where both say the same; files, addresses and paths follow from it.
+  - How a component is set up is read from its process, that is its arguments, variables, working directory and
+    sockets. Where none runs, C(ExecStart) and the environment files are read by the rules of systemd.
+  - Where a web configuration or a flag suggests it, the service is asked whether it speaks TLS and wants a login.
   - What can't be read is V(unknown), never a number.
   - Secrets on command lines are hidden. Of the environment only names are returned.
 options:
@@ -152,7 +153,9 @@ components:
       type: list
       elements: str
     command_line:
-      description: The unit's command line with its environment filled in, without secrets.
+      description:
+        - The command line of the process, without secrets. If none runs, what systemd starts the unit with.
+        - The arguments in a C(@file) of kingpin are among them.
       type: list
       elements: str
     flags:
@@ -160,7 +163,7 @@ components:
       type: list
       elements: str
     environment:
-      description: Names of the variables that the unit sets.
+      description: Names of the variables that the unit sets, and of those that its process was started with.
       type: list
       elements: str
     flag_values:
@@ -177,7 +180,32 @@ components:
       type: list
       elements: str
     config:
-      description: Path of the configuration file.
+      description:
+        - Path of the configuration file, on the host. A relative path is joined with the working directory of the
+          process, and one of a unit with C(RootDirectory) begins there.
+      type: str
+    config_files:
+      description: All files of the configuration.
+      returned: if it is a directory, has wildcards, or is made up of several files
+      type: list
+      elements: str
+    missing:
+      description:
+        - Files that the unit declares, and that are not on the host or can't be read safely. A restore point would lack
+          them.
+      returned: if there are any
+      type: list
+      elements: str
+    listens:
+      description:
+        - Where the processes of the unit listen, by C(address) and C(port), or by the path C(unix) of a Unix socket.
+        - RV(components.url) is one of them, if any is known.
+      returned: if a process runs, and its sockets can be read
+      type: list
+      elements: dict
+    unseen:
+      description: Why the process can't be read, and what was taken from the unit in its place.
+      returned: if the process can't be read
       type: str
     web_config:
       description: Path of the file that sets TLS and authentication of its HTTP interface.
@@ -190,7 +218,10 @@ components:
       type: int
       sample: 198234112
     url:
-      description: Where the component answers on its own host, with its path prefix.
+      description:
+        - Where the component answers on its own host, with its path prefix. It follows from the sockets of the process;
+          of several sockets, the flags choose.
+        - A Unix socket is a URL such as C(http+unix://%2Frun%2Fx.sock).
       type: str
       sample: http://127.0.0.1:9090
     metrics_path:

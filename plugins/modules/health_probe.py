@@ -48,7 +48,7 @@ options:
         description: Version that it must call itself. Without it any version will do.
         type: str
       auth:
-        description: The login for all that is asked over HTTP, from files on the host.
+        description: The login and the client certificate for all that is asked over HTTP, from files on the host.
         type: dict
         suboptions:
           user:
@@ -59,6 +59,15 @@ options:
             type: path
           token_file:
             description: File with a bearer token.
+            type: path
+          client_cert:
+            description: Certificate for a service that asks its clients for one, as PEM.
+            type: path
+          client_key:
+            description: Its key, as PEM and without a password. By default it is in O(targets[].auth.client_cert).
+            type: path
+          ca:
+            description: Authorities, as PEM, one of which must have signed the certificate of the service.
             type: path
       deadline_grows:
         description: Gives the service more time, by what it must read before it is ready.
@@ -526,6 +535,9 @@ _TARGET: dict[str, t.Any] = {
             "user": {"type": "str"},
             "password_file": {"type": "path", "no_log": False},
             "token_file": {"type": "path", "no_log": False},
+            "client_cert": {"type": "path"},
+            "client_key": {"type": "path", "no_log": False},
+            "ca": {"type": "path"},
         },
     },
     "deadline_grows": {

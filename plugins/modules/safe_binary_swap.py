@@ -77,7 +77,9 @@ options:
     description:
       - Further files for the restore point, by kind. They are kept for the operator, and put back only if O(kinds) says
         so.
-      - A file that isn't there is left out. So is one in a directory of another user that this user can't read.
+      - Of a directory, all files in it are kept. A file that is not there, or can't be read safely, is an error with
+        the key V(swap.incomplete_restore_point), and nothing is replaced. State that is not written yet is left out.
+      - A file in a directory of another user that this user may not read is left out with a warning.
     type: dict
     suboptions:
       unit:
@@ -198,9 +200,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _files, _guard, _restore_point, _store, _swap, _systemd
 from ..module_utils._command import run
-from ..module_utils._errors import InputError
+from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import TOUCHED, Step, is_unsettled
+
+_MOST_KEPT = 1000
+"""Files of a directory that a restore point keeps at most."""
 
 
 def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
@@ -264,21 +269,37 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
     if params["guard"] and not params["unit"]:
         raise InputError("guard needs unit: what the host restarts when it undoes the step by itself")
     unit = _systemd.show(run, [params["unit"]])[0] if params["unit"] else None
-    keep = params["keep"] or {}
     return _swap.Swap(
         step=Step(params["component"], params["version"]),
         from_version=params["from_version"],
         candidates=candidates,
-        keep=[
-            _restore_point.Original(kind, path, optional=True)
-            for kind in ("unit", "config", "state")
-            for path in keep.get(kind) or []
-            if _files.is_file(path)
-        ],
+        keep=_kept(params["keep"] or {}),
         main_pid=unit.main_pid if unit else 0,
         restored_from=params["backup_id"],
         guard=_guard_of(params, unit),
     )
+
+
+def _kept(keep: dict[str, list[str] | None]) -> list[_restore_point.Original]:
+    """The files beside the programs that the restore point keeps; of a directory, all that is in it.
+
+    :raises HostError: if one can't be kept. State that the component hasn't written yet needn't be.
+    """
+    found: list[_restore_point.Original] = []
+    missing: list[str] = []
+    for kind, path in ((each, path) for each in ("unit", "config", "state") for path in keep.get(each) or []):
+        paths = _files.files_below(path, most=_MOST_KEPT) if os.path.isdir(path) else [path]
+        unwritten = kind == "state" and not os.path.lexists(path) and os.path.isdir(os.path.dirname(path))
+        if not unwritten:
+            missing.extend(each for each in paths if not _files.is_file(each))
+            found.extend(_restore_point.Original(kind, each, optional=True) for each in paths)
+    if missing:
+        raise HostError(
+            f"the restore point would be without {', '.join(missing)}, which is not on the host or can't be read "
+            "safely: nothing was replaced. Put it in place, or correct the unit, and run again",
+            key="swap.incomplete_restore_point",
+        )
+    return found
 
 
 def _guard_of(params: dict[str, t.Any], unit: _systemd.Unit | None) -> _guard.Guard | None:

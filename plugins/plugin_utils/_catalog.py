@@ -143,6 +143,14 @@ def _always(item: dict[str, t.Any]) -> dict[str, t.Any]:
     return {name: value for name, value in item.items() if (name, value) != ("when", "*")}
 
 
+def _paths(value: t.Any) -> list[str]:
+    """No path, one, or several; each absolute, or below the working directory of the program."""
+    given = [] if value is None else [value] if isinstance(value, str) else value
+    return t.cast(
+        "list[str]", list_of(lambda path: _PATH(path) if str(path).startswith("/") else _path_below(path))(given)
+    )
+
+
 def _unit(value: t.Any) -> str:
     return _UNIT(value).removesuffix(".service")
 
@@ -284,7 +292,19 @@ _AUTH = {
     "user": Field(or_none(any_text), None),
     "password_file": Field(or_none(_PATH), None),
     "token_file": Field(or_none(_PATH), None),
+    "client_cert": Field(or_none(_PATH), None),
+    "client_key": Field(or_none(_PATH), None),
+    "ca": Field(or_none(_PATH), None),
 }
+
+
+def _auth(value: t.Any) -> dict[str, t.Any]:
+    """A login, a client certificate, or both."""
+    given = t.cast("dict[str, t.Any]", record(_AUTH)(value))
+    if given["client_key"] and not given["client_cert"]:
+        raise FieldError("is missing; client_key is the key of a client_cert", "client_cert")
+    return given
+
 
 _LINK = {"to": Field(_NAME), "proofs": Field(list_of(_probe, least=1))}
 
@@ -371,14 +391,15 @@ ENTRY: dict[str, Field] = {
     "lookalikes": Field(list_of(record(_LOOKALIKE)), []),
     "flags": Field(map_of(_FLAG_MEANINGS, _FLAG), {}),
     "former_flags": Field(map_of(_FLAG_MEANINGS, list_of(_FLAG)), {}),
-    "config_values": Field(map_of(("address", "port", "protocol"), _expression), {}),
-    "default_config": Field(or_none(_PATH), None),
-    "default_data": Field(or_none(_PATH), None),
+    "flag_variables": Field(map_of(_FLAG_MEANINGS, list_of(_VARIABLE)), {}),
+    "config_values": Field(map_of(("address", "port", "protocol", "data"), _expression), {}),
+    "default_config": Field(_paths, []),
+    "default_data": Field(_paths, []),
     "build_info": Field(list_of(_build_info), []),
     "probes": Field(or_none(list_of(_probe)), None),
     "proofs": Field(list_of(_probe), []),
     "links": Field(list_of(record(_LINK)), []),
-    "auth": Field(or_none(record(_AUTH)), None),
+    "auth": Field(or_none(_auth), None),
     "probe_timeout": Field(whole(1, 86400), 60),
     "probe_window": Field(whole(0, 3600), 10),
     "deadline_grows": Field(or_none(record(_GROWTH)), None),

@@ -105,7 +105,8 @@ def _component(
     if not way.hops:
         return accepted(way.findings, wish.accept), []
     steps, more = _steps.steps(subject, way.hops, stack)
-    findings = accepted([*way.findings, *more, *_below_floor(subject, way.hops)], wish.accept)
+    unread = _subject.incomplete(subject)
+    findings = accepted([*way.findings, *more, *unread, *_below_floor(subject, way.hops)], wish.accept)
     return findings, [] if is_blocked(findings) else steps
 
 

@@ -143,9 +143,10 @@ def _keep(subject: Subject) -> Data:
     """What a restore point keeps beside the programs."""
     facts = subject.facts
     data = facts["data"]
+    config = [facts["config"], facts["web_config"], *facts.get("config_files", [])]
     return {
         "unit": facts["unit_files"],
-        "config": [path for path in (facts["config"], facts["web_config"]) if path],
+        "config": list(dict.fromkeys(path for path in config if path and path not in facts.get("missing", []))),
         "state": [posixpath.join(data, path) for path in subject.entry["state_paths"]] if data else [],
     }
 

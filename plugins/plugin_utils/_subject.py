@@ -117,6 +117,23 @@ def impossible(subject: Subject) -> Data | None:
     return None
 
 
+def incomplete(subject: Subject) -> list[Data]:
+    """What could not be read of how a component is set up. A restore point without a declared file is no way back."""
+    facts, unit = subject.facts, subject.facts["unit"]
+    found = []
+    if facts.get("missing"):
+        message = (
+            f"{unit} names {', '.join(facts['missing'])}, which is not on the host or can't be read safely: "
+            "a restore point would lack it, and the next start may fail"
+        )
+        fix = "put the file in place, or correct the unit"
+        found.append(subject.finding("missing_file", "blocker", message, fix))
+    if facts.get("unseen"):
+        fix = "give the host CAP_SYS_PTRACE, or see in the plan whether flags, address and paths are right"
+        found.append(subject.finding("unseen", "warning", f"{unit}: {facts['unseen']}", fix))
+    return found
+
+
 def unknown_attempt(subject: Subject) -> Data | None:
     """What keeps an interrupted upgrade from being finished: its version could not be put in order with others."""
     if not subject.unfinished or _versions.is_version(subject.record["to_version"]):

@@ -571,17 +571,13 @@ def page(version: str) -> Answer:
     return Answer(f'prometheus_build_info{{branch="HEAD",version="{version}"}} 1\n'.encode())
 
 
-def listens_at(web: Web) -> str:
-    return f"--web.listen-address=127.0.0.1:{web.port}"
-
-
 def test_a_service_that_runs_its_file_tells_the_version_of_both_and_nothing_is_run(
     systemd: Systemd, bin_dir: pathlib.Path, web: Web
 ) -> None:
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus", "6.6.6"), page("2.42.0+ds")
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port))["prometheus"]
     assert (found["version"], found["running"], found["version_source"]) == ("2.42.0", "2.42.0", "service")
     assert ran(systemd) == []
     assert web.asked == ["/metrics"]
@@ -593,8 +589,8 @@ def test_what_a_service_calls_its_version_must_be_one(
 ) -> None:
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus"), page(version)
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port))["prometheus"]
     assert (found["version"], found["version_source"]) == ("2.42.0", "program")
 
 
@@ -604,8 +600,8 @@ def test_another_users_service_at_the_same_port_is_not_asked(
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus"), page("6.6.6")
     monkeypatch.setattr(_process, "listeners", lambda: {web.port: {12345}})
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port))["prometheus"]
     assert (found["version"], found["running"], web.asked) == ("2.42.0", "2.42.0", [])
 
 
@@ -622,7 +618,7 @@ def native(path: pathlib.Path) -> pathlib.Path:
         (page("2.42.0+ds"), "2.42.0", None),
         (Answer(page("2.42.0").body, 503), "unknown", "its metrics can't be read (503)"),
         (Answer(b"up 1\n"), "unknown", "its metrics tell no version"),
-        (None, "unknown", "nothing of its user alone listens at http://127.0.0.1:1/p"),
+        (None, "unknown", "nothing of its user alone listens at http://127.0.0.1:1"),
     ],
     ids=["it tells", "not ready", "no build info", "no answer"],
 )
@@ -631,12 +627,11 @@ def test_of_a_replaced_program_only_the_service_itself_can_tell_what_runs(
 ) -> None:
     program = write_elf(bin_dir / "prometheus")
     if answer:
-        web.answers["/p/metrics"] = answer
-    flags = [f"--web.listen-address=127.0.0.1:{web.port if answer else 1}", "--web.route-prefix=/p"]
+        web.answers["/metrics"] = answer
     with running(program) as pid:
         write_elf(program, "9.9.9")
-        systemd.add("prometheus.service", str(program), *flags, pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port if answer else 1))["prometheus"]
         assert os.readlink(f"/proc/{pid}/exe").endswith("(deleted)")
     assert (found["version"], found["running"], found["restart_pending"]) == ("9.9.9", version, True)
     assert found["running_unknown"] == why
@@ -675,8 +670,8 @@ def test_what_is_recorded_for_the_sha256_comes_before_all_else(
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus", "6.6.6"), page("7.7.7")
     recorded = {"prometheus": {sha256(program): "2.42.0"}}
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"), checksum=True, recorded=recorded)["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port), checksum=True, recorded=recorded)["prometheus"]
     assert (found["version"], found["running"], found["version_source"]) == ("2.42.0", "2.42.0", "sha256")
     assert (ran(systemd), web.asked) == ([], [])
 
