@@ -10,7 +10,13 @@ import shutil
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _command, _evidence, _process, _survey
+from ansible_collections.observability.stack.plugins.module_utils import (
+    _command,
+    _discovery,
+    _evidence,
+    _process,
+    _survey,
+)
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
 from ansible_collections.observability.stack.plugins.plugin_utils import _catalog
@@ -40,7 +46,7 @@ def usual_place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> path
     """The only usual place for programs: this machine may have some of its own."""
     place = tmp_path / "usual-bin"
     place.mkdir()
-    monkeypatch.setattr(_survey, "_USUAL_PLACES", (str(place),))
+    monkeypatch.setattr(_discovery, "USUAL_PLACES", (str(place),))
     return place
 
 
@@ -146,7 +152,7 @@ def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Syste
         "version_unknown": None,
         "running_unknown": None,
         "unit": "prometheus.service",
-        "state": {"active": "inactive", "sub": "dead", "n_restarts": 0},
+        "state": {"active": "inactive", "sub": "dead", "n_restarts": 0, "enabled": None},
         "binary": str(program),
         "files": [
             {"name": "prometheus", "path": str(program), "size": program.stat().st_size, "sha256": sha256(program)},
@@ -206,13 +212,23 @@ def test_the_program_behind_a_script_is_what_its_process_runs(systemd: Systemd, 
     assert (found["installed"], found["binary"], found["restart_pending"]) == (True, str(program), False)
 
 
-@pytest.mark.parametrize("start", ["/opt/nowhere/prometheus", "/bin/sh {bin}/start.sh", "/bin/sh -c prometheus"])
+@pytest.mark.parametrize(
+    ("start", "key"),
+    [
+        ("/opt/nowhere/prometheus", "no_program"),
+        ("/bin/sh {bin}/start.sh", "wrapper"),
+        ("/bin/sh -c prometheus", "wrapper"),
+    ],
+)
 def test_a_program_that_is_gone_or_hidden_is_not_installed_but_its_unit_is_told(
-    systemd: Systemd, bin_dir: pathlib.Path, start: str
+    systemd: Systemd, bin_dir: pathlib.Path, start: str, key: str
 ) -> None:
     write_program(bin_dir / "start.sh")
     systemd.add("prometheus.service", *start.format(bin=bin_dir).split())
-    assert survey(systemd, spec("prometheus"))["prometheus"] == {
+    found = survey(systemd, spec("prometheus"))["prometheus"]
+    told = found.pop("not_upgradable")
+    assert (told["key"], bool(told["reason"]), bool(told["fix"])) == (key, True, True)
+    assert found == {
         "installed": False,
         "unit": "prometheus.service",
         "files": [],
