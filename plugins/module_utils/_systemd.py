@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
     from ._command import Completed, Run
 
 _PROPERTIES = (
-    "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
+    "Id,LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
     "EnvironmentFiles,User,Group,DynamicUser,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
 )
 
@@ -57,6 +57,16 @@ class Unit(t.NamedTuple):
     def is_running(self) -> bool:
         return self.active == "active" and self.main_pid > 0
 
+    @property
+    def identity(self) -> str:
+        """The name under which systemd and the journal know the unit: C(name) may be an alias of it."""
+        return self.properties.get("Id") or self.name
+
+    @property
+    def needs_reload(self) -> bool:
+        """Whether systemd says that the unit's files are others than those that it has loaded."""
+        return self.properties.get("NeedDaemonReload") == "yes"
+
     def describe(self) -> str:
         return f"{self.active}/{self.sub}, main pid {self.main_pid}, {self.n_restarts} restarts by systemd"
 
@@ -89,6 +99,13 @@ def existing(names: t.Iterable[str]) -> list[str]:
         with contextlib.suppress(OSError):
             files.update(os.listdir(directory))
     return [name for name in names if _full(name) in files or re.sub("@.*", "@.service", name) in files]
+
+
+def unit_path(run: Run) -> list[str]:
+    """The directories in which systemd looks for unit files, in its order: the first that has a file wins."""
+    done = run(["systemctl", "show", "--property=UnitPath"], timeout=30)
+    name, _equals, value = done.out.strip().partition("=")
+    return value.split() if name == "UnitPath" and value else list(_UNIT_DIRECTORIES)
 
 
 def _full(name: str) -> str:
@@ -236,7 +253,7 @@ def restart(
         raise HostError(
             f"systemd couldn't restart {unit.name}: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.restart_failed",
-            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
+            details={"journal": journal_tail(run, unit.identity, secrets=secrets_of(unit))},
         )
     return killed
 
@@ -253,7 +270,7 @@ def read_anew(run: Run, unit: Unit, *, signal: bool) -> None:
         raise HostError(
             f"{unit.name} couldn't read its configuration anew: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.reload_failed",
-            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
+            details={"journal": journal_tail(run, unit.identity, secrets=secrets_of(unit))},
         )
 
 
@@ -309,6 +326,7 @@ def journal_tail(
 ) -> list[str]:
     """The last lines that a unit, or systemd about it, wrote; without its secrets, and what looks like one.
 
+    :param unit: its C(identity): the journal knows no alias.
     :param secrets: of the unit, as C(secrets_of) gives them.
     :param since: seconds since the epoch; older lines are left out.
     """
