@@ -38,6 +38,7 @@ from . import (
     _health,
     _json_file,
     _lease,
+    _loaded_unit,
     _probes,
     _process,
     _restore_point,
@@ -258,8 +259,11 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     name, document = marker["component"], session.document
     outcome = "rolled_back"
     try:
-        _bring_back(session, marker)
-        _prove_old(run, marker)
+        manifest = _bring_back(session, marker)
+        own = session.layout.pending(name).removesuffix(".json")
+        restored = _loaded_unit.bring_back(run, manifest.loaded_unit, marker["unit"], own=own)
+        reason = f"{reason}; {restored}" if restored else reason
+        _prove_old(run, marker, again=restored is not None)
         _check_undone(document.component(name))
     except HostError as exc:
         outcome, reason = "failed", f"{reason}, but manual intervention is required: {exc}"
@@ -282,22 +286,24 @@ def _check_undone(record: dict[str, t.Any]) -> None:
         raise HostError(f"{', '.join(present)} isn't what it was before")
 
 
-def _bring_back(session: Session, marker: Marker) -> None:
+def _bring_back(session: Session, marker: Marker) -> _restore_point.Manifest:
     session.document.rolling_back(now=session.now)
     session.save()
     manifest = _restore_point.read(session, session.document.component(marker["component"]).get("backup_id") or "")
     _restore_point.restore(session, manifest, marker["kinds"])
+    return manifest
 
 
-def _prove_old(run: Run, marker: Marker) -> None:
+def _prove_old(run: Run, marker: Marker, *, again: bool) -> None:
     """Let the service run what is on disk, and prove it. A start that is under way is waited for first.
 
+    :param again: restart it in any case: its unit is another one now.
     :raises HostError: if it isn't healthy.
     """
     limit = _systemd.stop_timeout(_systemd.show(run, [marker["unit"]])[0]) + _systemd.START_TIMEOUT
     run(["systemctl", "start", "--", marker["unit"]], timeout=limit)
     unit = _systemd.show(run, [marker["unit"]])[0]
-    if not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
+    if again or not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
         _systemd.restart(run, unit, timeout=limit, reload="unit" in marker["kinds"])
     targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
     health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]

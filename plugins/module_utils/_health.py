@@ -159,7 +159,7 @@ def _health(run: Run, service: _Service, *, healthy: bool, since: float | None) 
     watch, journal = service.watch, []
     if service.unit and not healthy:
         secrets = _systemd.secrets_of(service.unit)
-        journal = _systemd.journal_tail(run, service.target["unit"], since=since, secrets=secrets)
+        journal = _systemd.journal_tail(run, service.unit.identity, since=since, secrets=secrets)
     return Health(
         component=service.target["component"],
         healthy=healthy,

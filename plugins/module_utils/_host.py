@@ -29,15 +29,20 @@ from . import (
     _files,
     _health,
     _lease,
+    _loaded_unit,
     _output,
     _packages,
     _preflight,
     _process,
+    _scene,
     _state,
     _store,
     _systemd,
+    _targets,
+    _unit_disk,
     _web,
 )
+from ._obstacles import NewerFile
 from ._preflight import Facts, Listener, Place, Service, UnsafePath
 
 if t.TYPE_CHECKING:
@@ -48,8 +53,11 @@ if t.TYPE_CHECKING:
 
 HEALTH_TIMEOUT = 3.0
 URL_TIMEOUT = 10.0
-_MORE = ("StartLimitBurst", "StartLimitIntervalUSec")
+_MORE = ("StartLimitBurst", "StartLimitIntervalUSec", *_unit_disk.PROPERTIES)
 _LISTENS = "0A"
+_RELOADED = re.compile(r"^\w*config_last_reload_success_timestamp_seconds(?:\{[^}\n]*\})? ([0-9.e+]+)$", re.MULTILINE)
+"""How Prometheus, Alertmanager, the blackbox exporter and their kin tell when they last loaded their configuration."""
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -89,6 +97,7 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
     executed_in = request.temporary if request.passing else state_dir
     directories = sorted({os.path.dirname(path) for step in steps for path in _preflight.places_of(step)})
     own = [state_dir, os.path.join(state_dir, "backups")]
+    replaced = {path: step["component"] for step in steps for path in _preflight.replaced(step)}
     now = clock()
     return Facts(
         services=tuple(services(run, steps, document.data["components"])),
@@ -104,6 +113,7 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
         holder=holder(state_dir, request.run or {}),
         unreachable=unreachable(request.urls, open_url=open_url, now=now),
         unsafe_paths=tuple(unsafe_paths(path for step in steps for path in _preflight.replaced(step))),
+        targets=tuple(_targets.read(run, steps, replaced)),
         selinux=_files.read_text("/sys/fs/selinux/enforce").strip() == "1",
     )
 
@@ -259,6 +269,7 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
     if not chosen:
         return
     units = _systemd.show(run, [step["unit"] for step in chosen], more=_MORE)
+    directories = _systemd.unit_path(run)
     states = _health.wait(run, [now_target(step) for step in chosen], timeout=HEALTH_TIMEOUT, window=0)
     owned = _packages.owners(run, [step["binary"] for step in chosen])
     listening = _listening()
@@ -277,6 +288,10 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
             restart_only=not step.get("stage"),
             architectures=((step.get("stage") or {}).get("architecture") or "", _architecture(step["binary"])),
             listeners=_listeners(listening, step["target"]["url"], unit),
+            change=_unit_disk.change_of(unit, directories),
+            newer=(*_unread(unit, directories), *_newer_config(run, step, unit)),
+            restored_unit=next((path for path in unit.files() if os.path.basename(path) == _loaded_unit.DROP_IN), ""),
+            cannot_start=tuple(_unit_disk.cannot_start(_unit_disk.reloaded(unit, directories))),
             **_of_unit(unit, step["binary"]),
         )
 
@@ -286,6 +301,25 @@ def now_target(step: Data) -> Data:
     target = step.get("from_target") or step["target"]
     probes = [probe for probe in target.get("probes") or [] if probe.get("kind") != "process"]
     return {**target, "version": None, "probes": probes or [{"kind": "systemd"}], "proofs": []}
+
+
+def _unread(unit: Unit, directories: t.Sequence[str]) -> list[NewerFile]:
+    """What was changed since the process started. Of a unit that systemd has not loaded anyway, that says no more."""
+    newer = _unit_disk.newer_files(unit, directories)
+    changed = _unit_disk.change_of(unit, directories) is not None
+    return [one for one in newer if not (changed and one.what == "unit")]
+
+
+def _newer_config(run: Run, step: Data, unit: Unit) -> t.Iterator[NewerFile]:
+    """The configuration, where it was changed after the service last loaded it: by its own metric, or at its start."""
+    config = ((step.get("stage") or {}).get("facts") or {}).get("config")
+    if not config or not unit.main_pid or not _unit_disk.is_newer(config, _process.started(unit.main_pid)):
+        return
+    paths = [probe["path"] for probe in step["target"].get("probes") or [] if probe.get("kind") == "build_info"]
+    body = _scene.Scene(run, step["target"], unit).get(paths[0]).body if paths and step["target"].get("url") else ""
+    loaded = [float(found) for found in _RELOADED.findall(body)]
+    if not loaded or _unit_disk.is_newer(config, max(loaded)):
+        yield NewerFile("config", config)
 
 
 def _of_unit(unit: Unit, binary: str) -> Data:

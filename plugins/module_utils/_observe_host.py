@@ -70,7 +70,7 @@ def _entries(scene: Scene) -> tuple[list[dict[str, t.Any]], str]:
 
     Of an earlier start of the unit nothing is taken: what a service complains of while it is stopped is no sign.
     """
-    argv = ["journalctl", f"--unit={scene.unit.name}", f"--since=@{int(scene.since)}", f"--lines={_MOST_LINES}"]
+    argv = ["journalctl", f"--unit={scene.unit.identity}", f"--since=@{int(scene.since)}", f"--lines={_MOST_LINES}"]
     argv += ["--reverse", "--no-pager", "--quiet", "--output=json"]
     done = scene.run([*argv, "--output-fields=MESSAGE,_PID,_SYSTEMD_INVOCATION_ID"], timeout=scene.time_for(_TIMEOUT))
     if done.rc != 0:

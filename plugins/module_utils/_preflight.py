@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import typing as t
 
+from . import _obstacles
+from ._obstacles import BLOCKER, INFO, WARNING, NewerFile, Target, UnitChange, finding
 from ._probes import ELSEWHERE
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
     Measured = t.Mapping[str, int]
-
-BLOCKER, WARNING, INFO = "blocker", "warning", "info"
 
 HEADROOM = 1.2
 """How much more space there must be than is counted."""
@@ -89,6 +89,10 @@ class Service(t.NamedTuple):
     :ivar rss: bytes of memory that its main process has.
     :ivar restart_only: there is nothing to put in place for it, only a restart to catch up with.
     :ivar architectures: what the release is made for, and what the program in place is made for.
+    :ivar change: how its unit's files differ from what systemd has loaded.
+    :ivar newer: files that its process has not read as they are now.
+    :ivar cannot_start: why systemd could not start it again.
+    :ivar restored_unit: the drop-in by which its unit is as it was before an upgrade that was undone.
     """
 
     component: str
@@ -109,6 +113,10 @@ class Service(t.NamedTuple):
     restart_only: bool = False
     architectures: tuple[str, str] = ("", "")
     listeners: tuple[Listener, ...] | None = None
+    change: UnitChange | None = None
+    newer: tuple[NewerFile, ...] = ()
+    cannot_start: tuple[str, ...] = ()
+    restored_unit: str = ""
 
 
 class UnsafePath(t.NamedTuple):
@@ -136,6 +144,7 @@ class Facts(t.NamedTuple):
     :ivar holder: the other run that has this host.
     :ivar unreachable: why, by URL.
     :ivar unsafe_paths: directories that users other than root can write, on the way to what is replaced.
+    :ivar targets: the files that are replaced.
     """
 
     services: tuple[Service, ...] = ()
@@ -151,21 +160,8 @@ class Facts(t.NamedTuple):
     holder: str = ""
     unreachable: t.Mapping[str, str] = {}
     unsafe_paths: tuple[UnsafePath, ...] = ()
+    targets: tuple[Target, ...] = ()
     selinux: bool = False
-
-
-def finding(
-    key: str, severity: str, message: str, fix: str, *, component: str | None = None, **evidence: t.Any
-) -> Data:
-    """Something the operator must know, what it is seen by, and what to do about it."""
-    return {
-        "key": f"{component or 'host'}.{key}",
-        "severity": severity,
-        "component": component,
-        "message": message,
-        "evidence": evidence,
-        "fix": fix,
-    }
 
 
 def findings(facts: Facts, accept: t.Collection[str] = ()) -> list[Data]:
@@ -254,7 +250,9 @@ def _by_file_system(facts: Facts) -> dict[int, tuple[Place, list[Need]]]:
     for need in facts.needs:
         place = facts.places.get(need.path)
         if place:
-            found.setdefault(place.device, (place, []))[1].append(need)
+            known, needed = found.get(place.device, (place, []))
+            # A quota of a directory is told as the size of its file system: the least that is free counts.
+            found[place.device] = (min(known, place, key=lambda one: one.free), [*needed, need])
     return found
 
 
@@ -511,12 +509,33 @@ def _port(service: Service) -> list[Data]:
     return [finding("port_taken", BLOCKER, message, fix, component=name, **evidence)]
 
 
+def _targets(facts: Facts) -> list[Data]:
+    return _obstacles.of_targets(facts.targets)
+
+
+def _unit_changed(service: Service) -> list[Data]:
+    return _obstacles.unit_changed(service.component, service.unit, service.change)
+
+
+def _newer(service: Service) -> list[Data]:
+    return _obstacles.newer(service.component, service.unit, service.newer)
+
+
+def _cannot_start(service: Service) -> list[Data]:
+    return _obstacles.cannot_start(service.component, service.unit, service.cannot_start)
+
+
+def _restored_unit(service: Service) -> list[Data]:
+    return _obstacles.restored_unit(service.component, service.unit, service.restored_unit)
+
+
 HOST_CHECKS: tuple[t.Callable[[Facts], list[Data]], ...] = (
     _free,
     _clock,
     _synchronised,
     _writable,
     _unsafe_path,
+    _targets,
     _noexec,
     _space,
     _inodes,
@@ -528,6 +547,10 @@ HOST_CHECKS: tuple[t.Callable[[Facts], list[Data]], ...] = (
 SERVICE_CHECKS: tuple[t.Callable[[Service], list[Data]], ...] = (
     _package,
     _healthy,
+    _unit_changed,
+    _cannot_start,
+    _newer,
+    _restored_unit,
     _port,
     _restart_pending,
     _restarts,

@@ -122,7 +122,7 @@ def runs_file(pid: int, path: str) -> bool:
     if there is None or running == there:
         return there is not None
     words = command_line(pid)[:3] if running is None else command_line(pid)[1:3]
-    return path in words and _precise_start(pid) + _TICK >= os.stat(path).st_ctime
+    return path in words and started(pid) + _TICK >= os.stat(path).st_ctime
 
 
 def command_line(pid: int) -> list[str]:
@@ -171,8 +171,9 @@ def listeners() -> dict[int, set[int]]:
     return found
 
 
-def _precise_start(pid: int) -> float:
-    """When a process started, exact to a tick, but only as steady as the clock."""
+def started(pid: int) -> float:
+    """When a process started, in seconds since the epoch, by the clock as it is set now; 0 if it is gone. It is for
+    comparison with the times of files alone: C(identity) names a process."""
     try:
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot(pid)
     except (OSError, ValueError, IndexError):

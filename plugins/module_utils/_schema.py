@@ -289,6 +289,15 @@ _ATTRIBUTES = _object(
         "xattrs": {"type": "object", "additionalProperties": _text(r"^[A-Za-z0-9+/]*={0,2}$", 1 << 20)},
     }
 )
+_COMMAND = _object({"prefix": _text(r"^[-+:!]*$", 5), "path": _text(most=1 << 16), "argv": _list(_text(most=1 << 20))})
+_LOADED_UNIT = _object(
+    {
+        "unit": _text(_UNIT, 255),
+        "loaded": {"type": "boolean"},
+        "properties": _named(_text(most=1 << 20)),
+        "commands": _named(_list(_COMMAND)),
+    }
+)
 MANIFEST = _object(
     {
         "id": _BACKUP_ID,
@@ -307,7 +316,8 @@ MANIFEST = _object(
                 }
             )
         ),
-    }
+    },
+    {"loaded_unit": _or_null(_LOADED_UNIT)},
 )
 """What the manifest of a restore point is."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from . import _files, _guard, _process, _restore_point
+from . import _files, _guard, _loaded_unit, _process, _restore_point
 from ._errors import HostError
 from ._restore_point import Original
 
@@ -20,12 +20,14 @@ if t.TYPE_CHECKING:
     from ._command import Run
     from ._state import Step
     from ._store import Session
+    from ._systemd import Unit
 
 
 class Candidate(t.NamedTuple):
     """A verified file and the path it is for. Without attributes of its own it takes over those of the file there.
 
     ``identity`` is what C(_files.identity_of) told of the file there when the host was surveyed, if that is known.
+    ``link`` is what it was a symbolic link to, if it comes from a restore point and was one.
     """
 
     source: str
@@ -34,6 +36,7 @@ class Candidate(t.NamedTuple):
     kind: str = "binary"
     attributes: _files.Attributes | None = None
     identity: str | None = None
+    link: str | None = None
 
 
 class Change(t.NamedTuple):
@@ -45,7 +48,8 @@ class Change(t.NamedTuple):
 
 
 class Swap(t.NamedTuple):
-    """A set of files that go into place together. ``guard`` undoes it on the host if nobody confirms it."""
+    """A set of files that go into place together. ``guard`` undoes it on the host if nobody confirms it. ``unit`` runs
+    them."""
 
     step: Step
     from_version: str | None
@@ -54,6 +58,7 @@ class Swap(t.NamedTuple):
     main_pid: int
     restored_from: str | None = None
     guard: _guard.Guard | None = None
+    unit: Unit | None = None
 
 
 def changes(swap: Swap) -> list[Change]:
@@ -101,7 +106,7 @@ def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
     document = session.document
     document.start_step(swap.step, from_version=swap.from_version, now=session.now)
     document.advance("BACKING_UP", now=session.now)
-    manifest = _restore_point_of(session, swap)
+    manifest = _restore_point_of(run, session, swap)
     with contextlib.ExitStack() as stack:
         moving = []
         for item, change in zip(swap.candidates, planned):
@@ -124,14 +129,16 @@ def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
 
 
 def _prepare(item: Candidate, place: _files.Location) -> None:
-    """Write a file's successor beside it."""
+    """Write a file's successor beside it, or make the link that it was."""
+    if _restore_point.point_back(place, item.link, item.sha256):
+        return
     program = item.kind == "binary"
     attributes = item.attributes or _files.read_attributes(item.path, program=program)
     attributes = place.carried(attributes, program=program)
     _files.prepare_copy(item.source, place, attributes=attributes, sha256=item.sha256)
 
 
-def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
+def _restore_point_of(run: Run, session: Session, swap: Swap) -> _restore_point.Manifest:
     """The restore point of this step. One that an attempt made before it was cut off is the pristine one: it stays."""
     record = session.document.component(swap.step.component)
     if record.get("backup_id"):
@@ -148,6 +155,7 @@ def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
         component=swap.step.component,
         version=swap.from_version,
         files=originals + [original for original in swap.keep if original.path not in replaced],
+        loaded_unit=_loaded_unit.read(run, swap.unit.name) if swap.unit else None,
     )
     session.document.add_restore_point(
         swap.step.component, backup_id=manifest.id, version=swap.from_version, now=session.now

@@ -75,6 +75,16 @@ class Unit(t.NamedTuple):
         root = self.properties.get("RootDirectory", "").rstrip("/")
         return [f"{root}{path}" for path, _words in _unit_text.shown_commands(self.properties.get("ExecStart", ""))]
 
+    @property
+    def identity(self) -> str:
+        """The name under which systemd and the journal know the unit: C(name) may be an alias of it."""
+        return self.properties.get("Id") or self.name
+
+    @property
+    def needs_reload(self) -> bool:
+        """Whether systemd says that the unit's files are others than those that it has loaded."""
+        return self.properties.get("NeedDaemonReload") == "yes"
+
     def describe(self) -> str:
         return f"{self.active}/{self.sub}, main pid {self.main_pid}, {self.n_restarts} restarts by systemd"
 
@@ -151,6 +161,13 @@ def started_words(path: str) -> list[str]:
     """The words of what a unit file starts, without quotes; what is in a C(sh -c "...") counts as words, too."""
     text = _files.read_text(path, most=_MOST_OF_A_UNIT)
     return [word.lstrip("@-:+!") for line in _EXEC.findall(text) for word in _WORD.findall(line)]
+
+
+def unit_path(run: Run) -> list[str]:
+    """The directories in which systemd looks for unit files, in its order: the first that has a file wins."""
+    done = run(["systemctl", "show", "--property=UnitPath"], timeout=30)
+    name, _equals, value = done.out.strip().partition("=")
+    return value.split() if name == "UnitPath" and value else list(_UNIT_DIRECTORIES)
 
 
 def _full(name: str) -> str:
@@ -357,7 +374,7 @@ def restart(
         raise HostError(
             f"systemd couldn't restart {unit.name}: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.restart_failed",
-            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
+            details={"journal": journal_tail(run, unit.identity, secrets=secrets_of(unit))},
         )
     return killed
 
@@ -374,7 +391,7 @@ def read_anew(run: Run, unit: Unit, *, signal: bool) -> None:
         raise HostError(
             f"{unit.name} couldn't read its configuration anew: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.reload_failed",
-            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
+            details={"journal": journal_tail(run, unit.identity, secrets=secrets_of(unit))},
         )
 
 
@@ -430,6 +447,7 @@ def journal_tail(
 ) -> list[str]:
     """The last lines that a unit, or systemd about it, wrote; without its secrets, and what looks like one.
 
+    :param unit: its C(identity): the journal knows no alias.
     :param secrets: of the unit, as C(secrets_of) gives them.
     :param since: seconds since the epoch; older lines are left out.
     """

@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from . import _argv, _elf, _files, _output, _process, _sandbox, _systemd
+from . import _argv, _elf, _files, _output, _process, _sandbox, _systemd, _unit_disk
 from ._errors import HostError
 from ._sandbox import Answer
 
@@ -110,7 +110,7 @@ def hold(run: Run, case: Case, *, accept: t.Collection[str] = ()) -> list[Data]:
     if not trials and not case.help_args:
         return []
     try:
-        unit = _systemd.show(run, [case.unit], more=_sandbox.PROPERTIES)[0]
+        unit = _unit_disk.next_start(run, case.unit, more=_sandbox.PROPERTIES)
     except HostError as exc:
         return [_accepted(case.not_run("anything", str(exc)), accept)]
     if not unit.is_loaded:

@@ -16,8 +16,12 @@ description:
   - All files of a component go together. Each successor is prepared beside its place, made durable, and checked, before
     the first of them is renamed. If a rename fails, those already done are undone.
   - Owner, mode, file capabilities, ACLs, the SELinux context and all other extended attributes are carried over from
-    the file that is replaced, except setuid and setgid bits. A symbolic link is replaced by a file; undoing the step
-    brings the link back.
+    the file that is replaced, except setuid and setgid bits.
+  - A symbolic link is replaced by a file. Undoing the step, and a step that puts the restore point back, brings the
+    link back with its target. If the target has other content by then, the file that was kept takes its place.
+  - If O(unit) was changed on disk and systemd has not loaded the change, the restart would activate it. Then nothing is
+    replaced, and the task fails with the key V(swap.unit_changed). The restore point keeps the unit as systemd has it
+    loaded.
   - A directory on the way to a file that a user other than root can write is unsafe. Below it no link is followed, all
     changes are made in the directories that were opened first, and no attribute is carried over. A new program belongs
     to root and has mode 0755, another file belongs to the owner of its directory.
@@ -73,6 +77,13 @@ options:
       - If its process still runs a program that was replaced on disk before, the restore point keeps the program of the
         process, which is the only one known to be good.
     type: str
+  accept:
+    description:
+      - Keys of findings of M(observability.stack.upgrade_preflight) that the operator accepts.
+      - With C(<component>.unit_changed) a change of O(unit) that systemd has not loaded does not stop the swap.
+    type: list
+    elements: str
+    default: []
   keep:
     description:
       - Further files for the restore point, by kind. They are kept for the operator, and put back only if O(kinds) says
@@ -198,7 +209,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _files, _guard, _restore_point, _store, _swap, _systemd
+from ..module_utils import _files, _guard, _obstacles, _restore_point, _store, _swap, _systemd, _unit_disk
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, differences, run_module
@@ -220,9 +231,28 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     if not result["changed"] and not unproven and not _swap.lost_restart(wanted):
         _note_in_place(session, wanted, planned)
         return {**result, "backup_id": backup_id}
+    _check_unit(params, wanted)
     if session.writable:
         backup_id = _swap.apply(run, session, wanted, planned)
     return {**result, "changed": result["changed"] or not unproven, "backup_id": backup_id}
+
+
+def _check_unit(params: dict[str, t.Any], wanted: _swap.Swap) -> None:
+    """Refuse a swap whose restart would activate a change of the unit that nobody has loaded. The preflight finds it,
+    too, but may be minutes old. A swap that puts unit files back is meant to change it.
+
+    :raises HostError: with the difference, and nothing was touched: C(swap.unit_changed).
+    """
+    if wanted.unit is None or "unit" in params["kinds"]:
+        return
+    change = _unit_disk.change_of(wanted.unit, _systemd.unit_path(run))
+    found = _obstacles.unit_changed(params["component"], wanted.unit.name, change)
+    refusal = [one for one in found if one["severity"] == _obstacles.BLOCKER and one["key"] not in params["accept"]]
+    if refusal:
+        raise HostError(
+            f"{refusal[0]['message']}. Nothing was replaced. {refusal[0]['fix']}",
+            key="swap.unit_changed",
+        )
 
 
 def _note_in_place(session: _store.Session, wanted: _swap.Swap, planned: list[_swap.Change]) -> None:
@@ -268,7 +298,7 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         )
     if params["guard"] and not params["unit"]:
         raise InputError("guard needs unit: what the host restarts when it undoes the step by itself")
-    unit = _systemd.show(run, [params["unit"]])[0] if params["unit"] else None
+    unit = _systemd.show(run, [params["unit"]], more=_unit_disk.PROPERTIES)[0] if params["unit"] else None
     return _swap.Swap(
         step=Step(params["component"], params["version"]),
         from_version=params["from_version"],
@@ -277,6 +307,7 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         main_pid=unit.main_pid if unit else 0,
         restored_from=params["backup_id"],
         guard=_guard_of(params, unit),
+        unit=unit,
     )
 
 
@@ -331,6 +362,7 @@ def _from_restore_point(params: dict[str, t.Any], session: _store.Session) -> li
             kind=entry.kind,
             attributes=_files.Attributes.from_dict(entry.attributes),
             identity=identities.get(entry.path),
+            link=entry.link,
         )
         for entry in manifest.entries
         if entry.kind in params["kinds"]
@@ -370,6 +402,7 @@ def main() -> None:
                 },
             },
             unit={"type": "str"},
+            accept={"type": "list", "elements": "str", "default": []},
             keep={"type": "dict", "options": {"unit": path_list, "config": path_list, "state": path_list}},
             backup_id={"type": "str"},
             kinds={

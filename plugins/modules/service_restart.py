@@ -49,6 +49,13 @@ options:
     type: str
     choices: [graceful, fast, reload]
     default: graceful
+  restore_point:
+    description:
+      - Id of the restore point that was put back, when a step is undone. The service is then started with the unit that
+        systemd had loaded when the restore point was made.
+      - Where the unit's files say something else, a drop-in below C(/run/systemd/system) sets what is kept, until the
+        next boot. RV(restored_unit) names it.
+    type: str
   url:
     description:
       - What the service answers when it is ready. With it the module ends when the answer is no error of the server,
@@ -115,6 +122,11 @@ daemon_reload:
   description: Whether systemd was told to read the unit files anew. In check mode whether it would be.
   returned: success
   type: bool
+restored_unit:
+  description: That the unit's files changed meanwhile, in which settings, and by which file the service runs as before.
+    None if that was not needed.
+  returned: success
+  type: str
 """
 
 import time
@@ -122,7 +134,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _lease, _process, _restart, _store, _systemd
+from ..module_utils import _lease, _loaded_unit, _process, _restart, _restore_point, _store, _systemd
 from ..module_utils._command import run
 from ..module_utils._errors import HostError
 from ..module_utils._module import arguments, run_module
@@ -146,10 +158,11 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         reload_units=params["reload_units"],
     )
     before = _facts(unit)
-    result = {"before": before, "after": before, "restarted_at": None, "seconds": 0.0, **_told(None)}
+    result = {"before": before, "after": before, "restarted_at": None, "seconds": 0.0, "restored_unit": None}
+    result.update(_told(None))
     if runs_it and not params["force"] and params["strategy"] != "reload":
         return {**result, "changed": False}
-    anew = choice.strategy != "reload" and (params["reload_units"] or _restart.needs_daemon_reload(unit))
+    anew = choice.strategy != "reload" and (params["reload_units"] or unit.needs_reload)
     result.update(_told(_restart.Done(choice, killed=False, daemon_reload=anew)))
     result.update(changed=True, diff={"before": before, "after": {**before, "runs": params["binary"]}})
     with _store.session(
@@ -161,6 +174,7 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         if not session.writable:
             return result
         begun, start = time.time(), time.monotonic()
+        restored = _bring_back(session, params)
         with _restart.announced(session.layout.restarting):
             done = _restart.act(run, unit, choice, reload_units=params["reload_units"])
         if params["url"]:
@@ -171,8 +185,19 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         seconds = round(time.monotonic() - start, 2)
         if params["run"]:
             session.renew()
-        warnings = [*session.warnings, *_warnings(unit.name, done)]
-        return {**result, **_told(done), "restarted_at": begun, "seconds": seconds, "warnings": warnings}
+        warnings = [*session.warnings, *_warnings(unit.name, done), *filter(None, [restored])]
+        told = {**_told(done), "restarted_at": begun, "seconds": seconds, "restored_unit": restored}
+        return {**result, **told, "warnings": warnings}
+
+
+def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None:
+    """Let systemd have the unit that it had when the restore point was made; what was needed for that, for people."""
+    if not params["restore_point"]:
+        return None
+    manifest = _restore_point.read(session, params["restore_point"])
+    own = session.layout.pending(manifest.component).removesuffix(".json")
+    restored = _loaded_unit.bring_back(run, manifest.loaded_unit, params["unit"], own=own)
+    return str(restored) if restored else None
 
 
 def _told(done: _restart.Done | None) -> dict[str, t.Any]:
@@ -200,6 +225,7 @@ def main() -> None:
             force={"type": "bool", "default": False},
             reload_units={"type": "bool", "default": False},
             strategy={"type": "str", "choices": list(_restart.STRATEGIES), "default": "graceful"},
+            restore_point={"type": "str"},
             url={"type": "str"},
             reload_signal={"type": "bool", "default": False},
         ),

@@ -269,6 +269,7 @@ RESULTS: Mapping[str, Fields] = {
             "reason": Maybe(LINE),
             "killed": Flag(),
             "daemon_reload": Flag(),
+            "restored_unit": Maybe(MESSAGE),
         },
         needed=("before", "after", "restarted_at"),
     ),

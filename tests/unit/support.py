@@ -59,8 +59,9 @@ class Systemd:
 
     def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
         """A unit with a file. It runs if it has a process."""
-        (self.directory / name).touch()
         words = " ".join(argv)
+        (self.directory / name).write_text(f"[Service]\nExecStart={words}\n", encoding="utf-8")
+        os.utime(self.directory / name, (1e9, 1e9))  # long before its process started
         self.units[name] = {
             "LoadState": "loaded",
             "ActiveState": active or ("active" if pid else "inactive"),

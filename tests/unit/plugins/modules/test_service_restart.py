@@ -70,7 +70,7 @@ def service(systemd: Systemd, call: Call, tmp_path: pathlib.Path) -> t.Iterator[
 def test_a_service_that_runs_what_is_on_disk_is_left_alone(service: Service, state_dir: pathlib.Path) -> None:
     result = service.restart()
     facts = {"state": "active/running", "main_pid": service.pid, "n_restarts": 2}
-    nothing = {"restarted_at": None, "seconds": 0.0, "killed": False, "daemon_reload": False}
+    nothing = {"restarted_at": None, "seconds": 0.0, "killed": False, "daemon_reload": False, "restored_unit": None}
     assert result == {"changed": False, "before": facts, "after": facts, "strategy": None, "reason": None, **nothing}
     assert service.systemd.commands("systemctl", "restart") == []
     assert not state_dir.exists()
