@@ -336,7 +336,7 @@ def eventually(condition: t.Callable[[], t.Any], *, within: float = 20) -> None:
 
 def outlive_the_tick(pid: int) -> None:
     """Wait until a file that is written now is seen to be younger than a process: the kernel's clocks have ticks."""
-    eventually(lambda: time.time() > _process._precise_start(pid) + 4 * _process._TICK)
+    eventually(lambda: time.time() > _process.started(pid) + 4 * _process._TICK)
 
 
 def at(seconds: float) -> dict[str, t.Any]:
