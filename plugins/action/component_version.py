@@ -12,7 +12,8 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail
 
-from ..module_utils._errors import UpgradeError
+from ..module_utils._errors import InputError, UpgradeError
+from ..module_utils._state import name_of
 from ..plugin_utils import _catalog, _results
 from ..plugin_utils._host_action import HostAction
 from ..plugin_utils._schema import MalformedError
@@ -51,10 +52,10 @@ class ActionModule(HostAction):
 
     def act(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         wish = {"wish": arguments.pop("wish")} if "wish" in arguments else {}
+        overrides = arguments.pop("overrides", None)
         try:
-            catalog = _catalog.load(
-                overrides=arguments.pop("overrides", None), components=arguments.pop("components", None)
-            )
+            catalog = _catalog.load(overrides=overrides, components=arguments.pop("components", None))
+            _check_instances(overrides or {})
             catalog = _catalog.only(catalog, arguments.pop("only", None) or catalog)
         except UpgradeError as exc:
             raise AnsibleActionFail(str(exc)) from exc
@@ -68,3 +69,18 @@ class ActionModule(HostAction):
             except MalformedError as exc:
                 raise self.malformed(exc) from None
         return {**survey, **wish}
+
+
+def _check_instances(overrides: t.Mapping[str, t.Any]) -> None:
+    """Refuse for one instance what hosts are read by before it is known which instances they have.
+
+    :raises InputError: naming the first field.
+    """
+    for key, changes in overrides.items():
+        wrong = [field for field in _READ_BY_THE_HOST if key != name_of(key) and field in changes]
+        if wrong:
+            raise InputError(
+                f"upgrade_overrides: {key}.{wrong[0]} can't be set for one instance, for hosts are read by it; set it "
+                f"for {name_of(key)}, where it counts for all instances",
+                key="input.catalog",
+            )

@@ -13,6 +13,7 @@ from ansible.errors import AnsibleFilterError
 
 from ..module_utils._argv import private_url, redact_url
 from ..module_utils._errors import UpgradeError, shown
+from ..module_utils._state import name_of
 from ..plugin_utils import (
     _catalog,
     _check,
@@ -108,11 +109,12 @@ def probe_targets(
     found = {
         name: facts
         for name, facts in survey["components"].items()
-        if facts["installed"] and facts["unit"] and (not only or name in only)
+        if facts["installed"] and facts["unit"] and (not only or name in only or name_of(name) in only)
     }
+    entries = {name: _catalog.entry_of(catalog, name) for name in found}
     return [
-        _steps.probe_target(name, found[name], catalog[name], version=found[name]["version"])
-        for name in sorted(found, key=lambda name: _wish.rank(catalog[name], phases or _wish.PHASES))
+        _steps.probe_target(name, found[name], entries[name], version=found[name]["version"])
+        for name in sorted(found, key=lambda name: (_wish.rank(entries[name], phases or _wish.PHASES), name))
     ]
 
 
@@ -153,6 +155,7 @@ _FILTERS: dict[str, t.Callable[..., t.Any]] = {
     "missing_steps": _planner.missing_steps,
     "window_status": window_status,
     "swap_files": _steps.swap_files,
+    "swap_guard": _steps.swap_guard,
     "probe_targets": probe_targets,
     "link_targets": link_targets,
     "held_targets": _steps.held,

@@ -93,7 +93,8 @@ class Guard(t.NamedTuple):
     """What a host must know to undo a step by itself.
 
     ``target`` and the two times are how the old version is proven, see C(_health.wait). ``confirm_within`` is how many
-    seconds the host waits after the last sign of life of a run.
+    seconds the host waits after the last sign of life of a run. ``shared`` are the targets of other units that run the
+    same file: they are restarted and verified after the component's own unit.
     """
 
     component: str
@@ -103,6 +104,12 @@ class Guard(t.NamedTuple):
     confirm_within: float
     probe_timeout: float
     probe_window: float
+    shared: t.Sequence[Target] = ()
+
+    @property
+    def units(self) -> list[str]:
+        """All units that run the file, the component's own first."""
+        return [self.unit, *(target["unit"] for target in self.shared)]
 
 
 def arm(run: Run, session: Session, guard: Guard) -> None:
@@ -120,10 +127,11 @@ def arm(run: Run, session: Session, guard: Guard) -> None:
     marker = {
         **guard._asdict(),
         "target": {"component": name, **guard.target},
+        "shared": list(guard.shared),
         "record": session.document.component(name),
         "revision": session.document.data["revision"],
         "boot": boot_token(),
-        "starts": 0,
+        "starts": {},
         "undone": None,
     }
     problem = _schema.problem(marker, _schema.MARKER)
@@ -136,7 +144,7 @@ def arm(run: Run, session: Session, guard: Guard) -> None:
     try:
         _write(layout, marker)
         _files.write_durably(_program(layout, name), _archive())
-        _write_condition(run, layout, guard)
+        _write_conditions(run, layout, guard)
         _stop(run, name, "timer", "service")
         _checked(
             run, _transient(layout, name, f"--on-active={guard.confirm_within:g}", "--timer-property=AccuracySec=1s")
@@ -156,8 +164,7 @@ def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) ->
         return
     _stop(run, component, "timer", *([] if itself else ["service"]))
     conditions = glob.glob(os.path.join(glob.escape(_UNITS), "*.d", _condition_name(component)))
-    unit = (read_marker(layout, component) or {}).get("unit")
-    if unit:  # a disarming that was cut off may have left its directory
+    for unit in _units(read_marker(layout, component) or {}):  # an interrupted disarming may have left its directory
         conditions.append(os.path.join(_UNITS, f"{unit}.d", _condition_name(component)))
     for condition in conditions:
         _files.remove_if_there(condition)
@@ -218,12 +225,13 @@ def start(
     run: Run,
     state_dir: str,
     component: str,
+    unit: str,
     *,
     clock: t.Callable[[], float] = time.time,
     uptime: t.Callable[[], float] = _process.uptime,
 ) -> None:
-    """Before a start of the service: put its old files back if the host was rebooted, or if it has started in vain too
-    often. Where a module is at work on the host, the start is its own."""
+    """Before a start of one of its units: put its old files back if the host was rebooted, or if the unit has started
+    in vain too often. Where a module is at work on the host, the start is its own."""
     if not os.path.lexists(_store.Layout(state_dir).pending(component)):
         return
     try:
@@ -232,7 +240,7 @@ def start(
             if marker is None or marker["undone"]:
                 return
             lease = _store.read_lease(state_dir)
-            marker["undone"] = _why(marker, lease, now=_store.present(lease, clock=clock, uptime=uptime))
+            marker["undone"] = _why(marker, unit, lease, now=_store.present(lease, clock=clock, uptime=uptime))
             _write(session.layout, marker)
             if not marker["undone"]:
                 return
@@ -244,14 +252,15 @@ def start(
     _checked(run, _transient(_store.Layout(state_dir), component, "--no-block", suffix="-settle"))
 
 
-def _why(marker: Marker, lease: dict[str, t.Any], *, now: float) -> str | None:
+def _why(marker: Marker, unit: str, lease: dict[str, t.Any], *, now: float) -> str | None:
     """Why a service that is about to start must not start with the new version."""
     if marker["boot"] != boot_token():
         return "the host was rebooted before anybody had confirmed it"
-    marker["starts"] = int(marker["starts"]) + 1
-    if marker["starts"] < START_LIMIT or _alive_for(lease, _IDLE, now=now) > 0:
+    starts = marker["starts"].get(unit, 0) + 1
+    marker["starts"][unit] = starts
+    if starts < START_LIMIT or _alive_for(lease, _IDLE, now=now) > 0:
         return None
-    return f"its service has started {marker['starts']} times, and nobody has confirmed it"
+    return f"{unit} has started {starts} times, and nobody has confirmed it"
 
 
 def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
@@ -295,20 +304,46 @@ def _bring_back(session: Session, marker: Marker) -> _restore_point.Manifest:
 
 
 def _prove_old(run: Run, marker: Marker, *, again: bool) -> None:
-    """Let the service run what is on disk, and prove it. A start that is under way is waited for first.
+    """Let all units that run the file run what is on disk, in order, and verify them together.
 
-    :param again: restart it in any case: its unit is another one now.
-    :raises HostError: if it isn't healthy.
+    :param again: restart the component's own unit in any case: the unit has changed.
+    :raises HostError: if one of them could not be restarted or isn't healthy; the others were restarted all the same.
     """
-    limit = _systemd.stop_timeout(_systemd.show(run, [marker["unit"]])[0]) + _systemd.START_TIMEOUT
-    run(["systemctl", "start", "--", marker["unit"]], timeout=limit)
-    unit = _systemd.show(run, [marker["unit"]])[0]
-    if again or not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
-        _systemd.restart(run, unit, timeout=limit, reload="unit" in marker["kinds"])
-    targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
-    health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]
-    if not health.healthy:
-        raise HostError(f"{marker['target']['version']} is back in place, but isn't healthy: {health.reason}")
+    targets = [{**target, "proofs": []} for target in _targets(marker)]  # those may need more than this host
+    problems = []
+    for unit, target in zip(_units(marker), targets):
+        try:
+            changed = again and unit == marker["unit"]
+            _run_what_is_on_disk(run, unit, target["binary"], reload="unit" in marker["kinds"], again=changed)
+        except HostError as exc:
+            problems.append(str(exc))
+    found = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])
+    back = f"{marker['target']['version']} is back in place"
+    for each in found:
+        if not each.healthy:
+            whose = "" if len(found) == 1 else f"{each.component} "
+            problems.append(f"{back}, but {whose}isn't healthy: {each.reason}")
+    if problems:
+        raise HostError("; ".join(problems))
+
+
+def _run_what_is_on_disk(run: Run, name: str, binary: str, *, reload: bool, again: bool) -> None:
+    """Restart a unit unless its process runs the file on disk. A start that is under way is waited for first."""
+    limit = _systemd.stop_timeout(_systemd.show(run, [name])[0]) + _systemd.START_TIMEOUT
+    run(["systemctl", "start", "--", name], timeout=limit)
+    unit = _systemd.show(run, [name])[0]
+    if again or not (unit.main_pid and _process.runs_file(unit.main_pid, binary)):
+        _systemd.restart(run, unit, timeout=limit, reload=reload)
+
+
+def _targets(marker: Marker) -> list[Target]:
+    """What is verified: the component, and the other units that run its file."""
+    return [marker["target"], *marker.get("shared", ())]
+
+
+def _units(marker: Marker) -> list[str]:
+    """The units that run the file, the component's own first; none of an empty marker."""
+    return [marker["unit"], *(target["unit"] for target in marker.get("shared", ()))] if marker else []
 
 
 def _pending(session: Session, component: str) -> Marker | None:
@@ -340,7 +375,7 @@ def marker_problem(layout: Layout, component: str) -> str:
 
 def _load_marker(layout: Layout, component: str) -> Marker:
     marker = _json_file.load(layout.pending(component), _schema.MARKER, named=("component", component))
-    for probe in marker["target"].get("probes") or []:
+    for probe in (probe for target in _targets(marker) for probe in target.get("probes") or []):
         _probes.complete(probe)
     return marker
 
@@ -384,15 +419,16 @@ def _write(layout: Layout, marker: Marker) -> None:
 
 def unit_name(component: str) -> str:
     """The name of the transient units, without what they are."""
-    return f"observability-upgrade-{component}"
+    return f"observability-upgrade-{_systemd.in_unit_name(component)}"
 
 
 def _program(layout: Layout, component: str) -> str:
     return layout.pending(component).removesuffix(".json") + ".pyz"
 
 
-def _command_line(layout: Layout, component: str, action: str) -> list[str]:
-    return [sys.executable, "-I", "-c", _IF_ROOTS_ALONE, _program(layout, component), action, layout.root, component]
+def _command_line(layout: Layout, component: str, action: str, *more: str) -> list[str]:
+    program = _program(layout, component)
+    return [sys.executable, "-I", "-c", _IF_ROOTS_ALONE, program, action, layout.root, component, *more]
 
 
 def _transient(layout: Layout, component: str, *options: str, suffix: str = "") -> list[str]:
@@ -407,20 +443,22 @@ def _condition_name(component: str) -> str:
     return f"{_systemd.OWN_DROP_IN}{component}.conf"
 
 
-def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
-    """The drop-in that runs C(start), with all privileges, whatever the unit's hardening; its failure stops nothing."""
+def _write_conditions(run: Run, layout: Layout, guard: Guard) -> None:
+    """For each unit the drop-in that runs C(start), with all privileges, whatever the unit's hardening; its failure
+    stops nothing."""
     version = run(["systemctl", "show", "--property=Version"], timeout=30).out.partition("=")[2].split(".")[0].split()
     known = version and version[0].isdigit() and int(version[0]) >= _HAS_CONDITIONS
     setting = "ExecCondition" if known else "ExecStartPre"
-    program = _command_line(layout, guard.component, "start")
-    command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
-    directory = os.path.join(_UNITS, f"{guard.unit}.d")
-    _files.make_directory(directory)
-    text = (
-        "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"
-        f"[Service]\n{setting}=-+{command}\n"
-    )
-    _files.write_durably(os.path.join(directory, _condition_name(guard.component)), text.encode(), mode=0o644)
+    for unit in guard.units:
+        program = _command_line(layout, guard.component, "start", unit)
+        command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
+        directory = os.path.join(_UNITS, f"{unit}.d")
+        _files.make_directory(directory)
+        text = (
+            "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"
+            f"[Service]\n{setting}=-+{command}\n"
+        )
+        _files.write_durably(os.path.join(directory, _condition_name(guard.component)), text.encode(), mode=0o644)
     _checked(run, ["systemctl", "daemon-reload"])
 
 
@@ -462,10 +500,10 @@ _ACTIONS: dict[str, t.Callable[..., None]] = {"fire": fire, "start": start}
 
 
 def main(argv: list[str]) -> int:
-    """The program: C(fire STATE_DIR COMPONENT) or C(start STATE_DIR COMPONENT)."""
-    action, state_dir, component = argv
+    """The program: C(fire STATE_DIR COMPONENT) or C(start STATE_DIR COMPONENT UNIT)."""
+    action, state_dir, component, *more = argv
     try:
-        _ACTIONS[action](_command.run, state_dir, component)
+        _ACTIONS[action](_command.run, state_dir, component, *more)
     except (UpgradeError, OSError) as exc:
         sys.stderr.write(f"{component}: {_files.explain(exc) if isinstance(exc, OSError) else exc}\n")
         return 1

@@ -262,10 +262,11 @@ def unreachable(urls: t.Iterable[str], *, open_url: t.Callable[..., t.Any], now:
 
 def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
     """What each component of the steps is now. The first of its steps tells what it is."""
-    first: dict[str, Data] = {}
+    first: dict[str, tuple[Data, str]] = {}
     for step in steps:
-        first.setdefault(step["component"], step)
-    chosen = list(first.values())
+        for part in _preflight.parts(step):
+            first.setdefault(part["component"], (part, step["component"]))
+    chosen = [part for part, _of in first.values()]
     if not chosen:
         return
     units = _systemd.show(run, [step["unit"] for step in chosen], more=_MORE)
@@ -274,7 +275,7 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
     owned = _packages.owners(run, [step["binary"] for step in chosen])
     listening = _listening()
     for step, unit, health in zip(chosen, units, states):
-        record = records.get(step["component"]) or {"state": "idle"}
+        record = records.get(first[step["component"]][1]) or {"state": "idle"}
         yield Service(
             component=step["component"],
             unit=unit.name,

@@ -14,7 +14,7 @@ import typing as t
 
 from . import _files
 from ._errors import HostError, InputError, UpgradeError
-from ._state import check_backup_id, check_name, check_run
+from ._state import check_backup_id, check_key, check_name, check_run
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -22,7 +22,6 @@ if t.TYPE_CHECKING:
 DEFAULT_STATE_DIR = "/var/lib/observability-upgrades"
 
 _NAMES = {
-    "component": "component",
     "version": "version",
     "from_version": "version",
     "name": "checkpoint or restore point",
@@ -82,6 +81,8 @@ def _check(params: dict[str, t.Any]) -> None:
     for option, what in _NAMES.items():
         if params.get(option) is not None:
             check_name(what, params[option])
+    if params.get("component") is not None:
+        check_key(params["component"])
     if params.get("backup_id") is not None:
         check_backup_id(params["backup_id"])
     if params.get("run"):

@@ -15,6 +15,7 @@ import typing as t
 from . import _obstacles
 from ._obstacles import BLOCKER, INFO, WARNING, NewerFile, Target, UnitChange, finding
 from ._probes import ELSEWHERE
+from ._state import is_accepted
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -169,7 +170,10 @@ def findings(facts: Facts, accept: t.Collection[str] = ()) -> list[Data]:
     found = [one for check in HOST_CHECKS for one in check(facts)]
     found += [one for service in facts.services for look in SERVICE_CHECKS for one in look(service)]
     return [
-        {**one, "severity": "accepted"} if one["severity"] == BLOCKER and one["key"] in accept else one for one in found
+        {**one, "severity": "accepted"}
+        if one["severity"] == BLOCKER and is_accepted(one["key"], one["component"], accept)
+        else one
+        for one in found
     ]
 
 
@@ -189,6 +193,22 @@ def kept(step: Data) -> list[str]:
     """What a restore point keeps of a step: its programs, and what else the plan says."""
     keep = step.get("keep") or {}
     return [*places_of(step), *(path for paths in keep.values() for path in paths or [])]
+
+
+def parts(step: Data) -> list[Data]:
+    """The services of a step: the component, and the other units that run its file, each with the fields of a step."""
+    shared = [
+        {
+            **step,
+            "component": other["target"]["component"],
+            "unit": other["target"]["unit"],
+            "binary": other["target"]["binary"],
+            "target": other["target"],
+            "from_target": other["from_target"],
+        }
+        for other in step.get("shared") or []
+    ]
+    return [step, *shared]
 
 
 def places_of(step: Data) -> list[str]:

@@ -84,7 +84,7 @@ class Wanted(t.NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{PREFIX}{self.component}"
+        return f"{PREFIX}{_systemd.in_unit_name(self.component)}"
 
     @property
     def seconds(self) -> int:

@@ -60,6 +60,7 @@ _ATTEMPT = frozenset({"checking", "downloading", "staged", "activated", "verifyi
 _PHASE: dict[str, t.Any] = {"state": "pending", "steps": [], "started_at": None, "finished_at": None, "error": None}
 _NO_HISTORY = {"head": None, "base": None}
 _NAME = re.compile(_schema.NAME)
+_SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FREE_TEXTS = ("user", "controller", "job", "origin", "boot")
 _MAX_ERRORS = 50
@@ -75,6 +76,55 @@ class Step(t.NamedTuple):
     @property
     def key(self) -> str:
         return f"{self.component}@{self.to_version}"
+
+    @classmethod
+    def of(cls, key: str) -> Step:
+        """The step of a key. The version has no C(@) in it; the component's own key may."""
+        component, at, version = key.rpartition("@")
+        return cls(component, version) if at else cls(key, "")
+
+    @property
+    def release(self) -> str:
+        """The release that the step installs: one for all instances of a component."""
+        return f"{name_of(self.component)}@{self.to_version}"
+
+
+def name_of(key: str) -> str:
+    """The component that a key stands for, as the catalog calls it: C(node_exporter) for C(node_exporter@9101)."""
+    return key.partition("@")[0]
+
+
+def is_accepted(finding: str, component: str | None, accept: t.Collection[str]) -> bool:
+    """Whether the operator accepts a finding: by its own key, or by that of its component for all instances of it.
+
+    :param finding: its key, such as C(node_exporter@9101.unhealthy).
+    :param component: the key of the component that it is about; none if it is about the host.
+    """
+    if finding in accept:
+        return True
+    return component is not None and f"{name_of(component)}{finding[len(component) :]}" in accept
+
+
+def check_key(key: t.Any) -> str:
+    """The key of a component. Like a name, it may become that of a file.
+
+    :raises InputError: as C(check_name).
+    """
+    name, at, suffix = key.partition("@") if isinstance(key, str) else (key, "", "")
+    check_name("component", name)
+    if at and not _SUFFIX.fullmatch(suffix):
+        raise InputError(
+            f"{_shortened(key)!r} can't be the key of a component: after the @ there must be the port or the unit of "
+            "an instance",
+            key="input.name",
+        )
+    if len(key) > _schema.MOST_KEY:
+        raise InputError(
+            f"{_shortened(key)!r} can't be the key of a component: it has {len(key)} characters, and may have "
+            f"{_schema.MOST_KEY}",
+            key="input.name",
+        )
+    return t.cast("str", key)
 
 
 def check_name(what: str, name: t.Any, *, most: int = _schema.MOST_NAME) -> str:
@@ -103,7 +153,10 @@ def check_backup_id(backup_id: t.Any) -> str:
 
     :raises InputError: as C(check_name).
     """
-    return check_name("restore point", backup_id, most=_schema.MOST_BACKUP_ID)
+    if not isinstance(backup_id, str):
+        return check_name("restore point", backup_id)
+    check_name("restore point", backup_id.replace("@", "."), most=_schema.MOST_BACKUP_ID)
+    return backup_id
 
 
 def check_run(run: dict[str, t.Any]) -> None:
@@ -339,7 +392,7 @@ class Document:
             bad = [key for key, outcome in outcomes.items() if outcome not in ("pending", "succeeded")]
             error = f"it ended before {', '.join(left)}" if left else None
             if bad:
-                error = self.component(bad[0].partition("@")[0]).get("last_error") or f"{bad[0]}: {outcomes[bad[0]]}"
+                error = self.component(Step.of(bad[0]).component).get("last_error") or f"{bad[0]}: {outcomes[bad[0]]}"
             phase.update(state="failed" if error else "completed", finished_at=now, error=error)
 
     def checkpoint(self, name: str, description: str | None, *, now: str) -> None:

@@ -32,7 +32,7 @@ import typing as t
 
 from . import _files, _history, _json_file, _lease, _private, _process, _rebuild, _schema
 from ._errors import HostError, InputError, LockedError, StateError
-from ._state import Document, check_document, check_part, clean, is_unsettled, new_document, why_lost
+from ._state import Document, Step, check_document, check_part, clean, is_unsettled, new_document, why_lost
 
 _LOCK_WAIT = 120.0
 _POLL = 0.1
@@ -179,7 +179,7 @@ class Session:
         upgrade = self.document.upgrade
         if not upgrade.get("upgrade_id"):
             return
-        names = sorted({key.partition("@")[0] for key in upgrade.get("steps", {})})
+        names = sorted({Step.of(key).component for key in upgrade.get("steps", {})})
         data = {
             "schema_version": self.document.data["schema_version"],
             "revision": self.document.data["revision"] + 1,

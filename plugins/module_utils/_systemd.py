@@ -43,6 +43,11 @@ START_TIMEOUT = 120.0
 """Seconds to give systemd for a start, on top of the unit's own time for a stop."""
 
 
+def in_unit_name(key: str) -> str:
+    """The key of a component as a part of a unit's name, where C(@) would make the unit an instance of a template."""
+    return key.replace("@", ".")
+
+
 class Unit(t.NamedTuple):
     """One look at a unit. ``n_restarts`` counts systemd's own restarts since somebody last started it."""
 

@@ -21,6 +21,7 @@ import typing as t
 from . import _argv, _elf, _files, _output, _process, _sandbox, _systemd, _unit_disk
 from ._errors import HostError
 from ._sandbox import Answer
+from ._state import is_accepted
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -144,7 +145,8 @@ def in_words(findings: t.Iterable[Data]) -> str:
 
 def _accepted(finding: Data, accept: t.Collection[str]) -> Data:
     planned = finding["key"].replace(".flag_removed.", ".removed.")  # as the plan calls it, where the catalog knows it
-    if finding["severity"] == "blocker" and {finding["key"], planned} & set(accept):
+    keys = (finding["key"], planned)
+    if finding["severity"] == "blocker" and any(is_accepted(key, finding["component"], accept) for key in keys):
         return {**finding, "severity": "accepted"}
     return finding
 
@@ -287,7 +289,7 @@ class _Hearing:
         return _sandbox.once(self._run, sandbox, [self._program, *self._case.help_args], timeout=TIMEOUT)
 
     def _name(self) -> str:
-        return f"observability-trial-{self._case.component}-{os.getpid()}-{next(self._numbers)}"
+        return f"observability-trial-{_systemd.in_unit_name(self._case.component)}-{os.getpid()}-{next(self._numbers)}"
 
     def _once(self, programs: dict[str, str], argv: list[str], *, starts: bool) -> Answer:
         """Run a program once. Only for a trial of its start may it reach what it works with."""

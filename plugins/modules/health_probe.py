@@ -385,7 +385,7 @@ from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, run_module
 from ..module_utils._probes import FIELDS, complete
-from ..module_utils._state import TOUCHED, check_name
+from ..module_utils._state import TOUCHED, check_key, check_name
 
 _LATER = 30.0
 """Seconds for a look that begins just in time, and for reading the journal."""
@@ -420,7 +420,7 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
 def _check(target: dict[str, t.Any]) -> None:
     """Refuse names and probes that can't be meant, before anything is asked."""
     for name in target["component"].split(" -> "):  # that of an integration check names both of its components
-        check_name("component", name)
+        check_key(name)
     if target["version"] is not None:
         check_name("version", target["version"])
     for one in [*target["probes"], *target["proofs"]]:

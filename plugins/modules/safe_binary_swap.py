@@ -135,6 +135,13 @@ options:
         description: How the old version is proven, like one of O(observability.stack.health_probe#module:targets).
         type: dict
         required: true
+      shared:
+        description:
+          - Targets of other units that run the same file, like O(guard.target). The host restarts and verifies them
+            after the component's own unit.
+        type: list
+        elements: dict
+        default: []
       probe_timeout:
         description: Seconds within which the old version must be healthy.
         type: int
@@ -338,6 +345,9 @@ def _guard_of(params: dict[str, t.Any], unit: _systemd.Unit | None) -> _guard.Gu
     guard = params["guard"]
     if not guard or not guard["confirm_within"] or unit is None:
         return None
+    shared = guard["shared"]
+    units = _systemd.show(run, [target["unit"] for target in shared]) if shared else []
+    guard = {**guard, "shared": [{**target, "unit": each.name} for target, each in zip(shared, units)]}
     return _guard.Guard(component=params["component"], unit=unit.name, kinds=params["kinds"], **guard)
 
 
@@ -416,6 +426,7 @@ def main() -> None:
                 "options": {
                     "confirm_within": {"type": "int", "required": True},
                     "target": {"type": "dict", "required": True},
+                    "shared": {"type": "list", "elements": "dict", "default": []},
                     "probe_timeout": {"type": "int", "default": 60},
                     "probe_window": {"type": "int", "default": 10},
                 },

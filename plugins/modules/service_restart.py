@@ -61,6 +61,26 @@ options:
       - What the service answers when it is ready. With it the module ends when the answer is no error of the server,
         or after two seconds. Whatever works earlier only takes the processor from a service that is about to start.
     type: str
+  also:
+    description:
+      - Further units whose processes run the same file. They are restarted after O(unit), in this order, in the same
+        way.
+      - All units are restarted even if one of them fails. The task fails then.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      unit:
+        description: The unit.
+        type: str
+        required: true
+      binary:
+        description: The program that its process must run.
+        type: path
+        required: true
+      url:
+        description: As O(url).
+        type: str
   reload_signal:
     description:
       - Whether SIGHUP lets it read its configuration anew. It is sent to the main process where the unit has no
@@ -98,8 +118,13 @@ after:
   description: C(state), C(main_pid) and C(n_restarts) of the unit afterwards. In check mode they are as before.
   returned: success
   type: dict
+others:
+  description: C(unit) of each of O(also), with its C(before) and C(after).
+  returned: success, if O(also) isn't empty
+  type: list
+  elements: dict
 restarted_at:
-  description: When the restart or reload was begun, in seconds since the epoch; none if there was no need of one.
+  description: When the first restart or reload was begun, in seconds since the epoch; none if there was no need of one.
   returned: success
   type: float
 seconds:
@@ -140,54 +165,82 @@ from ..module_utils._errors import HostError
 from ..module_utils._module import arguments, run_module
 
 
+class _Part(t.NamedTuple):
+    """One unit of those that are restarted: how it is now, whether its process runs the file, and what is done."""
+
+    unit: _systemd.Unit
+    binary: str
+    url: str | None
+    runs_it: bool
+    choice: _restart.Choice
+
+    @property
+    def limit(self) -> float:
+        """Seconds that its restart may take."""
+        return _restart.time_limit(self.unit, self.choice.strategy)
+
+
 def restart(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
-    unit = _systemd.show(run, [params["unit"]])[0]
-    if not unit.is_loaded:
-        raise HostError(
-            f"there is no unit {unit.name} on this host ({unit.load}): set units in upgrade_overrides",
-            key="service.unknown_unit",
-        )
-    runs_it = unit.main_pid > 0 and _process.runs_file(unit.main_pid, params["binary"])
-    choice = _restart.choose(
-        params["strategy"],
-        unit,
-        runs_it=runs_it,
-        force=params["force"],
-        signal=params["reload_signal"],
-        reload_units=params["reload_units"],
-    )
-    before = _facts(unit)
-    result = {"before": before, "after": before, "restarted_at": None, "seconds": 0.0, "restored_unit": None}
-    result.update(_told(None))
-    if runs_it and not params["force"] and params["strategy"] != "reload":
+    parts = _parts(params)
+    before = [_facts(part.unit) for part in parts]
+    others = [{"unit": part.unit.name, "before": each, "after": each} for part, each in zip(parts[1:], before[1:])]
+    result: dict[str, t.Any] = {
+        "before": before[0],
+        "after": before[0],
+        **({"others": others} if params["also"] else {}),
+        "restarted_at": None,
+        "seconds": 0.0,
+        "restored_unit": None,
+        **_told(None),
+    }
+    due = [part for part in parts if not part.runs_it or params["force"] or params["strategy"] == "reload"]
+    if not due:
         return {**result, "changed": False}
-    anew = choice.strategy != "reload" and (params["reload_units"] or unit.needs_reload)
-    result.update(_told(_restart.Done(choice, killed=False, daemon_reload=anew)))
-    result.update(changed=True, diff={"before": before, "after": {**before, "runs": params["binary"]}})
+    first = due[0]
+    anew = first.choice.strategy != "reload" and (params["reload_units"] or first.unit.needs_reload)
+    result.update(_told(_restart.Done(first.choice, killed=False, daemon_reload=anew)))
+    units = ", ".join(part.unit.name for part in due)
+    result.update(changed=True, diff={"before": before[0], "after": {**before[0], "runs": first.binary}})
+    if len(parts) > 1:
+        result["diff"]["after"]["units"] = units
+    limit = sum(part.limit for part in due) + _lease.LEASE_SECONDS
     with _store.session(
-        params["state_dir"],
-        run=params["run"],
-        check_mode=module.check_mode,
-        lease_seconds=_restart.time_limit(unit, choice.strategy) + _lease.LEASE_SECONDS,
+        params["state_dir"], run=params["run"], check_mode=module.check_mode, lease_seconds=limit
     ) as session:
         if not session.writable:
             return result
         begun, start = time.time(), time.monotonic()
         restored = _bring_back(session, params)
         with _restart.announced(session.layout.restarting):
-            done = _restart.act(run, unit, choice, reload_units=params["reload_units"])
-        if params["url"]:
-            _restart.settle(params["url"])
-        result["after"] = _facts(_systemd.show(run, [params["unit"]])[0])
-        session.document.forget_probes(unit.name, now=session.now)
+            done, problems = _carry_out(due, reload_units=params["reload_units"])
+        after = [_facts(unit) for unit in _systemd.show(run, [part.unit.name for part in parts])]
+        for part in due:
+            session.document.forget_probes(part.unit.name, now=session.now)
         session.save()
-        seconds = round(time.monotonic() - start, 2)
         if params["run"]:
             session.renew()
-        warnings = [*session.warnings, *_warnings(unit.name, done), *filter(None, [restored])]
-        told = {**_told(done), "restarted_at": begun, "seconds": seconds, "restored_unit": restored}
-        return {**result, **told, "warnings": warnings}
+        if problems:
+            raise _together(problems)
+        result["after"] = after[0]
+        for other, each in zip(others, after[1:]):
+            other["after"] = each
+        warnings = [
+            *session.warnings,
+            *(text for part in due for text in _warnings(part.unit.name, done[part.unit.name])),
+            *filter(None, [restored]),
+        ]
+        told = _told(done[first.unit.name])
+        told["killed"] = any(each.killed for each in done.values())
+        seconds = round(time.monotonic() - start, 2)
+        return {
+            **result,
+            **told,
+            "restarted_at": begun,
+            "seconds": seconds,
+            "restored_unit": restored,
+            "warnings": warnings,
+        }
 
 
 def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None:
@@ -198,6 +251,58 @@ def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None
     own = session.layout.pending(manifest.component).removesuffix(".json")
     restored = _loaded_unit.bring_back(run, manifest.loaded_unit, params["unit"], own=own)
     return str(restored) if restored else None
+
+
+def _parts(params: dict[str, t.Any]) -> list[_Part]:
+    """All units that are asked for, in order.
+
+    :raises HostError: if one of them isn't there; nothing was restarted then.
+    """
+    asked = [{name: params[name] for name in ("unit", "binary", "url")}, *params["also"]]
+    found = []
+    for one, unit in zip(asked, _systemd.show(run, [one["unit"] for one in asked])):
+        if not unit.is_loaded:
+            raise HostError(
+                f"there is no unit {unit.name} on this host ({unit.load}): set units in upgrade_overrides",
+                key="service.unknown_unit",
+            )
+        runs_it = unit.main_pid > 0 and _process.runs_file(unit.main_pid, one["binary"])
+        choice = _restart.choose(
+            params["strategy"],
+            unit,
+            runs_it=runs_it,
+            force=params["force"],
+            signal=params["reload_signal"],
+            reload_units=params["reload_units"],
+        )
+        found.append(_Part(unit, one["binary"], one["url"], runs_it, choice))
+    return found
+
+
+def _carry_out(due: list[_Part], *, reload_units: bool) -> tuple[dict[str, _restart.Done], list[HostError]]:
+    """Restart units one after another. One that fails doesn't keep the others from running what is on disk.
+
+    :returns: what was done, by unit; and what failed.
+    """
+    done: dict[str, _restart.Done] = {}
+    problems = []
+    for part in due:
+        try:
+            done[part.unit.name] = _restart.act(run, part.unit, part.choice, reload_units=reload_units)
+        except HostError as exc:
+            problems.append(exc)
+            continue
+        if part.url:
+            _restart.settle(part.url)
+    return done, problems
+
+
+def _together(problems: list[HostError]) -> HostError:
+    """One error for all units that failed."""
+    if len(problems) == 1:
+        return problems[0]
+    journal = [line for each in problems for line in each.details.get("journal", [])]
+    return HostError("; ".join(map(str, problems)), key=problems[0].key, details={"journal": journal})
 
 
 def _told(done: _restart.Done | None) -> dict[str, t.Any]:
@@ -227,6 +332,16 @@ def main() -> None:
             strategy={"type": "str", "choices": list(_restart.STRATEGIES), "default": "graceful"},
             restore_point={"type": "str"},
             url={"type": "str"},
+            also={
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "unit": {"type": "str", "required": True},
+                    "binary": {"type": "path", "required": True},
+                    "url": {"type": "str"},
+                },
+            },
             reload_signal={"type": "bool", "default": False},
         ),
         supports_check_mode=True,

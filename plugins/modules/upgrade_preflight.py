@@ -203,7 +203,7 @@ def _check_steps(steps: list[dict[str, t.Any]]) -> None:
         missing = missing or [f"target.{name}" for name in ("unit", "binary", "url") if not step["target"].get(name)]
         if missing:
             raise InputError(f"steps: number {number} has no {', '.join(missing)}: give the steps as the plan has them")
-        _state.check_name("component", step["component"])
+        _state.check_key(step["component"])
 
 
 def _told(facts: _preflight.Facts) -> dict[str, t.Any]:
@@ -221,18 +221,19 @@ def _baselines(params: dict[str, t.Any]) -> list[str]:
     taken = []
     with _store.session(params["state_dir"], run=params["run"]) as session:
         upgrade_id = (params["run"] or {}).get("upgrade_id") or session.document.upgrade.get("upgrade_id")
-        for step in params["steps"]:
-            name = step["component"]
+        parts = [(step, part) for step in params["steps"] for part in _preflight.parts(step)]
+        for step, part in parts:
+            name = part["component"]
             if name in taken:
                 continue
-            if _is_touched(session, name, upgrade_id):
+            if _is_touched(session, step["component"], upgrade_id):
                 _adopt(session, name, upgrade_id)
                 continue
             data = {
                 "upgrade_id": upgrade_id,
                 "taken_at": session.now,
                 "version": step.get("from"),
-                "seen": _baseline.capture(run, {**step["target"], "version": step.get("from")}),
+                "seen": _baseline.capture(run, {**part["target"], "version": step.get("from")}),
             }
             _baseline.write(session.layout, name, data)
             taken.append(name)
@@ -252,7 +253,7 @@ def _is_touched(session: _store.Session, name: str, upgrade_id: str | None) -> b
         return True
     kept = _baseline.read(session.layout, name)
     steps = session.document.upgrade.get("steps", {})
-    ended = any(outcome != "pending" for key, outcome in steps.items() if key.partition("@")[0] == name)
+    ended = any(outcome != "pending" for key, outcome in steps.items() if _state.Step.of(key).component == name)
     return kept is not None and kept.get("upgrade_id") == upgrade_id and ended
 
 

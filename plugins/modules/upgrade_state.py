@@ -221,6 +221,7 @@ from ..module_utils._state import (
     Document,
     Step,
     check_backup_id,
+    check_key,
     check_name,
     is_unsettled,
     unverified,
@@ -267,9 +268,9 @@ def _check_plan(params: dict[str, t.Any]) -> None:
         raise InputError(f"phases: {', '.join(wrong)} must be a list of steps, each as component@version")
     keys = [*params["steps"], *(key for found in phases.values() for key in found)]
     for key in keys:
-        name, _at, version = str(key).partition("@")
-        check_name("component", name)
-        check_name("version", version)
+        step = Step.of(str(key))
+        check_key(step.component)
+        check_name("version", step.to_version)
 
 
 def advance(params: dict[str, t.Any], session: _store.Session) -> None:
@@ -298,7 +299,8 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
         document.installed(step.component, step.to_version, paths=paths, sha256=sha256, now=session.now)
         session.save()
     _guard.disarm_finished(run, session)
-    session.remove_tree(session.layout.staging(step.key))
+    if step.release not in {Step.of(key).release for key in document.pending()}:
+        session.remove_tree(session.layout.staging(step.release))
 
 
 def _check_verified(step: Step, record: dict[str, t.Any]) -> None:

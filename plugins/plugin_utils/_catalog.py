@@ -24,6 +24,7 @@ import yaml
 
 from ..module_utils._errors import InputError
 from ..module_utils._redaction import parse_url
+from ..module_utils._state import name_of
 from . import _sources
 from ._checks import (
     Field,
@@ -488,13 +489,30 @@ def load(*, overrides: t.Any = None, components: t.Any = None) -> dict[str, Entr
     added = _components(components, "upgrade_components")
     for name, data in added.items():
         catalog[name] = _explained("upgrade_components", name, _named(data, name))
-    for name, changes in _components(overrides, "upgrade_overrides").items():
+    changed = _components(overrides, "upgrade_overrides")
+    for key in sorted(changed, key=lambda key: "@" in str(key)):  # an instance has what its component has
+        name, changes = name_of(key), changed[key]
         if name not in catalog:
-            wrong = unknown(name, sorted(catalog), "a component that the catalog knows").below(name)
+            wrong = unknown(name, sorted(catalog), "a component that the catalog knows").below(key)
             raise _input_error("upgrade_overrides", wrong, "; a component of your own goes into upgrade_components")
         base = _named(added[name], name) if name in added else raw[name]
-        catalog[name] = _explained("upgrade_overrides", name, _merged(base, changes))
+        if key == name:
+            catalog[name] = _explained("upgrade_overrides", name, _merged(base, changes))
+            continue
+        both = _merged(_merged(base, changed.get(name, {})), changes)
+        instances = {**catalog[name].get("instances", {}), key: _explained("upgrade_overrides", name, both, key)}
+        catalog[name] = {**catalog[name], "instances": instances}
     return catalog
+
+
+def entry_of(catalog: Mapping[str, Entry], key: str) -> Entry:
+    """What the catalog and the operator say of a component, or of one instance of it.
+
+    :param key: C(node_exporter), or C(node_exporter@9101) for a further instance.
+    :raises KeyError: if the catalog has no such component.
+    """
+    entry = catalog[name_of(key)]
+    return t.cast("Entry", entry.get("instances", {}).get(key, entry))
 
 
 def only(catalog: dict[str, Entry], names: t.Iterable[str]) -> dict[str, Entry]:
@@ -552,11 +570,12 @@ def _merged(base: Mapping[str, t.Any], changes: t.Any) -> t.Any:
     return merged
 
 
-def _explained(source: str, name: str, data: t.Any) -> Entry:
+def _explained(source: str, name: str, data: t.Any, key: str = "") -> Entry:
+    """:param key: what the operator wrote it under, if that isn't the name."""
     try:
         return _checked(name, data)
     except FieldError as wrong:
-        raise _input_error(source, wrong if source.startswith("catalog/") else wrong.below(name)) from None
+        raise _input_error(source, wrong if source.startswith("catalog/") else wrong.below(key or name)) from None
 
 
 def _input_error(source: str, wrong: FieldError, hint: str = "") -> InputError:

@@ -16,6 +16,8 @@ import typing as t
 
 from ansible.utils.helpers import pct_to_int
 
+from ..module_utils._state import name_of
+
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,10 +33,10 @@ def seconds(phases: list[Data], surveys: Mapping[str, Data], waves: list[t.Any])
     """
     known = _durations(surveys)
     total = [
-        known[key.partition("@")[0]] * wave_count(len(phase["hosts"]), waves)
+        known[name_of(key)] * wave_count(len(phase["hosts"]), waves)
         for phase in phases
         for key in phase["sequence"]
-        if key.partition("@")[0] in known
+        if name_of(key) in known
     ]
     return round(sum(total)) if total else None
 
@@ -46,7 +48,7 @@ def _durations(surveys: Mapping[str, Data]) -> dict[str, float]:
         for name, record in ((survey.get("state") or {}).get("components") or {}).items():
             took = _between(record.get("started_at"), record.get("finished_at"))
             if record.get("state") == "success" and took is not None:
-                found.setdefault(name, []).append(took)
+                found.setdefault(name_of(name), []).append(took)
     return {name: statistics.median(each) for name, each in found.items()}
 
 

@@ -18,7 +18,8 @@ import json
 import typing as t
 
 from ..module_utils._errors import InputError
-from . import _estimate, _order, _report, _saved, _solver, _steps, _subject, _way, _windows
+from ..module_utils._state import name_of
+from . import _estimate, _instances, _order, _report, _saved, _solver, _steps, _subject, _way, _windows
 from ._market import Market
 from ._wish import Wish, Wishes
 
@@ -72,20 +73,30 @@ def plan_host(
     """
     market, today, stops = market or Market(), today or _today(), stops or {}
     draft = Draft(host, wish, survey, {}, [], [])
-    for name in sorted(wish.catalog, key=wish.rank):
-        subject = _subject.of_host(host, name, survey, wish.catalog[name])
-        if not wish.means(name) or not (name in wish.versions or subject.unfinished):
+    for key in (key for each in sorted(wish.catalog, key=wish.rank) for key in leaders(survey, each)):
+        name, subject = name_of(key), _subject.group(host, key, survey, wish.catalog)
+        parts = [each for each in (subject, *subject.shared) if wish.means(each.name)]
+        asked = [version for version in (wish.version(each.name) for each in parts) if version]
+        if not parts or not (asked or subject.unfinished):
             continue
         if name in without and not subject.unfinished:
-            draft.rows.append({**row(subject, [], []), "note": "no_order"})
+            draft.rows.extend({**row(each, [], []), "note": "no_order"} for each in (subject, *subject.shared))
             continue
+        own = wish._replace(versions={**wish.versions, key: asked[0]}) if asked else wish
         found, steps = _component(
-            subject, wish, market, today=today, stops=stops.get(name, ()), stack=stack or {host: survey}
+            subject, own, market, today=today, stops=stops.get(name, ()), stack=stack or {host: survey}
         )
         draft.steps.update({step["key"]: step for step in steps})
         draft.findings.extend(found)
         draft.rows.append(row(subject, [step["to"] for step in steps], found))
+        draft.rows.extend({**row(each, [], []), "with": key if steps else None} for each in subject.shared)
     return draft
+
+
+def leaders(survey: Data, name: str) -> list[str]:
+    """The keys of a component's instances that steps are made for: one of all that run the same file."""
+    found = _instances.keys(survey, name)
+    return list(dict.fromkeys(_instances.leader(survey, key) for key in found))
 
 
 def _component(
@@ -100,13 +111,13 @@ def _component(
     """What is to be known of a component, and its steps."""
     impossible = _subject.impossible(subject) or _subject.unknown_attempt(subject)
     if impossible:
-        return accepted([impossible], wish.accept), []
+        return accepted([impossible], wish), []
     way = _way.find(subject, wish, market.offer(subject.entry), today=today, stops=stops)
     if not way.hops:
-        return accepted(way.findings, wish.accept), []
+        return accepted(way.findings, wish), []
     steps, more = _steps.steps(subject, way.hops, stack)
-    unread = _subject.incomplete(subject)
-    findings = accepted([*way.findings, *more, *unread, *_below_floor(subject, way.hops)], wish.accept)
+    found = [*_shared(subject, wish), *way.findings, *more, *_subject.incomplete(subject)]
+    findings = accepted([*found, *_below_floor(subject, way.hops)], wish)
     return findings, [] if is_blocked(findings) else steps
 
 
@@ -114,10 +125,23 @@ def _below_floor(subject: _subject.Subject, hops: list[str]) -> list[Data]:
     return [] if subject.unfinished else _steps.below_floor(subject, hops[-1])
 
 
-def accepted(findings: list[Data], keys: t.Collection[str]) -> list[Data]:
+def _shared(subject: _subject.Subject, wish: Wish) -> list[Data]:
+    """Who else runs the file that a step replaces; and what keeps a run from restarting and verifying all of them."""
+    whole = [subject, *subject.shared]
+    found = _steps.shared_by(subject)
+    wanted = {each.name: wish.version(each.name) if wish.means(each.name) else None for each in whole}
+    if len(set(wanted.values())) > 1 and not subject.unfinished:
+        told = ", ".join(f"{key} {version or 'no version'}" for key, version in wanted.items())
+        message = f"{' and '.join(wanted)} run the same file {subject.facts['binary']}, and different versions are "
+        fix = f"request one version for all of them, as upgrade_versions: {{{name_of(subject.name)}: ...}}"
+        found.append(subject.finding("shared_file", "blocker", f"{message}requested: {told}", fix))
+    return found
+
+
+def accepted(findings: list[Data], wish: Wish) -> list[Data]:
     """The findings, with those blockers that the operator accepts as what they are: no blockers any more."""
     return [
-        {**each, "severity": "accepted"} if each["severity"] == "blocker" and each["key"] in keys else each
+        {**each, "severity": "accepted"} if each["severity"] == "blocker" and wish.accepts(each) else each
         for each in findings
     ]
 
@@ -137,7 +161,7 @@ def row(subject: _subject.Subject, hops: list[str], findings: list[Data]) -> Dat
         "proven": not subject.unfinished,
         "running": facts.get("running"),
         "hops": hops,
-        "note": obstacle["key"].partition(".")[2] if obstacle and not hops else "",
+        "note": obstacle["key"][len(obstacle["component"]) + 1 :] if obstacle and not hops else "",
     }
 
 
@@ -277,7 +301,7 @@ def _links(drafts: list[Draft], phase: Data) -> Data:
         stacks.setdefault(draft.wish.stack, {})[draft.host] = draft
     found = {}
     for stack in stacks.values():
-        touched = {key.partition("@")[0] for host, keys in phase["hosts"].items() if host in stack for key in keys}
+        touched = {name_of(key) for host, keys in phase["hosts"].items() if host in stack for key in keys}
         surveys = {host: draft.survey for host, draft in stack.items()}
         for host, draft in stack.items() if touched else ():
             targets = _steps.link_targets(surveys, host, draft.wish.catalog, touched=touched)

@@ -13,7 +13,7 @@ import textwrap
 import typing as t
 
 from ..module_utils._errors import shown
-from ..module_utils._state import ACTIVE, TOUCHED
+from ..module_utils._state import ACTIVE, TOUCHED, Step
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -176,7 +176,7 @@ def outcome(documents: dict[str, Data], waiting: t.Sequence[str] = ()) -> str:
     :param waiting: hosts whose maintenance window has closed meanwhile.
     """
     rows = [
-        (host, *key.split("@", 1), ended)
+        (host, *Step.of(key), ended)
         for host, document in documents.items()
         for key, ended in document["upgrade"].get("steps", {}).items()
     ]
@@ -202,14 +202,14 @@ def unasked(noted: dict[str, list[Data]], upgrade_id: str) -> str:
 
 def failure(step: Data, task: str, result: Data) -> Data:
     """What went wrong with a step, or with the upgrade itself: the task, its message, and what the journal said."""
-    services = result.get("services") or [{}]
+    journals = [service.get("journal") for service in result.get("services") or []]
     return {
         "component": step.get("component"),
         "from": step.get("from"),
         "to": step.get("to"),
         "task": task,
         "error": _told_error(str(result.get("msg") or "no message")),
-        "journal": [shown(line) for line in services[0].get("journal") or result.get("journal") or []],
+        "journal": [shown(line) for line in next(filter(None, journals), result.get("journal") or [])],
     }
 
 
@@ -244,10 +244,15 @@ def unready(steps: list[Data], task: str, result: Data) -> list[Data]:
     if not blockers or None in told:
         return [failure({}, task, result)]
     return [
-        {**failure(step, task, {"msg": told[step["component"]]}), "outcome": "aborted"}
+        {**failure(step, task, {"msg": told[name]}), "outcome": "aborted"}
         for step in steps
-        if step["component"] in told
+        for name in [name for name in _parts(step) if name in told][:1]
     ]
+
+
+def _parts(step: Data) -> list[str]:
+    """The component of a step, and those of the other units that run its file."""
+    return [step["component"], *(other["target"]["component"] for other in step.get("shared", ()))]
 
 
 _BY_HOST = "The rollback watchdog: {undo_error}.\nThis step was undone by the host itself. "

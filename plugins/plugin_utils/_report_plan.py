@@ -13,6 +13,7 @@ import textwrap
 import typing as t
 
 from ..module_utils._errors import shown
+from ..module_utils._state import Step, name_of
 from ._report import NOTHING, WIDTH, count, hosts, table, wrap
 
 if t.TYPE_CHECKING:
@@ -55,7 +56,8 @@ def _way(row: Data) -> tuple[str, str, str]:
         here = f"{here} (unproven)"
     elif running not in (None, here):
         here = f"{here} (runs {running})"
-    goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ") or "nothing to do"
+    goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ")
+    goal = goal or (f"with {row['with']}" if row.get("with") else "nothing to do")
     return row["component"], here or NOTHING, goal
 
 
@@ -176,10 +178,10 @@ def bumps(documents: Mapping[str, Data], catalog: Mapping[str, Data]) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     for host, document in documents.items():
         for key, ended in document["upgrade"].get("steps", {}).items():
-            name, _at, version = key.partition("@")
+            name, version = Step.of(key)
             record = document["components"].get(name, {})
             if ended == "succeeded" and record.get("to_version") == version:
-                for variable in catalog.get(name, {}).get("version_variables", []):
+                for variable in catalog.get(name_of(name), {}).get("version_variables", []):
                     groups.setdefault((variable, version), []).append(host)
     if not groups:
         return ""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import typing as t
 
 from ..module_utils import _version
-from ..module_utils._state import ACTIVE, Step
-from . import _versions
+from ..module_utils._state import ACTIVE, Step, name_of
+from . import _catalog, _instances, _versions
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -23,7 +23,8 @@ class Subject(t.NamedTuple):
     """One component of one host.
 
     ``unfinished`` tells where an attempt left the files that was cut off; ``unclosed``, that the component was proven,
-    but its upgrade was cut off before it ended.
+    but its upgrade was cut off before it ended. ``name`` is the key of the instance. ``shared`` are the other instances
+    that run the same file, and ``outsiders`` the processes that do and are no instances.
     """
 
     host: str
@@ -33,11 +34,22 @@ class Subject(t.NamedTuple):
     record: Data
     unfinished: str | None
     unclosed: bool
+    shared: tuple[Subject, ...] = ()
+    outsiders: tuple[Data, ...] = ()
 
     @property
     def is_open(self) -> bool:
         """Whether something of an earlier run, or of a person's work, is left to be done, whatever is on disk."""
-        return bool(self.unfinished or self.unclosed or self.facts.get("restart_pending"))
+        return bool(self.unfinished or self.unclosed or self.restart_pending)
+
+    @property
+    def restart_pending(self) -> bool:
+        """Whether a unit that runs its file does not run what is on disk."""
+        return any(each.facts.get("restart_pending") for each in (self, *self.shared))
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.facts.get("state", {}).get("active") == "active")
 
     @property
     def origin(self) -> str:
@@ -68,8 +80,20 @@ def finding(host: str, key: str, severity: str, message: str, fix: str, *, compo
     }
 
 
+def group(host: str, key: str, survey: Data, catalog: t.Mapping[str, Data]) -> Subject:
+    """The leader of all instances that run the same file, with the others, and with what else runs it.
+
+    :param key: that of the leader; see C(_instances.leader).
+    """
+    others = [other for other in _instances.members(survey, key) if other != key]
+    return of_host(host, key, survey, _catalog.entry_of(catalog, key))._replace(
+        shared=tuple(of_host(host, other, survey, _catalog.entry_of(catalog, other)) for other in others),
+        outsiders=tuple(_instances.outsiders(survey, key)),
+    )
+
+
 def of_host(host: str, name: str, survey: Data, entry: Data) -> Subject:
-    """What was read of a component, and what is on record of it."""
+    """What was read of one instance of a component, and what is on record of it."""
     state = survey.get("state") or {}
     upgrade, record = state.get("upgrade", {}), state.get("components", {}).get(name, {})
     steps = upgrade.get("steps", {})
@@ -98,7 +122,7 @@ def impossible(subject: Subject) -> Data | None:
             "no_unit",
             "blocker",
             f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])} is",
-            f"name its unit: upgrade_overrides: {{{name}: {{units: [...]}}}}",
+            f"name its unit: upgrade_overrides: {{{name_of(name)}: {{units: [...]}}}}",
         )
     if subject.entry["install"] != "files":
         return subject.finding(
@@ -112,7 +136,8 @@ def impossible(subject: Subject) -> Data | None:
             "unknown_version",
             "blocker",
             f"the version of {facts['binary']} is unknown: {facts.get('version_unknown') or 'nothing tells it'}",
-            f"start its service, which reports it; or set upgrade_overrides: {{{name}: {{version_args: [[...]]}}}}",
+            "start its service, which reports it; or set upgrade_overrides: "
+            f"{{{name_of(name)}: {{version_args: [[...]]}}}}",
         )
     return None
 

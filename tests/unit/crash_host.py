@@ -247,7 +247,7 @@ class Host:
         """What the guard's drop-in runs before each start of the service."""
         if any((self.disk / "units" / f"{UNIT}.d").glob("*.conf")):
             self.take_over()
-            _guard.start(self.systemd, str(self.state), COMPONENT)
+            _guard.start(self.systemd, str(self.state), COMPONENT, UNIT)
 
     def time_passes(self) -> str:
         """Let the time of transient units come, while no run gives a sign of life. What went wrong."""

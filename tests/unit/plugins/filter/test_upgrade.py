@@ -454,6 +454,7 @@ ARGUMENTS = {
     "missing_steps": "'a@1', [[]]",
     "host_phases": "'h'",
     "swap_files": "{}",
+    "swap_guard": "300",
     "failure": "'t', {}",
     "undo_failure": "{}, 'u1', 'why'",
     "failure_text": "'h'",

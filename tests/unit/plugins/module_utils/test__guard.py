@@ -103,7 +103,7 @@ class Host:
         _guard.fire(self.systemd, self.state, "prometheus", clock=self.clock, uptime=self.clock, sleep=self.sleep)
 
     def start(self) -> None:
-        _guard.start(self.systemd, self.state, "prometheus", clock=self.clock, uptime=self.clock)
+        _guard.start(self.systemd, self.state, "prometheus", UNIT, clock=self.clock, uptime=self.clock)
 
     def reboot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_guard, "boot_token", lambda: "another boot")
@@ -187,7 +187,7 @@ def test_the_condition_runs_before_all_else_that_the_systemd_knows(host: Host, v
     line = (host.units / CONDITION).read_text().splitlines()[-1]
     setting_of, _equals, command = line.partition("=")
     own = os.path.join(host.state, "restarting")
-    argv = [sys.executable, "-I", "-c", _guard._IF_ROOTS_ALONE, program, "start", host.state, "prometheus"]
+    argv = [sys.executable, "-I", "-c", _guard._IF_ROOTS_ALONE, program, "start", host.state, "prometheus", UNIT]
     assert setting_of == setting
     assert command.startswith("-+/bin/sh -c ")
     assert command.endswith(" ".join(["", "sh", own, *map(_systemd.quote, argv)]))
@@ -246,8 +246,9 @@ def test_the_program_runs_with_nothing_but_python(host: Host) -> None:
     host.swap()
     program = os.path.join(host.state, "pending", "prometheus.pyz")
     before = snapshot(host.state)
-    for action in ("start", "fire"):
-        argv = [sys.executable, "-I", "-S", "-c", _guard._IF_ROOTS_ALONE, program, action, host.state, "node_exporter"]
+    for action, more in (("start", [UNIT]), ("fire", [])):
+        given = [program, action, host.state, "node_exporter", *more]
+        argv = [sys.executable, "-I", "-S", "-c", _guard._IF_ROOTS_ALONE, *given]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
     assert snapshot(host.state) == before

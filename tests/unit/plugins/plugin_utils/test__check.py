@@ -123,7 +123,7 @@ def test_a_host_that_is_behind_the_others_is_told() -> None:
     hosts = {"h1": survey(node("1.9.1")), "h2": survey(node("1.10.2")), "h3": survey(node("unknown", running=None))}
     behind = [each for each in checked(hosts)["findings"] if each["key"] == "node_exporter.behind"]
     assert [(each["host"], each["message"]) for each in behind] == [
-        ("h1", "node_exporter is 1.9.1, and 1.10.2 on other hosts")
+        ("h1", "node_exporter is 1.9.1, and 1.10.2 elsewhere")
     ]
 
 

@@ -155,11 +155,14 @@ def test_hosts_whose_window_has_closed_are_told_below_what_was_done() -> None:
 
 
 def test_outcomes_are_shown_for_each_step_of_each_host() -> None:
-    documents = {"h1": {"upgrade": {"steps": {"a@1.0.0": "succeeded", "b@2.0.0@x": "pending"}}}, "h2": {"upgrade": {}}}
+    documents = {
+        "h1": {"upgrade": {"steps": {"a@1.0.0": "succeeded", "b@9101@2.0.0": "pending"}}},
+        "h2": {"upgrade": {}},
+    }
     assert [cells(line) for line in _report.outcome(documents).splitlines()] == [
         ["HOST", "COMPONENT", "VERSION", "OUTCOME"],
         ["h1", "a", "1.0.0", "succeeded"],
-        ["h1", "b", "2.0.0@x", "pending"],
+        ["h1", "b@9101", "2.0.0", "pending"],
     ]
 
 
