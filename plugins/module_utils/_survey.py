@@ -30,6 +30,7 @@ if t.TYPE_CHECKING:
     Spec = dict[str, t.Any]
     Facts = dict[str, t.Any]
 
+_USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -44,11 +45,11 @@ class Reader:
     def survey(self, components: dict[str, Spec]) -> dict[str, Facts]:
         """The components that the host has, by name; what it has no trace of is left out. Further instances of one are
         C(component@suffix), each with C(instance_of)."""
-        host = _discovery.Host(self._run, components)
+        host = _discovery.Host(self._run, components, places=_USUAL_PLACES)
         found: dict[str, tuple[str, Candidate, Facts]] = {}
         for name, spec in components.items():
             for candidate in host.candidates(name):
-                facts = self._locate(name, spec, candidate, host)
+                facts = self._locate(spec, candidate, host)
                 key = name if name not in found else _instance(name, candidate, facts, found)
                 found[key] = (name, candidate, facts if key == name else {**facts, "instance_of": name})
         with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
@@ -66,7 +67,7 @@ class Reader:
             facts["package"] = next((owners[path] for path in _paths(facts) if path in owners), None)
         return {**told, **unexplained}
 
-    def _locate(self, name: str, spec: Spec, found: Candidate, host: _discovery.Host) -> Facts:
+    def _locate(self, spec: Spec, found: Candidate, host: _discovery.Host) -> Facts:
         """Where an instance of a component is, and how its unit runs it."""
         unit, binary = found.unit, found.program
         more = {"not_upgradable": found.obstacle._asdict()} if found.obstacle else {}
@@ -177,10 +178,11 @@ def _set_up(spec: Spec, found: Candidate) -> Facts:
     argv = list(own.argv) if own else _systemd.command_line(unit, _files.read_text)
     facts = _setup.set_up(spec, unit, argv, pid=pid)
     facts["state"] = {**facts["state"], "enabled": unit.properties.get("UnitFileState") or None}
+    facts["need_reload"] = unit.properties.get("NeedDaemonReload") == "yes"
     return facts
 
 
-def _instance(name: str, found: Candidate, facts: Facts, taken: t.Collection[str]) -> str:
+def _instance(name: str, found: Candidate, facts: Facts, taken: dict[str, tuple[str, Candidate, Facts]]) -> str:
     """The key of a further instance: with its port, or with its unit's name where another has that port."""
     port = urllib.parse.urlsplit(facts.get("url", "")).port
     ports = {urllib.parse.urlsplit(each[2].get("url", "")).port for each in taken.values() if each[0] == name}

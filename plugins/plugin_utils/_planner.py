@@ -85,7 +85,21 @@ def plan_host(
         draft.steps.update({step["key"]: step for step in steps})
         draft.findings.extend(found)
         draft.rows.append(row(subject, [step["to"] for step in steps], found))
+    _add_not_upgradable(draft)
     return draft
+
+
+def _add_not_upgradable(draft: Draft) -> None:
+    """What the run is narrowed to by name, and can't be upgraded: nobody could tell it from what there is nothing to do
+    for."""
+    told = {row["component"] for row in draft.rows}
+    for name in draft.wish.only:
+        facts = draft.survey["components"].get(name, {})
+        if name not in told and facts.get("not_upgradable") and draft.wish.means(name):
+            subject = _subject.of_host(draft.host, name, draft.survey, draft.wish.catalog[name])
+            found = accepted([t.cast("Data", _subject.impossible(subject))], draft.wish.accept)
+            draft.findings.extend(found)
+            draft.rows.append(row(subject, [], found))
 
 
 def _component(
@@ -105,7 +119,8 @@ def _component(
     if not way.hops:
         return accepted(way.findings, wish.accept), []
     steps, more = _steps.steps(subject, way.hops, stack)
-    findings = accepted([*way.findings, *more, *_below_floor(subject, way.hops)], wish.accept)
+    more = [*more, *_below_floor(subject, way.hops), *_subject.notes(subject)]
+    findings = accepted([*way.findings, *more], wish.accept)
     return findings, [] if is_blocked(findings) else steps
 
 

@@ -43,6 +43,8 @@ _ANSIBLE_ADDS = frozenset({"invocation"})
 
 _HOST_NAME = r"[A-Za-z0-9][A-Za-z0-9_.+~-]*"
 NAME = Text(most=250, pattern=_HOST_NAME, cut=False)
+_INSTANCE = r"(@[A-Za-z0-9][A-Za-z0-9_.-]*)?"
+KEY = Text(most=250, pattern=f"{_HOST_NAME}{_INSTANCE}", cut=False)
 STEP = Text(most=500, pattern=f"{_HOST_NAME}@{_HOST_NAME}", cut=False)
 ID = Text(most=500, cut=False)
 PATH = Text(most=4096, cut=False)
@@ -131,6 +133,19 @@ STATE = Fields(
 
 _COMPONENT = Fields(
     {
+        "instance_of": NAME,
+        "shared_by": Items(
+            Fields(
+                {"unit": Maybe(ID), "pid": WHOLE, "program": LINE, "container": Flag()},
+                needed=("unit", "pid", "program", "container"),
+            ),
+            most=1000,
+        ),
+        "not_upgradable": Fields(
+            {"key": Text(most=50, pattern=r"[a-z][a-z_]*", cut=False), "reason": LINE, "fix": LINE},
+            needed=("key", "reason", "fix"),
+        ),
+        "not_read": LINE,
         "installed": Flag(),
         "version": Maybe(VersionText()),
         "running": Maybe(VersionText()),
@@ -139,7 +154,8 @@ _COMPONENT = Fields(
         "version_unknown": Maybe(LINE),
         "running_unknown": Maybe(LINE),
         "unit": Maybe(ID),
-        "state": Fields({"active": ID, "sub": ID, "n_restarts": WHOLE}, needed=("active", "sub")),
+        "state": Fields({"active": ID, "sub": ID, "n_restarts": WHOLE, "enabled": Maybe(ID)}, needed=("active", "sub")),
+        "need_reload": Flag(),
         "binary": PATH,
         "files": Items(
             Fields({"name": ID, "path": PATH, "size": WHOLE, "sha256": ID, "identity": ID}, needed=("name", "path")),
@@ -192,7 +208,7 @@ _ANY_LEASE = Fields(_LEASE, more=True)
 
 _COMPONENT_VERSION = Fields(
     {
-        "components": Names(NAME, _COMPONENT),
+        "components": Names(KEY, _COMPONENT),
         "state": Maybe(STATE),
         "unfinished": Names(NAME, Text(one_of=("old", "new", "mixed", "other"))),
         "staged": Names(STEP, ID),
@@ -380,8 +396,11 @@ def check_survey(survey: Data, names: t.Collection[str]) -> None:
     :raises MalformedError: if they do not.
     """
     for name, facts in survey["components"].items():
-        if name not in names:
+        component = name.partition("@")[0]
+        if component not in names:
             raise MalformedError(f"components.{name}", "is a component that was not asked for")
+        if name != component and facts.get("instance_of") != component:
+            raise MalformedError(f"components.{name}.instance_of", f"is not {component}")
         if facts["installed"] and (facts["version"] is None or not facts["files"]):
             raise MalformedError(f"components.{name}", "is installed, but has no version or no files")
     records = (survey["state"] or {}).get("components", {})

@@ -194,7 +194,7 @@ def changed(path: str, value: t.Any) -> Data:
     ("survey", "says"),
     [
         (changed("components/evil", {}), "components.evil.installed is missing"),
-        (changed("components/a@b", good()["components"]["node_exporter"]), "which cannot be meant"),
+        (changed("components/a@b@c", good()["components"]["node_exporter"]), "which cannot be meant"),
         (changed("components/node_exporter/version", 1), "components.node_exporter.version is a number"),
         (changed("components/node_exporter/package", {"manager": "pacman", "name": "x"}), "instead of one of apt, dnf"),
         (changed("staged", {"../../x": "1"}), "which cannot be meant"),
