@@ -84,9 +84,13 @@ class Candidate(t.NamedTuple):
 
 
 class Host:
-    """What a host runs and has units for, of some components. One command is run: systemctl."""
+    """What a host runs and has units for, of some components. One command is run: systemctl.
 
-    def __init__(self, run: Run, components: dict[str, Spec]) -> None:
+    :param places: the directories in which a program is looked for that no unit and no process tells of.
+    """
+
+    def __init__(self, run: Run, components: dict[str, Spec], *, places: t.Sequence[str]) -> None:
+        self._places = places
         self._components = components
         self._by_name = {name: each for each, spec in components.items() for name in program_names(spec)}
         self.processes = _processes.read()
@@ -264,7 +268,7 @@ class Host:
         template = next((unit for unit in templates if unit in self._templates), "")
         if native and native.program and not on_host(native):
             return Candidate(None, native, "", certain=True, obstacle=_unreachable(name, "no unit", native))
-        program = on_host(native) if native else usual_program(self._components[name])
+        program = on_host(native) if native else usual_program(self._components[name], self._places)
         obstacle = None
         if masked:
             obstacle = _masked(name, masked[0].name, native)
@@ -300,7 +304,6 @@ class Host:
 
 
 _CAPABILITY = "give the host CAP_SYS_PTRACE, or let the unit's ExecStart name the program itself"
-USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
 
 
 def program_names(spec: Spec) -> list[str]:
@@ -308,10 +311,10 @@ def program_names(spec: Spec) -> list[str]:
     return [spec["files"][0]["name"], *spec["files"][0].get("aliases", [])]
 
 
-def usual_program(spec: Spec) -> str:
+def usual_program(spec: Spec, directories: t.Sequence[str]) -> str:
     """The component's program in a usual place; empty if there is none."""
     names = program_names(spec)
-    places = (f"{place}/{name}" for name in names for place in (*USUAL_PLACES, f"/opt/{name}"))
+    places = (f"{place}/{name}" for name in names for place in (*directories, f"/opt/{name}"))
     return next((path for path in places if os.path.isfile(path)), "")
 
 

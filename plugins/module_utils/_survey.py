@@ -30,6 +30,7 @@ if t.TYPE_CHECKING:
     Spec = dict[str, t.Any]
     Facts = dict[str, t.Any]
 
+_USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -44,7 +45,7 @@ class Reader:
     def survey(self, components: dict[str, Spec]) -> dict[str, Facts]:
         """The components that the host has, by name; what it has no trace of is left out. Further instances of one are
         C(component@suffix), each with C(instance_of)."""
-        host = _discovery.Host(self._run, components)
+        host = _discovery.Host(self._run, components, places=_USUAL_PLACES)
         found: dict[str, tuple[str, Candidate, Facts]] = {}
         for name, spec in components.items():
             for candidate in host.candidates(name):
@@ -103,6 +104,7 @@ class Reader:
         argv = _systemd.command_line(unit, _files.read_text, run=self._run, pid=pid, names=names)
         facts = _setup.set_up(spec, unit, argv, pid=pid, run=self._run)
         facts["state"] = {**facts["state"], "enabled": unit.properties.get("UnitFileState") or None}
+        facts["need_reload"] = unit.needs_reload
         return facts
 
     def _versions_of(self, name: str, spec: Spec, facts: Facts, found: Candidate) -> Facts:

@@ -46,7 +46,7 @@ class Layout:
     def found(self, name: str = "node_exporter", **changes: t.Any) -> list[Data]:
         """What is found of a component: unit, pid, program and the key of its obstacle, as far as there are any."""
         specs = {name: {**CATALOG[name], **changes}}
-        host = _discovery.Host(self.systemd, specs)
+        host = _discovery.Host(self.systemd, specs, places=[f"{self.root}/usr/local/bin"])
         return [
             {
                 "unit": each.unit and each.unit.name,
@@ -60,12 +60,9 @@ class Layout:
 
 
 @pytest.fixture
-def layout(
-    tmp_path: pathlib.Path, systemd: Systemd, proc: Add, monkeypatch: pytest.MonkeyPatch
-) -> t.Callable[[], Layout]:
+def layout(tmp_path: pathlib.Path, systemd: Systemd, proc: Add) -> t.Callable[[], Layout]:
     root = tmp_path / "root"
     root.mkdir()
-    monkeypatch.setattr(_discovery, "USUAL_PLACES", (str(root / "usr/local/bin"),))
     return lambda: Layout(root, systemd, proc)
 
 
@@ -438,7 +435,7 @@ def test_all_others_that_run_the_file_are_told(layout: t.Callable[[], Layout]) -
     host.process(11, NE, f"{NE} (deleted)", group="0::/x")
     host.process(12, "/opt/node_exporter", "{root}/opt/node_exporter", group="0::/x")
     spec = {"node_exporter": CATALOG["node_exporter"]}
-    read = _discovery.Host(host.systemd, spec)
+    read = _discovery.Host(host.systemd, spec, places=[])
     shared = read.shared_by(read.candidates("node_exporter")[0])
     assert [(each["unit"], each["pid"], each["container"]) for each in shared] == [
         ("ops.service", 9, False),
@@ -451,7 +448,7 @@ def test_one_command_is_run_for_all(layout: t.Callable[[], Layout]) -> None:
     host = layout()
     host.elf("bin/node_exporter")
     host.unit("mon.service", NE)
-    _discovery.Host(host.systemd, CATALOG)
+    _discovery.Host(host.systemd, CATALOG, places=[])
     assert [argv[:2] for argv in host.systemd.asked] == [["systemctl", "show"]]
     assert host.systemd.asked[0][-1] == "mon.service"
 
