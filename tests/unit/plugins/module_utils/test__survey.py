@@ -696,6 +696,10 @@ def page(version: str) -> Answer:
     return Answer(f'prometheus_build_info{{branch="HEAD",version="{version}"}} 1\n'.encode())
 
 
+def listens_at(web: Web) -> str:
+    return f"--web.listen-address=127.0.0.1:{web.port}"
+
+
 def test_a_service_that_runs_its_file_tells_the_version_of_both_and_nothing_is_run(
     systemd: Systemd, bin_dir: pathlib.Path, web: Web
 ) -> None:
