@@ -125,7 +125,8 @@ def split_value(text: str) -> list[str]:
 
 
 def _all_words(text: str, unescape: Unescape, *, relaxed: bool = False) -> list[str]:
-    found, at = [], 0
+    found: list[str] = []
+    at = 0
     while True:
         word, at = _next_word(text, at, unescape, relaxed=relaxed)
         if word is None:
@@ -198,7 +199,8 @@ def commands(value: str) -> list[Command]:
 
     :raises ValueError: if systemd refuses it.
     """
-    found, at = [], 0
+    found: list[Command] = []
+    at = 0
     while True:
         first, at = _next_word(value, at, _c_unescape)
         if first is None:
