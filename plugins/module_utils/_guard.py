@@ -269,7 +269,7 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     outcome = "rolled_back"
     try:
         manifest = _bring_back(session, marker)
-        own = session.layout.pending(name).removesuffix(".json")
+        own = session.layout.own_command(name)
         restored = _loaded_unit.bring_back(run, manifest.loaded_unit, marker["unit"], own=own)
         reason = f"{reason}; {restored}" if restored else reason
         _prove_old(run, marker, again=restored is not None)

@@ -184,7 +184,9 @@ def unwritable(directories: t.Iterable[str], *, passing: bool) -> dict[str, str]
         try:
             if passing or there != directory or not os.path.isdir(there):
                 if not os.access(there, os.W_OK):
-                    found.setdefault(there, "read-only, or not allowed")
+                    read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+                    why = "its file system is mounted read-only" if read_only else "this user is not allowed to"
+                    found.setdefault(there, why)
             else:
                 _write(directory)
         except OSError as exc:

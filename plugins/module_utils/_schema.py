@@ -287,14 +287,6 @@ MARKER = _object(
 )
 """What the marker of a rollback watchdog is, pending/<component>.json."""
 
-_ATTRIBUTES = _object(
-    {
-        "uid": _number("integer", 0, 2**32),
-        "gid": _number("integer", 0, 2**32),
-        "mode": _text(r"^[0-7]{3,5}$", 5),
-        "xattrs": {"type": "object", "additionalProperties": _text(r"^[A-Za-z0-9+/]*={0,2}$", 1 << 20)},
-    }
-)
 _COMMAND = _object({"prefix": _text(r"^[-+:!]*$", 5), "path": _text(most=1 << 16), "argv": _list(_text(most=1 << 20))})
 _LOADED_UNIT = _object(
     {
@@ -302,6 +294,14 @@ _LOADED_UNIT = _object(
         "loaded": {"type": "boolean"},
         "properties": _named(_text(most=1 << 20)),
         "commands": _named(_list(_COMMAND)),
+    }
+)
+_ATTRIBUTES = _object(
+    {
+        "uid": _number("integer", 0, 2**32),
+        "gid": _number("integer", 0, 2**32),
+        "mode": _text(r"^[0-7]{3,5}$", 5),
+        "xattrs": {"type": "object", "additionalProperties": _text(r"^[A-Za-z0-9+/]*={0,2}$", 1 << 20)},
     }
 )
 MANIFEST = _object(
@@ -353,7 +353,7 @@ BASELINE = _object(
             ),
         },
     },
-    {"taken_at": _AT, "version": _NAME_OR_NULL},
+    {"taken_at": _AT, "version": _NAME_OR_NULL, "loaded_unit": _LOADED_UNIT},
 )
 """What baseline/<component>.json is."""
 

@@ -72,6 +72,10 @@ class Layout(t.NamedTuple):
     def pending(self, component: str | None = None) -> str:
         return self._under("pending", component, ".json")
 
+    def own_command(self, component: str) -> str:
+        """What the command lines of a component's rollback watchdog have in them, and no command of its unit has."""
+        return self.pending(component).removesuffix(".json")
+
     def baseline(self, component: str | None = None) -> str:
         return self._under("baseline", component, ".json")
 

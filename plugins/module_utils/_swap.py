@@ -12,9 +12,20 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from . import _files, _guard, _loaded_unit, _process, _restore_point
+from . import (
+    _baseline,
+    _files,
+    _guard,
+    _loaded_unit,
+    _obstacles,
+    _process,
+    _restore_point,
+    _systemd,
+    _unit_disk,
+)
 from ._errors import HostError
 from ._restore_point import Original
+from ._state import is_unsettled
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -98,6 +109,40 @@ def check_identities(session: Session, swap: Swap) -> None:
         )
 
 
+def check_unit(run: Run, session: Session, swap: Swap, accept: t.Collection[str]) -> None:
+    """Refuse a swap whose restart would start the service otherwise than it runs: with a change of its unit that
+    systemd has not loaded, or that it has loaded since the preflight of this run.
+
+    :param accept: keys of findings that the operator accepts.
+    :raises HostError: with the difference, and nothing was touched: C(swap.unit_changed).
+    """
+    name, unit = swap.step.component, swap.unit
+    if unit is None or f"{name}.unit_changed" in accept:
+        return
+    change = _unit_disk.change_of(unit, _systemd.unit_path(run))
+    found = _obstacles.unit_changed(name, unit.name, change)
+    told = [f"{one['message']}. {one['fix']}" for one in found if one["severity"] == _obstacles.BLOCKER]
+    before = before_run(session, name)
+    if before and not told and not is_unsettled(session.document.component(name)):
+        own = session.layout.own_command(name)
+        unlike = _loaded_unit.differing(before, _loaded_unit.read(run, unit.name), own=own)
+        told = [
+            f"{unit.name} was changed since this run looked at it, and systemd has loaded the change: {setting}. See "
+            "who changed it, and run again"
+            for setting in [", ".join(unlike)]
+            if unlike
+        ]
+    if told:
+        raise HostError(f"{told[0]}. Nothing was replaced", key="swap.unit_changed")
+
+
+def before_run(session: Session, component: str) -> dict[str, t.Any] | None:
+    """The unit of a component as the preflight of this run saw it; None if that is not known."""
+    upgrade_id = session.document.upgrade.get("upgrade_id")
+    kept = _baseline.read(session.layout, component, upgrade_id=upgrade_id) if upgrade_id else None
+    return (kept or {}).get("loaded_unit")
+
+
 def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
     """Make the restore point, arm the guard, record what is about to happen, then rename. The restore point's id.
 
@@ -155,7 +200,9 @@ def _restore_point_of(run: Run, session: Session, swap: Swap) -> _restore_point.
         component=swap.step.component,
         version=swap.from_version,
         files=originals + [original for original in swap.keep if original.path not in replaced],
-        loaded_unit=_loaded_unit.read(run, swap.unit.name) if swap.unit else None,
+        loaded_unit=(before_run(session, swap.step.component) or _loaded_unit.read(run, swap.unit.name))
+        if swap.unit
+        else None,
     )
     session.document.add_restore_point(
         swap.step.component, backup_id=manifest.id, version=swap.from_version, now=session.now

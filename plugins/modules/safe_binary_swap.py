@@ -20,8 +20,9 @@ description:
   - A symbolic link is replaced by a file. Undoing the step, and a step that puts the restore point back, brings the
     link back with its target. If the target has other content by then, the file that was kept takes its place.
   - If O(unit) was changed on disk and systemd has not loaded the change, the restart would activate it. Then nothing is
-    replaced, and the task fails with the key V(swap.unit_changed). The restore point keeps the unit as systemd has it
-    loaded.
+    replaced, and the task fails with the key V(swap.unit_changed). So it does if systemd has loaded another unit since
+    M(observability.stack.upgrade_preflight) looked at it in this run.
+  - The restore point keeps the unit as systemd has it loaded.
   - A directory on the way to a file that a user other than root can write is unsafe. Below it no link is followed, all
     changes are made in the directories that were opened first, and no attribute is carried over. A new program belongs
     to root and has mode 0755, another file belongs to the owner of its directory.
@@ -80,7 +81,7 @@ options:
   accept:
     description:
       - Keys of findings of M(observability.stack.upgrade_preflight) that the operator accepts.
-      - With C(<component>.unit_changed) a change of O(unit) that systemd has not loaded does not stop the swap.
+      - With C(<component>.unit_changed) a change of O(unit) does not stop the swap.
     type: list
     elements: str
     default: []
@@ -216,9 +217,9 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _files, _guard, _obstacles, _restore_point, _store, _swap, _systemd, _unit_disk
+from ..module_utils import _files, _guard, _restore_point, _store, _swap, _systemd, _unit_disk
 from ..module_utils._command import run
-from ..module_utils._errors import HostError, InputError
+from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import TOUCHED, Step, is_unsettled
 
@@ -238,28 +239,11 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     if not result["changed"] and not unproven and not _swap.lost_restart(wanted):
         _note_in_place(session, wanted, planned)
         return {**result, "backup_id": backup_id}
-    _check_unit(params, wanted)
+    if "unit" not in params["kinds"]:  # otherwise the step is there to change it
+        _swap.check_unit(run, session, wanted, params["accept"])
     if session.writable:
         backup_id = _swap.apply(run, session, wanted, planned)
     return {**result, "changed": result["changed"] or not unproven, "backup_id": backup_id}
-
-
-def _check_unit(params: dict[str, t.Any], wanted: _swap.Swap) -> None:
-    """Refuse a swap whose restart would activate a change of the unit that nobody has loaded. The preflight finds it,
-    too, but may be minutes old. A swap that puts unit files back is meant to change it.
-
-    :raises HostError: with the difference, and nothing was touched: C(swap.unit_changed).
-    """
-    if wanted.unit is None or "unit" in params["kinds"]:
-        return
-    change = _unit_disk.change_of(wanted.unit, _systemd.unit_path(run))
-    found = _obstacles.unit_changed(params["component"], wanted.unit.name, change)
-    refusal = [one for one in found if one["severity"] == _obstacles.BLOCKER and one["key"] not in params["accept"]]
-    if refusal:
-        raise HostError(
-            f"{refusal[0]['message']}. Nothing was replaced. {refusal[0]['fix']}",
-            key="swap.unit_changed",
-        )
 
 
 def _note_in_place(session: _store.Session, wanted: _swap.Swap, planned: list[_swap.Change]) -> None:

@@ -248,7 +248,7 @@ def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None
     if not params["restore_point"]:
         return None
     manifest = _restore_point.read(session, params["restore_point"])
-    own = session.layout.pending(manifest.component).removesuffix(".json")
+    own = session.layout.own_command(manifest.component)
     restored = _loaded_unit.bring_back(run, manifest.loaded_unit, params["unit"], own=own)
     return str(restored) if restored else None
 

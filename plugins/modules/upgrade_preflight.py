@@ -158,7 +158,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
-from ..module_utils import _baseline, _elf, _host, _preflight, _state, _store
+from ..module_utils import _baseline, _elf, _host, _loaded_unit, _preflight, _state, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, run_module
@@ -234,6 +234,7 @@ def _baselines(params: dict[str, t.Any]) -> list[str]:
                 "taken_at": session.now,
                 "version": step.get("from"),
                 "seen": _baseline.capture(run, {**part["target"], "version": step.get("from")}),
+                "loaded_unit": _loaded_unit.read(run, part["target"]["unit"]),
             }
             _baseline.write(session.layout, name, data)
             taken.append(name)
