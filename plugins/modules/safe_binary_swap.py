@@ -219,7 +219,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _files, _guard, _restore_point, _store, _swap, _systemd, _unit_disk
 from ..module_utils._command import run
-from ..module_utils._errors import InputError
+from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, differences, run_module
 from ..module_utils._state import TOUCHED, Step, is_unsettled
 
