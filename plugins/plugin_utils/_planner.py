@@ -84,7 +84,7 @@ def plan_host(
             continue
         own = wish._replace(versions={**wish.versions, key: asked[0]}) if asked else wish
         found, steps = _component(
-            subject, own, market, today=today, stops=stops.get(name, ()), stack=stack or {host: survey}
+            subject, own, market, wish, today=today, stops=stops.get(name, ()), stack=stack or {host: survey}
         )
         draft.steps.update({step["key"]: step for step in steps})
         draft.findings.extend(found)
@@ -117,12 +117,16 @@ def _component(
     subject: _subject.Subject,
     wish: Wish,
     market: Market,
+    asked: Wish,
     *,
     today: dt.date,
     stops: t.Collection[str],
     stack: Mapping[str, Data],
 ) -> tuple[list[Data], list[Data]]:
-    """What is to be known of a component, and its steps."""
+    """What is to be known of a component, and its steps.
+
+    :param asked: what the operator asks for; ``wish`` has the version of the group for its leader.
+    """
     impossible = _subject.impossible(subject) or _subject.unknown_attempt(subject)
     if impossible:
         return accepted([impossible], wish), []
@@ -130,7 +134,7 @@ def _component(
     if not way.hops:
         return accepted(way.findings, wish), []
     steps, more = _steps.steps(subject, way.hops, stack)
-    found = [*_shared(subject, wish), *way.findings, *more, *_subject.incomplete(subject)]
+    found = [*_shared(subject, asked), *way.findings, *more, *_subject.incomplete(subject)]
     findings = accepted([*found, *_below_floor(subject, way.hops), *_subject.notes(subject)], wish)
     return findings, [] if is_blocked(findings) else steps
 

@@ -14,6 +14,7 @@ import typing as t
 
 from ..module_utils._errors import shown
 from ..module_utils._state import ACTIVE, TOUCHED, Step
+from . import _instances
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -60,7 +61,9 @@ def status(surveys: dict[str, Data]) -> str:
         for place, name in enumerate(sorted(there | set(records)) or [NOTHING]):
             facts, record = survey["components"].get(name, {}), records.get(name, {})
             once = (host, state) if place == 0 else ("", "")
-            rows.append((*once, name, facts.get("version"), facts.get("running"), _last(record, facts)))
+            lead = _instances.leader(survey, name)
+            last = f"with {lead}" if lead != name and not facts.get("restart_pending") else _last(record, facts)
+            rows.append((*once, name, facts.get("version"), facts.get("running"), last))
     lines = table(("HOST", "UPGRADE", "COMPONENT", "DISK", "RUNS", "LAST STEP"), rows)
     return "\n".join([*lines, *_progress(surveys), *_errors(surveys), *_not_upgradable(surveys)])
 
