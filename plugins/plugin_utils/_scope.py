@@ -54,13 +54,14 @@ def hosts(pattern: str | list[str], groups: Mapping[str, Iterable[str]], *, limi
         manager.add_group(group)
         for name in names:
             manager.add_host(name, group=group)
-    told = f"upgrade_hosts is {shown(pattern, most=_MOST)!r}, which matches no host"
+    given = pattern if isinstance(pattern, str) else ",".join(map(str, pattern))
+    told = f"upgrade_hosts is '{shown(given, most=_MOST)}', which matches no host"
     if not _matched(manager, pattern):
         raise InputError(f"{told} of the inventory. ansible-inventory --graph shows its groups", key="input.hosts")
     manager.subset(limit)
     found = _matched(manager, pattern)
     if not found:
-        raise InputError(f"{told} within --limit {shown(limit, most=_MOST)!r}", key="input.hosts")
+        raise InputError(f"{told} within --limit '{shown(limit, most=_MOST)}'", key="input.hosts")
     return found
 
 
