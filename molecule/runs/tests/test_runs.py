@@ -401,6 +401,12 @@ def test_start_at_a_task_of_the_site(fleet: Fleet) -> None:
     assert fleet.untouched
 
 
+@way("`--step`, and `continue` as the answer", "The run is as without it")
+def test_step(fleet: Fleet) -> None:
+    fleet.play("upgrade", "--step", under=["sh", "-c", 'echo c | "$@"', "sh"])
+    assert fleet.runs(fleet.newer)
+
+
 @way("`--syntax-check`, `--list-tasks`, `--list-tags`, `--list-hosts`", "They list, and do nothing")
 def test_listings(fleet: Fleet) -> None:
     for option in ("--syntax-check", "--list-tasks", "--list-tags", "--list-hosts"):
