@@ -132,17 +132,23 @@ class Answering:
     """A run of ansible-playbook at a terminal, where somebody answers what it asks."""
 
     def __init__(
-        self, playbook: str, *arguments: str, answers: t.Sequence[str | t.Callable[[], str]], **variables: t.Any
+        self,
+        playbook: str,
+        *arguments: str,
+        answers: t.Sequence[str | t.Callable[[], str]],
+        settings: dict[str, str] | None = None,
+        **variables: t.Any,
     ) -> None:
         """Start it.
 
         :param answers: what is answered, or what gives the answer.
+        :param settings: as for C(Run).
         """
         self._answers = answers
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
             os.chdir(CHECKOUT)
-            os.environ.update(SETTINGS)
+            os.environ.update({**SETTINGS, **(settings or {})})
             command = [
                 "ansible-playbook",
                 f"playbooks/{playbook}.yml",

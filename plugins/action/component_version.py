@@ -14,7 +14,7 @@ from ansible.errors import AnsibleActionFail
 
 from ..module_utils._errors import InputError, UpgradeError
 from ..module_utils._state import name_of
-from ..plugin_utils import _catalog, _results
+from ..plugin_utils import _catalog, _results, _scope
 from ..plugin_utils._host_action import HostAction
 from ..plugin_utils._schema import MalformedError
 
@@ -51,6 +51,9 @@ class ActionModule(HostAction):
     module = "component_version"
 
     def act(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        unfit = _scope.unfit(self._task)
+        if unfit:
+            raise InputError(unfit, key="input.strategy")
         wish = {"wish": arguments.pop("wish")} if "wish" in arguments else {}
         overrides = arguments.pop("overrides", None)
         try:

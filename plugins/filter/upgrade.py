@@ -19,6 +19,7 @@ from ..plugin_utils import (
     _check,
     _estimate,
     _market,
+    _plan_file,
     _planner,
     _release_settings,
     _report,
@@ -69,8 +70,9 @@ def plan_rollback(surveys: Data, wishes: Data, to: str, kinds: list[str] | None 
     return _rollback.plan_rollback(surveys, wishes, to=to, kinds=list(kinds or ["binary"]))
 
 
-def saved_plan(text: str, surveys: Data, wishes: Data, name: str, hold: bool = True, approved: str = "") -> Data:
-    return _planner.reopen(text, surveys, wishes, name=name, hold=hold, approved=approved)
+def saved_plan(text: str, surveys: Data, wishes: Data, name: t.Any, hold: bool = True, approved: str = "") -> Data:
+    shown_as = "its content" if _plan_file.is_content(name) else name
+    return _planner.reopen(text, surveys, wishes, name=shown_as, hold=hold, approved=approved)
 
 
 def release_sources(

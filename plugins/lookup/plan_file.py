@@ -18,9 +18,11 @@ description:
     signature or its digest is verified.
 options:
   _terms:
-    description: Path of the file on the controller.
+    description:
+      - Path of the file on the controller, from the working directory of C(ansible-playbook).
+      - Or the plan itself, as a dictionary or as JSON text. It can't be signed.
     type: list
-    elements: str
+    elements: raw
     required: true
   signers:
     description:
@@ -74,6 +76,6 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         try:
             how = {name: self.get_option(name) for name in ("signers", "approved", "foreign")}
-            return [_plan_file.read(str(term), **how) for term in self._flatten(terms)]
+            return [_plan_file.text(term, **how) for term in self._flatten(terms)]
         except UpgradeError as exc:
             raise AnsibleError(str(exc)) from None

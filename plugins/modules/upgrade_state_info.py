@@ -147,7 +147,7 @@ history:
   type: list
   elements: dict
   sample:
-    - upgrade_id: 20261121T031500Z-3fa9c2
+    - upgrade_id: run-3fa9c294d01c
       kind: upgrade
       state: COMPLETED
       outcome: succeeded

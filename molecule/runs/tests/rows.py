@@ -23,7 +23,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])] if __name__ == "__main__" else []
 
-from conftest import STATE_DIR, Played, Run, Server  # noqa: E402  # the program finds it by the line above
+from conftest import STATE_DIR, Answering, Played, Run, Server  # noqa: E402  # the program finds it by the line above
 
 TABLE = HERE.parents[2] / "docs/runs.md"
 HEAD = """# Ways to start a run
@@ -56,8 +56,24 @@ class Fleet:
 
     def run(self, playbook: str, *arguments: str, **variables: t.Any) -> Run:
         """Start a playbook on these hosts. By default node_exporter is upgraded by one version."""
-        given = {"upgrade_versions": {"node_exporter": self.newer}, "upgrade_overrides": QUICK, **variables}
-        return Run(playbook, "-l", ",".join(self.names), *arguments, **given)
+        return Run(playbook, "-l", ",".join(self.names), *arguments, **{**self.request, **variables})
+
+    def at_a_terminal(self, playbook: str, *arguments: str, answers: t.Sequence[str], **variables: t.Any) -> Played:
+        """The same at a terminal, to the end."""
+        options = ("-l", ",".join(self.names), *arguments)
+        with Answering(playbook, *options, answers=answers, **{**self.request, **variables}) as run:
+            return run.end()
+
+    @property
+    def request(self) -> dict[str, t.Any]:
+        """The variables of a run by default."""
+        return {"upgrade_versions": {"node_exporter": self.newer}, "upgrade_overrides": QUICK}
+
+    def refused(self, playbook: str, *arguments: str, says: str, code: int = 2, **variables: t.Any) -> None:
+        """Run a playbook, which must be refused with a text before anything is touched."""
+        played = self.play(playbook, *arguments, code=code, **variables)
+        assert says in " ".join(played.output.split()), played.output
+        assert self.untouched
 
     def play(self, playbook: str, *arguments: str, code: int = 0, **variables: t.Any) -> Played:
         """Run a playbook on these hosts to its end, which must have this exit code."""

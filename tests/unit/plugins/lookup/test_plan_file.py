@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import typing as t
@@ -48,3 +49,21 @@ def test_signatures_are_demanded_by_a_variable(plan: pathlib.Path, tmp_path: pat
         lookup(plan, ", signers=signers", signers={"allowed_signers": str(signers)})
     with pytest.raises(AnsibleError, match="upgrade_plan_signers is "):
         lookup(plan, ", signers=signers", signers={"keys": "x"})
+
+
+@pytest.mark.parametrize("given", [json.loads(TEXT), TEXT, f"\n {TEXT}"], ids=["a dictionary", "text", "indented text"])
+def test_a_plan_may_be_given_as_its_content(given: t.Any) -> None:
+    """A file ends with the container of the job that made it."""
+    path = "{{ lookup('observability.stack.plan_file', given) }}"
+    text = Templar(loader=DataLoader(), variables={"given": given}).template(trust_as_template(path))
+    assert json.loads(text) == json.loads(TEXT)
+
+
+def test_content_can_not_be_signed(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(AnsibleError, match="which only a file has"):
+        lookup(pathlib.Path(TEXT), ", signers=signers", signers={"allowed_signers": str(tmp_path / "signers")})
+
+
+def test_a_path_is_relative_to_the_working_directory(plan: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(plan.parent)
+    assert lookup(pathlib.Path("plan.json")) == lookup(pathlib.Path("./plan.json")) == TEXT

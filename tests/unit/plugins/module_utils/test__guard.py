@@ -397,6 +397,22 @@ def test_a_run_that_still_lives_is_waited_for(host: Host) -> None:
     assert host.record()["state"] == "rolled_back"
 
 
+@pytest.mark.parametrize("step", [1, -1, 3600, -3600, 1e8], ids=lambda step: f"{step:+g} s")
+def test_a_clock_that_is_set_neither_hurries_nor_delays_the_watchdog(host: Host, step: float) -> None:
+    """Set forward, it undid what a live run was about to confirm."""
+    host.swap()
+    host.now += 100
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        host.now += seconds
+
+    _guard.fire(host.systemd, host.state, "prometheus", clock=lambda: host.now + step, uptime=host.clock, sleep=sleep)
+    assert waited == [pytest.approx(WITHIN - 100)]
+    assert host.record()["state"] == "rolled_back"
+
+
 def test_a_run_that_confirms_while_it_is_waited_for_has_the_last_word(host: Host) -> None:
     host.swap()
 
