@@ -52,7 +52,7 @@ class Host:
 
     def swap(self, **changes: t.Any) -> Data:
         files = [{"src": str(self.staged / name), "dest": str(self.bin / name)} for name in NAMES]
-        keep = {"config": [str(self.config), "/nowhere"]}
+        keep = {"config": [str(self.config)]}
         wanted = {"version": "2.53.3", "from_version": "2.42.0", "files": files, "keep": keep}
         return self.act(**{**wanted, **changes})
 
@@ -71,6 +71,14 @@ class Host:
 @pytest.fixture
 def host(call: Call, tmp_path: pathlib.Path, state_dir: pathlib.Path) -> Host:
     return Host(call, tmp_path, state_dir)
+
+
+def test_a_declared_file_that_is_missing_keeps_the_swap_from_beginning(host: Host) -> None:
+    result = host.swap(keep={"config": [str(host.config), "/nowhere/a.yml"], "unit": ["/nowhere/a.service"]})
+    assert (result["failed"], result["key"]) == (True, "swap.incomplete_restore_point")
+    assert "/nowhere/a.yml" in result["msg"]
+    assert "/nowhere/a.service" in result["msg"]
+    assert host.content() == "old old"
 
 
 def test_all_files_are_put_in_place_with_a_way_back(host: Host) -> None:
