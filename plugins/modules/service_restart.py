@@ -232,15 +232,8 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         ]
         told = _told(done[first.unit.name])
         told["killed"] = any(each.killed for each in done.values())
-        seconds = round(time.monotonic() - start, 2)
-        return {
-            **result,
-            **told,
-            "restarted_at": begun,
-            "seconds": seconds,
-            "restored_unit": restored,
-            "warnings": warnings,
-        }
+        told.update(restarted_at=begun, seconds=round(time.monotonic() - start, 2), restored_unit=restored)
+        return {**result, **told, "warnings": warnings}
 
 
 def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None:
