@@ -40,6 +40,7 @@ from . import (
     _lease,
     _probes,
     _process,
+    _processes,
     _restore_point,
     _schema,
     _store,
@@ -287,7 +288,7 @@ def _prove_old(run: Run, marker: Marker) -> None:
     limit = _systemd.stop_timeout(_systemd.show(run, [marker["unit"]])[0]) + _systemd.START_TIMEOUT
     run(["systemctl", "start", "--", marker["unit"]], timeout=limit)
     unit = _systemd.show(run, [marker["unit"]])[0]
-    if not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
+    if not _processes.of_program(unit, marker["target"]["binary"]):
         _systemd.restart(run, unit, timeout=limit, reload="unit" in marker["kinds"])
     targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
     health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]

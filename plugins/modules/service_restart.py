@@ -122,7 +122,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _lease, _process, _restart, _store, _systemd
+from ..module_utils import _lease, _processes, _restart, _store, _systemd
 from ..module_utils._command import run
 from ..module_utils._errors import HostError
 from ..module_utils._module import arguments, run_module
@@ -136,7 +136,7 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
             f"there is no unit {unit.name} on this host ({unit.load}): set units in upgrade_overrides",
             key="service.unknown_unit",
         )
-    runs_it = unit.main_pid > 0 and _process.runs_file(unit.main_pid, params["binary"])
+    runs_it = _processes.of_program(unit, params["binary"]) > 0
     choice = _restart.choose(
         params["strategy"],
         unit,
