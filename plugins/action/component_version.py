@@ -49,15 +49,18 @@ class ActionModule(HostAction):
 
     def act(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         wish = {"wish": arguments.pop("wish")} if "wish" in arguments else {}
+        overrides = arguments.pop("overrides", None)
         try:
-            catalog = _catalog.load(
-                overrides=arguments.pop("overrides", None), components=arguments.pop("components", None)
-            )
+            catalog = _catalog.load(overrides=overrides, components=arguments.pop("components", None))
             catalog = _catalog.only(catalog, arguments.pop("only", None) or catalog)
         except UpgradeError as exc:
             raise AnsibleActionFail(str(exc)) from exc
         arguments["specs"] = {
-            name: {field: entry[field] for field in _READ_BY_THE_HOST} for name, entry in catalog.items()
+            name: {
+                **{field: entry[field] for field in _READ_BY_THE_HOST},
+                **({"only_units": True} if "units" in (overrides or {}).get(name, ()) else {}),
+            }
+            for name, entry in catalog.items()
         }
         survey = self.ask(arguments, task_vars)
         if not survey.get("failed"):

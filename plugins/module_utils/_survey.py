@@ -113,7 +113,10 @@ class Reader:
             f"{unit.name} starts {found.program}, and neither its name, its version text, a recorded sha256 nor its "
             f"own metrics show that it is {name}"
         )
-        obstacle = _discovery.Obstacle("other_program", reason, f"let its ExecStart name the program of {name} itself")
+        fix = (
+            f"let its ExecStart name the program of {name} itself, or add its file name to files.aliases by an override"
+        )
+        obstacle = _discovery.Obstacle("other_program", reason, fix)
         kept = {"instance_of": facts["instance_of"]} if "instance_of" in facts else {}
         missing = {"installed": False, "unit": unit.name, "files": [], "not_upgradable": obstacle._asdict(), **kept}
         return {**missing, **_evidence.only_running("")}

@@ -95,7 +95,7 @@ def impossible(subject: Subject) -> Data | None:
         return subject.finding(
             "no_unit",
             "blocker",
-            f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])} is",
+            f"{facts['binary']} is there, but no unit runs it: neither {', nor '.join(subject.entry['units'][:3])}",
             f"name its unit: upgrade_overrides: {{{name}: {{units: [...]}}}}",
         )
     if subject.entry["install"] != "files":

@@ -421,6 +421,17 @@ def test_a_program_of_another_package_manager_is_told(
     assert host.found() == one(UNIT, 9, NE, key)
 
 
+def test_where_the_operator_names_the_units_no_others_count(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, NE, pid=9)
+    host.process(9, NE, NE, UNIT)
+    host.unit("site.service", NE)
+    assert host.found(units=["absent"], only_units=True) == one(None, 9, NE, "no_unit")
+    assert host.found(units=["site"], only_units=True) == one("site.service", None, NE)
+    assert host.found(units=["site"]) == one(UNIT, 9, NE)
+
+
 # -- who else runs the file -----------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from ansible_collections.observability.stack.tests.unit.surveys import (
 @pytest.mark.parametrize(
     ("changes", "key", "severity", "says"),
     [
-        ({"unit": None}, "no_unit", "blocker", "none of the units node_exporter"),
+        ({"unit": None}, "no_unit", "blocker", "no unit runs it: neither node_exporter"),
         ({"version": "unknown"}, "unknown_version", "blocker", "is unknown: nothing tells it"),
         (
             {"version": "unknown", "version_unknown": "why"},
