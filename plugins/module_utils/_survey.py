@@ -173,12 +173,12 @@ class Reader:
 
 
 def _set_up(spec: Spec, found: Candidate) -> Facts:
-    """How the unit runs the component: by the command line of the component's own process, also where that is not the
-    unit's main process."""
+    """How the unit runs the component: where it starts that by a shell or another starter, by the command line of the
+    component's own process."""
     unit = t.cast("_systemd.Unit", found.unit)
     pid = found.process.pid if found.process else unit.main_pid
-    own = found.process if found.process and pid != unit.main_pid and not found.process.interpreted else None
-    argv = list(own.argv) if own else _systemd.command_line(unit, _files.read_text)
+    started = found.process and not found.process.interpreted and found.program not in unit.programs
+    argv = list(found.process.argv) if found.process and started else _systemd.command_line(unit, _files.read_text)
     facts = _setup.set_up(spec, unit, argv, pid=pid)
     facts["state"] = {**facts["state"], "enabled": unit.properties.get("UnitFileState") or None}
     facts["need_reload"] = unit.properties.get("NeedDaemonReload") == "yes"
