@@ -225,7 +225,7 @@ class Host:
         obstacle = _managed(name, found.program)
         if unit.load == "masked":
             obstacle = _masked(name, unit.name, found.process)
-        elif unit.properties.get("SourcePath", "").startswith(("/etc/init.d/", "/etc/rc.d/")):
+        elif not unit.main_pid and unit.properties.get("SourcePath", "").startswith(("/etc/init.d/", "/etc/rc.d/")):
             obstacle = obstacle or Obstacle(
                 "init_script",
                 f"systemd made {unit.name} of the init script {unit.properties['SourcePath']}, and does not follow its "
@@ -408,6 +408,18 @@ def _masked(name: str, unit: str, process: Process | None) -> Obstacle:
     runs = f", and process {process.pid} runs {process.path}" if process else ""
     fix = f"systemctl unmask {unit}, and start {name} by it; or leave {name} out"
     return Obstacle("masked", f"{unit} is masked, so systemd does not start it{runs}", fix)
+
+
+def listener(name: str, port: int, version: str, process: Process | None) -> Obstacle:
+    """That something answers as a component, and nothing else of the component was found."""
+    unit = (process.unit or "") if process else ""
+    who = f"process {process.pid} ({process.path}, {unit or 'no unit'})" if process else "something"
+    named = unit.removesuffix(".service") or "..."
+    return Obstacle(
+        "listener",
+        f"{who} answers at port {port} as {name} {version}, and no process, unit or program with a name of {name} does",
+        f"name its unit: upgrade_overrides: {{{name}: {{units: [{named}]}}}}, or leave {name} out",
+    )
 
 
 def _other_units(units: list[str], program: str, process: Process | None) -> Obstacle:
