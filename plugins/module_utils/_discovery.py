@@ -13,6 +13,8 @@ In this order:
 2. What the units of the host start, whatever their names are.
 3. The names that the catalog knows for units and programs.
 
+Where the operator has named the units of a component, no others count.
+
 A program is a component's if its file name says so. If it has another name, its version text, its sha256 or its own
 metrics must: C(_evidence.py) finds that out. A shell, a container client or another starter never is a component's
 program. What is found and can't be upgraded has an obstacle: the key, the reason, and what makes it upgradable.
@@ -98,7 +100,12 @@ class Host:
         for process in self.processes:
             self._own.setdefault(self._component_of(process.path), []).append(process)
         files = _systemd.service_files()
-        self._named = {name: _named_units(spec, files) for name, spec in components.items()}
+        instances: dict[str, list[str]] = {}
+        for unit in sorted(files):
+            template, at, instance = unit.partition("@")
+            if at and instance != ".service":
+                instances.setdefault(template, []).append(unit)
+        self._named = {name: _named_units(spec, files, instances) for name, spec in components.items()}
         self._mentioned = self._mentions(files)
         wanted = [*(unit for units in self._named.values() for unit in units), *self._of_processes()]
         wanted += [unit for units in self._mentioned.values() for unit in units]
@@ -145,7 +152,8 @@ class Host:
     def _units_of(self, name: str, native: list[Process]) -> list[Unit]:
         """The units that may be a component's, each once: in the order of the catalog's names, then by their own."""
         here = sorted({each.unit for each in native if each.unit})
-        wanted = [*self._named[name], *here, *self._mentioned.get(name, [])]
+        others = [] if self._components[name].get("only_units") else [*here, *self._mentioned.get(name, [])]
+        wanted = [*self._named[name], *others]
         return list({self._shown[unit].name: self._shown[unit] for unit in wanted if unit in self._shown}.values())
 
     def _is_named(self, name: str, unit: Unit) -> bool:
@@ -217,7 +225,7 @@ class Host:
         obstacle = _managed(name, found.program)
         if unit.load == "masked":
             obstacle = _masked(name, unit.name, found.process)
-        elif unit.properties.get("SourcePath", "").startswith(("/etc/init.d/", "/etc/rc.d/")):
+        elif not unit.main_pid and unit.properties.get("SourcePath", "").startswith(("/etc/init.d/", "/etc/rc.d/")):
             obstacle = obstacle or Obstacle(
                 "init_script",
                 f"systemd made {unit.name} of the init script {unit.properties['SourcePath']}, and does not follow its "
@@ -270,7 +278,9 @@ class Host:
             return Candidate(None, native, "", certain=True, obstacle=_unreachable(name, "no unit", native))
         program = on_host(native) if native else usual_program(self._components[name], self._places)
         obstacle = None
-        if masked:
+        if not masked and self._components[name].get("only_units") and (native or program):
+            obstacle = _other_units(self._components[name]["units"], program, native)
+        elif masked:
             obstacle = _masked(name, masked[0].name, native)
         elif native:
             obstacle = _managed(name, program) or _unitless(name, native)
@@ -343,12 +353,15 @@ def _process_in(unit: Unit, native: list[Process]) -> Process | None:
     return next(iter(rank), None)
 
 
-def _named_units(spec: Spec, files: dict[str, list[str]]) -> list[str]:
-    """The units that have a name which the catalog knows: of each the unit itself, then instances of its template."""
+def _named_units(spec: Spec, files: t.Collection[str], instances: dict[str, list[str]]) -> list[str]:
+    """The units that have a name which the catalog knows: of each the unit itself, then instances of its template.
+
+    :param instances: of all templates, by the template's name without C(@.service).
+    """
     found = []
     for name in spec["units"]:
         found += [f"{name}.service"] * bool(_systemd.existing([name], files))
-        found += [unit for unit in sorted(files) if unit.startswith(f"{name}@") and not unit.endswith("@.service")]
+        found += instances.get(name, [])
     return found
 
 
@@ -396,6 +409,25 @@ def _masked(name: str, unit: str, process: Process | None) -> Obstacle:
     runs = f", and process {process.pid} runs {process.path}" if process else ""
     fix = f"systemctl unmask {unit}, and start {name} by it; or leave {name} out"
     return Obstacle("masked", f"{unit} is masked, so systemd does not start it{runs}", fix)
+
+
+def listener(name: str, port: int, version: str, process: Process | None) -> Obstacle:
+    """That something answers as a component, and nothing else of the component was found."""
+    unit = (process.unit or "") if process else ""
+    who = f"process {process.pid} ({process.path}, {unit or 'no unit'})" if process else "something"
+    named = unit.removesuffix(".service") or "..."
+    return Obstacle(
+        "listener",
+        f"{who} answers at port {port} as {name} {version}, and no process, unit or program with a name of {name} does",
+        f"name its unit: upgrade_overrides: {{{name}: {{units: [{named}]}}}}, or leave {name} out",
+    )
+
+
+def _other_units(units: list[str], program: str, process: Process | None) -> Obstacle:
+    """That the host has none of the units that the operator has named."""
+    where = f"process {process.pid} of {process.unit or 'no unit'} runs" if process else "there is"
+    reason = f"{where} {program}, but the host has none of the units that are named for it: {', '.join(units)}"
+    return Obstacle("no_unit", reason, "correct units in upgrade_overrides, or leave them out")
 
 
 def _unitless(name: str, process: Process) -> Obstacle:

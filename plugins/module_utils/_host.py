@@ -34,6 +34,7 @@ from . import (
     _packages,
     _preflight,
     _process,
+    _processes,
     _scene,
     _state,
     _store,
@@ -326,7 +327,7 @@ def _newer_config(run: Run, step: Data, unit: Unit) -> t.Iterator[NewerFile]:
 
 
 def _of_unit(unit: Unit, binary: str) -> Data:
-    pid, burst = unit.main_pid, unit.properties.get("StartLimitBurst", "")
+    pid, burst = _processes.of_component(unit, binary), unit.properties.get("StartLimitBurst", "")
     return {
         "restarts": unit.n_restarts,
         "result": unit.result,

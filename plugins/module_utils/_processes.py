@@ -162,30 +162,42 @@ def group_of(path: str, top: str = "") -> Group:
 
 
 def of_program(unit: Unit, path: str) -> int:
-    """The process of a unit that runs a file: its main process, or what a shell or another starter in that has started.
-    0 if none does.
+    """The process of a unit that runs the file at a path now: its main process, or what that has started, where it is a
+    shell or another starter. 0 if none does.
 
     :param path: of the program.
     """
-    if unit.main_pid and _process.runs_file(unit.main_pid, path):
+    if not unit.main_pid or _process.runs_file(unit.main_pid, path):
         return unit.main_pid
-    started = [each for each in _started_by(unit) if each.path == path or _process.file_id(path) == each.file]
+    file = _process.file_id(path)
+    started = (each for each in _beside_main(unit) if (each.path == path if each.hidden else each.file == file))
     return next((each.pid for each in started if _process.runs_file(each.pid, path)), 0)
 
 
+def of_component(unit: Unit, path: str) -> int:
+    """The process of a unit that runs a program, be it the file at its path now or the one that was there before; the
+    main process where none does, and 0 where the unit doesn't run.
+
+    :param path: of the program.
+    """
+    names = {path, os.path.realpath(path)}
+    before = (each.pid for each in _beside_main(unit) if each.path in names) if unit.main_pid else iter(())
+    return of_program(unit, path) or next(before, unit.main_pid)
+
+
 def arguments(unit: Unit, names: t.Collection[str]) -> list[str]:
-    """The command line of the process that a starter in a unit's main process has started; empty if there is none.
+    """The command line of the process that a shell or another starter, a unit's main process, has started; empty if
+    there is none.
 
     :param names: of the program.
     """
-    found = (each for each in _started_by(unit) if os.path.basename(each.path) in names and not each.interpreted)
+    if not unit.main_pid or not _process.is_starter(_process.program_name(unit.main_pid)):
+        return []
+    found = (each for each in _beside_main(unit) if os.path.basename(each.path) in names and not each.interpreted)
     return next((list(each.argv) for each in found), [])
 
 
-def _started_by(unit: Unit) -> list[Process]:
-    """What runs in a unit beside its main process, where that is no program of its own."""
-    if not unit.main_pid or not _process.is_starter(_process.program_name(unit.main_pid)):
-        return []
+def _beside_main(unit: Unit) -> list[Process]:
     return [each for each in read() if each.unit == unit.name and each.pid != unit.main_pid and not each.contained]
 
 

@@ -61,11 +61,11 @@ class Reader:
             key: self._told(name, candidate, facts, asked[key].result())
             for key, (name, candidate, facts) in found.items()
         }
-        unexplained = self._listeners(host, components, told)
+        told.update(self._listeners(host, components, told))
         owners = _packages.owners(self._run, [path for facts in told.values() for path in _paths(facts)])
         for facts in told.values():
             facts["package"] = next((owners[path] for path in _paths(facts) if path in owners), None)
-        return {**told, **unexplained}
+        return told
 
     def _locate(self, spec: Spec, found: Candidate, host: _discovery.Host) -> Facts:
         """Where an instance of a component is, and how its unit runs it."""
@@ -124,7 +124,10 @@ class Reader:
             f"{unit.name} starts {found.program}, and neither its name, its version text, a recorded sha256 nor its "
             f"own metrics show that it is {name}"
         )
-        obstacle = _discovery.Obstacle("other_program", reason, f"let its ExecStart name the program of {name} itself")
+        fix = (
+            f"let its ExecStart name the program of {name} itself, or add its file name to files.aliases by an override"
+        )
+        obstacle = _discovery.Obstacle("other_program", reason, fix)
         kept = {"instance_of": facts["instance_of"]} if "instance_of" in facts else {}
         missing = {"installed": False, "unit": unit.name, "files": [], "not_upgradable": obstacle._asdict(), **kept}
         return {**missing, **_evidence.only_running("")}
@@ -133,35 +136,19 @@ class Reader:
         self, host: _discovery.Host, components: dict[str, Spec], told: dict[str, Facts]
     ) -> dict[str, Facts]:
         """The components that only answer: something listens at the usual port and reports the component's version, and
-        nothing else of the component was found."""
+        no unit and no process of the component was found."""
         explained = {urllib.parse.urlsplit(facts["url"]).port for facts in told.values() if facts.get("url")}
-        ports = set(_process.listeners()) - explained
-        asked = [
-            name
-            for name, spec in components.items()
-            if name not in told and spec.get("build_info") and spec["port"] in ports
-        ]
-        found = {}
-        for name in asked:
-            port = components[name]["port"]
-            version = self._versions.at_port(components[name])
+        ports, found = set(_process.listeners()) - explained, {}
+        for name, spec in components.items():
+            facts = told.get(name, {"installed": False, "unit": None, "files": []})
+            is_known = facts["unit"] or facts.get("running")
+            version = "" if is_known or spec["port"] not in ports else self._versions.at_port(spec)
             if version:
-                who = _processes.listening(port, host.processes)
-                text = f"process {who.pid} ({who.path}, {who.unit or 'no unit'})" if who else "something"
-                named = (who.unit or "").removesuffix(".service") if who else ""
-                fix = (
-                    f"name its unit: upgrade_overrides: {{{name}: {{units: [{named or '...'}]}}}}, or leave {name} out"
-                )
-                reason = f"{text} answers at port {port} as {name} {version}, and its program has another name"
-                obstacle = _discovery.Obstacle("listener", reason, fix)
-                found[name] = {
-                    "installed": False,
-                    "unit": who.unit if who else None,
-                    "files": [],
-                    "package": None,
-                    "not_upgradable": obstacle._asdict(),
-                    **_evidence.only_running(version),
-                }
+                who = _processes.listening(spec["port"], host.processes)
+                obstacle = _discovery.listener(name, spec["port"], version, who)
+                told_by_service = _evidence.only_running(version)
+                versions = {**told_by_service, **{key: value for key, value in facts.items() if key != "running"}}
+                found[name] = {**facts, **versions, "not_upgradable": obstacle._asdict()}
         return found
 
     def _files(self, spec: Spec, binary: str) -> list[dict[str, t.Any]]:

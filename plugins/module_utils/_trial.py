@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from . import _argv, _elf, _files, _output, _process, _sandbox, _systemd, _unit_disk
+from . import _argv, _elf, _files, _output, _process, _processes, _sandbox, _systemd, _unit_disk
 from ._errors import HostError
 from ._sandbox import Answer
 from ._state import is_accepted
@@ -164,7 +164,7 @@ class _Hearing:
         self._properties = unit.properties
         self._numbers = itertools.count(1)
         self._program = next(iter(case.programs))
-        argv = _started_with(run, unit, case.programs)
+        argv = started_with(run, unit, case.programs)
         own = program_position(argv, case.programs)
         self._in_place = argv[own] if own is not None else ""
         self._arguments = argv[own + 1 :] if own is not None else None
@@ -313,14 +313,19 @@ _ABOUT = {
 }
 
 
-def _started_with(run: Run, unit: _systemd.Unit, names: t.Collection[str]) -> list[str]:
+def started_with(run: Run, unit: _systemd.Unit, names: t.Collection[str]) -> list[str]:
     """What the unit's program is started with, next time: files of arguments and variables may have changed since the
-    process started. Where the unit starts a wrapper, what the process was started with."""
+    process started. Where the unit starts a shell, a script or another starter, what the process was started with.
+
+    :param names: of the program.
+    """
     declared = _systemd.start_line(unit, _files.read_text, run=run, names=names)
-    known = program_position(declared, names) is not None
-    argv = declared if known else _systemd.command_line(unit, _files.read_text, run=run, names=names)
+    at = program_position(declared, names)
+    if at is None or (at == 0 and _elf.header_of(declared[0]) is None):
+        at_work = _processes.arguments(unit, names)
+        declared = at_work or _systemd.command_line(unit, _files.read_text, run=run, names=names)
     base = unit.properties.get("WorkingDirectory", "").lstrip("!-") or "/"
-    return _argv.with_files(argv, lambda path: _files.read_text(os.path.join(base, path)))
+    return _argv.with_files(declared, lambda path: _files.read_text(os.path.join(base, path)))
 
 
 def program_position(argv: list[str], names: t.Collection[str]) -> int | None:

@@ -119,7 +119,7 @@ def impossible(subject: Subject) -> Data | None:
         return subject.finding(
             "no_unit",
             "blocker",
-            f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])} is",
+            f"{facts['binary']} is there, but no unit runs it: neither {', nor '.join(subject.entry['units'][:3])}",
             f"name its unit: upgrade_overrides: {{{name_of(name)}: {{units: [...]}}}}",
         )
     if subject.entry["install"] != "files":

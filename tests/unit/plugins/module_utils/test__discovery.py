@@ -212,6 +212,16 @@ def test_a_link_that_the_process_was_called_by_stays_one(layout: t.Callable[[], 
     assert host.found() == one(UNIT, 9, NE)
 
 
+def test_what_a_process_calls_itself_is_no_evidence_of_its_file(layout: t.Callable[[], Layout]) -> None:
+    """A service can give its process any command line. Which file it runs, the kernel says."""
+    host = layout()
+    host.elf("bin/node_exporter", "srv/node_exporter")
+    host.script("start.sh")
+    host.unit(UNIT, "{root}/start.sh", pid=9)
+    host.process(9, NE, "{root}/srv/node_exporter", UNIT)
+    assert host.found() == one(UNIT, 9, "{root}/srv/node_exporter")
+
+
 @pytest.mark.parametrize(
     "name", ["node_exporter-1.5.0", "node_exporter-1.5.0.linux-amd64", "node_exporter_v1.5.0", "node_exporter.bin"]
 )
@@ -419,6 +429,17 @@ def test_a_program_of_another_package_manager_is_told(
     host.unit(UNIT, NE, pid=9)
     host.process(9, NE, f"{{root}}/{path}", UNIT)
     assert host.found() == one(UNIT, 9, NE, key)
+
+
+def test_where_the_operator_names_the_units_no_others_count(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, NE, pid=9)
+    host.process(9, NE, NE, UNIT)
+    host.unit("site.service", NE)
+    assert host.found(units=["absent"], only_units=True) == one(None, 9, NE, "no_unit")
+    assert host.found(units=["site"], only_units=True) == one("site.service", None, NE)
+    assert host.found(units=["site"]) == one(UNIT, 9, NE)
 
 
 # -- who else runs the file -----------------------------------------------------------------------------------------

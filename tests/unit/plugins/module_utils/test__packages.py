@@ -85,3 +85,29 @@ def test_a_diverted_path_is_not_of_the_package_whose_file_has_its_name(
     found = _packages.owners(dpkg, [path])
     assert found.get(path, {}).get("name") == owner
     assert _packages.diversions(dpkg, [path]).get(path) == diversion
+
+
+@pytest.mark.parametrize(
+    ("asked", "shipped"),
+    [
+        ("/usr/bin/node_exporter", "/bin/node_exporter"),
+        ("/bin/node_exporter", "/usr/bin/node_exporter"),
+        ("/usr/sbin/node_exporter", "/sbin/node_exporter"),
+        ("/usr/bin/node_exporter", "/usr/sbin/node_exporter"),
+        ("/usr/local/bin/node_exporter", None),
+    ],
+)
+def test_a_file_has_all_the_names_that_a_merged_usr_gives_it(
+    monkeypatch: pytest.MonkeyPatch, asked: str, shipped: str | None
+) -> None:
+    """A package can ship /bin/x, and its unit start /usr/bin/x."""
+    links = {"/bin": "/usr/bin", "/sbin": "/usr/bin", "/usr/sbin": "/usr/bin", "/lib": "/usr/lib"}
+    monkeypatch.setattr(_packages.shutil, "which", lambda name: name if name == "dpkg-query" else None)
+    monkeypatch.setattr(_packages.os.path, "realpath", lambda path: links.get(path, path))
+
+    def dpkg(argv: t.Sequence[str], **_options: t.Any) -> Completed:
+        owned = [path for path in argv if path == shipped]
+        return Completed(0, "".join(f"site-exporter: {path}\n" for path in owned), "")
+
+    owner = {asked: {"manager": "apt", "name": "site-exporter"}} if shipped else {}
+    assert _packages.owners(dpkg, [asked]) == owner

@@ -11,7 +11,7 @@ import socket
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _process, _processes
+from ansible_collections.observability.stack.plugins.module_utils import _process, _processes, _systemd
 from ansible_collections.observability.stack.tests.unit.support import running
 
 ID = "4f" * 32
@@ -146,3 +146,44 @@ def test_who_listens_is_found_by_the_socket() -> None:
         assert found is not None
         assert found.pid == os.getpid()
     assert _processes.listening(port, _processes.read()) is None
+
+
+# -- the component's process in a unit -----------------------------------------------------------------------------
+
+
+def unit(pid: int) -> _systemd.Unit:
+    return _systemd.Unit(NODE, "loaded", "active", "running", "success", pid, 0, {})
+
+
+@pytest.fixture
+def started_by_a_shell(proc: t.Callable[..., None], tmp_path: pathlib.Path) -> pathlib.Path:
+    """A program whose unit's main process, 9, is a shell that has started it as process 10."""
+    program, shell = (tmp_path / name for name in ("node_exporter", "dash"))
+    for path in (program, shell):
+        path.touch()
+    group = f"0::/system.slice/{NODE}"
+    proc(9, f"/bin/sh -c {program}", exe=str(shell), group=group)
+    proc(10, f"{program} --a", exe=str(program), group=group, parent=9)
+    proc(11, f"{program} --b", exe=str(program), group="0::/system.slice/other.service")
+    return program
+
+
+def test_what_a_shell_has_started_is_the_component_s_process(started_by_a_shell: pathlib.Path) -> None:
+    path = str(started_by_a_shell)
+    assert (_processes.of_program(unit(9), path), _processes.of_component(unit(9), path)) == (10, 10)
+    assert _processes.arguments(unit(9), ["node_exporter"]) == [path, "--a"]
+    assert _processes.of_program(unit(0), path) == 0
+
+
+def test_after_a_swap_no_process_runs_the_file_and_the_old_one_is_still_known(
+    started_by_a_shell: pathlib.Path, proc: t.Callable[..., None], tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "proc/10/exe").unlink()
+    (tmp_path / "proc/10/exe").symlink_to(f"{started_by_a_shell} (deleted)")
+    path = str(started_by_a_shell)
+    assert (_processes.of_program(unit(9), path), _processes.of_component(unit(9), path)) == (0, 10)
+
+
+def test_a_program_that_is_the_main_process_has_arguments_of_its_own(started_by_a_shell: pathlib.Path) -> None:
+    assert _processes.of_program(unit(10), str(started_by_a_shell)) == 10
+    assert _processes.arguments(unit(10), ["node_exporter"]) == []

@@ -335,6 +335,16 @@ def test_what_only_answers_is_told_with_its_process(systemd: Systemd, web: Web, 
     assert f"answers at port {web.port} as prometheus 2.42.0" in found["not_upgradable"]["reason"]
 
 
+def test_a_program_that_no_unit_runs_does_not_explain_what_answers(
+    systemd: Systemd, usual_place: pathlib.Path, web: Web, proc: t.Callable[..., None]
+) -> None:
+    write_elf(usual_place / "prometheus", "1.0.0")
+    web.answers["/metrics"] = page("2.42.0")
+    found = listened(systemd, web, spec("prometheus", port=web.port))
+    assert (found["installed"], found["version"], found["running"]) == (True, "1.0.0", "2.42.0")
+    assert found["not_upgradable"]["key"] == "listener"
+
+
 @pytest.mark.parametrize("answer", [Answer(b"other_build_info 1\n"), Answer(b"", 404)])
 def test_another_service_at_a_component_s_port_is_nothing_of_it(systemd: Systemd, web: Web, answer: Answer) -> None:
     web.answers["/metrics"] = answer
