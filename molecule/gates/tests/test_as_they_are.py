@@ -53,7 +53,8 @@ CASES: dict[str, tuple[str, str, str, str]] = {
         "site.conf was added",
     ),
     "drop-in removed": (
-        f"mkdir {UNIT}.d && printf '[Service]\\nMemoryMax=1G\\n' > {DROP_IN} && systemctl daemon-reload && rm {DROP_IN}",
+        f"mkdir {UNIT}.d && printf '[Service]\\nMemoryMax=1G\\n' > {DROP_IN} && systemctl daemon-reload && "
+        f"rm {DROP_IN}",
         "unit_changed",
         "blocker",
         "site.conf was removed",
