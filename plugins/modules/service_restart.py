@@ -217,8 +217,8 @@ def _refuse_changes(unit: _systemd.Unit) -> None:
     if told:
         message = told[0]["message"].replace("The upgrade would", "A restart would")
         raise HostError(
-            f"{message}. Nothing was done. Check the change (systemctl cat {unit.name}) and run systemctl daemon-reload, "
-            "or take it back",
+            f"{message}. Nothing was done. Check the change (systemctl cat {unit.name}) and run systemctl "
+            "daemon-reload, or take it back",
             key="service.unit_changed",
         )
 

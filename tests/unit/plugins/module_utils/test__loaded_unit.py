@@ -147,3 +147,13 @@ def test_commands_of_the_watchdog_are_not_of_the_unit() -> None:
     now["commands"]["ExecStartPre"] = [{"prefix": "-+", "path": "/bin/sh", "argv": ["sh", f"{OWN}.pyz", "start"]}]
     assert _loaded_unit.differing(before, now, own=OWN) == []
     assert _loaded_unit.differing(before, now, own="/other") == ["ExecStartPre"]
+
+
+def test_marks_tell_what_changed_and_not_what_it_is() -> None:
+    manager = Manager(Environment="TOKEN=geheim")
+    before = _loaded_unit.marks(kept(manager), own=OWN, salt="a")
+    manager.properties["Environment"] = "TOKEN=other"
+    after = _loaded_unit.marks(kept(manager), own=OWN, salt="a")
+    assert [name for name in before if before[name] != after[name]] == ["Environment"]
+    assert "geheim" not in json.dumps(before)
+    assert before != _loaded_unit.marks(kept(Manager(Environment="TOKEN=geheim")), own=OWN, salt="b")

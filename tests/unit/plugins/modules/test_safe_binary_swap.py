@@ -383,7 +383,9 @@ def test_a_unit_that_changed_on_disk_is_not_activated(host: Host, systemd: Syste
 def test_a_unit_that_was_loaded_since_the_preflight_is_not_started(host: Host, systemd: Systemd) -> None:
     systemd.add("prometheus.service", str(host.bin / "prometheus"), User="prometheus")
     with _store.session(str(host.state), run=RUN, acquire=True) as session:
-        data = {"upgrade_id": RUN["upgrade_id"], "seen": {}, "loaded_unit": _loaded_unit.read(systemd, "prometheus")}
+        unit = _loaded_unit.read(systemd, "prometheus")
+        marks = _loaded_unit.marks(unit, own=session.layout.own_command("prometheus"), salt="x")
+        data = {"upgrade_id": RUN["upgrade_id"], "seen": {}, "unit": {"salt": "x", "marks": marks}}
         _baseline.write(session.layout, "prometheus", data)
     systemd.add("prometheus.service", str(host.bin / "prometheus"), User="other")
     result = host.swap(unit="prometheus")
@@ -393,7 +395,7 @@ def test_a_unit_that_was_loaded_since_the_preflight_is_not_started(host: Host, s
     assert host.content() == "old old"
     assert host.swap(unit="prometheus", accept=["prometheus.unit_changed"])["changed"] is True
     manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
-    assert manifest["loaded_unit"]["properties"]["User"] == "prometheus"  # what ran
+    assert manifest["loaded_unit"]["properties"]["User"] == "other"
 
 
 def test_a_step_that_puts_unit_files_back_may_change_the_unit(host: Host, systemd: Systemd) -> None:
