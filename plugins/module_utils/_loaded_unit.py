@@ -14,6 +14,7 @@ It is there until the next boot, as the unit in systemd's memory was; the unit's
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -129,13 +130,30 @@ def bring_back(run: Run, kept: Data | None, name: str, *, own: str) -> BroughtBa
 
 def differing(kept: Data, now: Data, *, own: str) -> list[str]:
     """The settings in which a unit is not as it was kept, by their names in unit files."""
-    found = [kind for kind in _COMMANDS if _without(kept, kind, own) != _without(now, kind, own)]
-    before, after = kept["properties"], now["properties"]
-    names = [*_unit_changes.PLAIN, *_LISTS, *_TIMES, "Environment", "EnvironmentFiles"]
-    unlike = [name for name in names if before.get(name, "") != after.get(name, "")]
-    unlike += [name for name in _LIMITS if before.get(f"{name}Soft") != after.get(f"{name}Soft")]
-    renamed = {**_TIMES, "EnvironmentFiles": "EnvironmentFile"}
-    return list(dict.fromkeys([*found, *(renamed.get(name, name) for name in unlike)]))
+    before, after = _settings(kept, own), _settings(now, own)
+    return [name for name in before if before[name] != after[name]]
+
+
+def marks(unit: Data, *, own: str, salt: str) -> dict[str, str]:
+    """What tells whether a setting of a unit is still the same, without what it is: it may hold a secret.
+
+    :param salt: what only the holder of the marks knows.
+    """
+    return {
+        name: hashlib.sha256(f"{salt} {name} {json.dumps(value)}".encode()).hexdigest()
+        for name, value in _settings(unit, own).items()
+    }
+
+
+def _settings(unit: Data, own: str) -> dict[str, t.Any]:
+    """All that is kept of a unit, by the names of unit files."""
+    properties = unit["properties"]
+    found: dict[str, t.Any] = {kind: _without(unit, kind, own) for kind in _COMMANDS}
+    for name in (*_unit_changes.PLAIN, *_LISTS, "Environment"):
+        found[name] = [properties.get(name, ""), properties.get(f"{name}Soft", "")]
+    found.update({setting: properties.get(name, "") for name, setting in _TIMES.items()})
+    found["EnvironmentFile"] = properties.get("EnvironmentFiles", "")
+    return found
 
 
 def _without(unit: Data, kind: str, own: str) -> list[Data]:

@@ -335,6 +335,7 @@ CANDIDATE = _object(
 )
 """What staging/<step>/candidate.json is."""
 
+_UNIT_MARKS = _object({"salt": _text(most=MOST_NAME), "marks": _named(_HASH)})
 _COUNT = _or_null({"type": "number"})
 BASELINE = _object(
     {
@@ -353,7 +354,7 @@ BASELINE = _object(
             ),
         },
     },
-    {"taken_at": _AT, "version": _NAME_OR_NULL, "loaded_unit": _LOADED_UNIT},
+    {"taken_at": _AT, "version": _NAME_OR_NULL, "unit": _UNIT_MARKS},
 )
 """What baseline/<component>.json is."""
 

@@ -551,6 +551,7 @@ class Document:
             self._set_component(step.component, "checking", now=now)
             record.update(from_version=from_version or was, started_at=now, files=[], backup_id=None)
             record.update(rollback_available=False, health_check_passed=None, outcome=None, skip_reason=None)
+            record.update(restored_from=None)  # of an earlier rollback: this step is to another version
             record.pop("verified", None)
         record.update(to_version=step.to_version, upgrade_id=upgrade_id, finished_at=None, probe=None)
         self.upgrade["component"] = step.component

@@ -122,25 +122,28 @@ def check_unit(run: Run, session: Session, swap: Swap, accept: t.Collection[str]
     change = _unit_disk.change_of(unit, _systemd.unit_path(run))
     found = _obstacles.unit_changed(name, unit.name, change)
     told = [f"{one['message']}. {one['fix']}" for one in found if one["severity"] == _obstacles.BLOCKER]
-    before = before_run(session, name)
-    if before and not told and not is_unsettled(session.document.component(name)):
-        own = session.layout.own_command(name)
-        unlike = _loaded_unit.differing(before, _loaded_unit.read(run, unit.name), own=own)
-        told = [
-            f"{unit.name} was changed since this run looked at it, and systemd has loaded the change: {setting}. See "
-            "who changed it, and run again"
-            for setting in [", ".join(unlike)]
-            if unlike
-        ]
+    if not told and not is_unsettled(session.document.component(name)):
+        told = _loaded_since(run, session, name, unit)
     if told:
         raise HostError(f"{told[0]}. Nothing was replaced", key="swap.unit_changed")
 
 
-def before_run(session: Session, component: str) -> dict[str, t.Any] | None:
-    """The unit of a component as the preflight of this run saw it; None if that is not known."""
+def _loaded_since(run: Run, session: Session, component: str, unit: Unit) -> list[str]:
+    """That systemd has loaded another unit since the preflight of this run, as a text."""
     upgrade_id = session.document.upgrade.get("upgrade_id")
     kept = _baseline.read(session.layout, component, upgrade_id=upgrade_id) if upgrade_id else None
-    return (kept or {}).get("loaded_unit")
+    before = (kept or {}).get("unit")
+    if not before:
+        return []
+    own = session.layout.own_command(component)
+    now = _loaded_unit.marks(_loaded_unit.read(run, unit.name), own=own, salt=before["salt"])
+    unlike = [name for name, mark in now.items() if before["marks"].get(name, mark) != mark]
+    if not unlike:
+        return []
+    return [
+        f"{unit.name} was changed since this run looked at it, and systemd has loaded the change: {', '.join(unlike)}. "
+        "See who changed it, and run again"
+    ]
 
 
 def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
@@ -200,9 +203,7 @@ def _restore_point_of(run: Run, session: Session, swap: Swap) -> _restore_point.
         component=swap.step.component,
         version=swap.from_version,
         files=originals + [original for original in swap.keep if original.path not in replaced],
-        loaded_unit=(before_run(session, swap.step.component) or _loaded_unit.read(run, swap.unit.name))
-        if swap.unit
-        else None,
+        loaded_unit=_loaded_unit.read(run, swap.unit.name) if swap.unit else None,
     )
     session.document.add_restore_point(
         swap.step.component, backup_id=manifest.id, version=swap.from_version, now=session.now

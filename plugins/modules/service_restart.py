@@ -49,6 +49,12 @@ options:
     type: str
     choices: [graceful, fast, reload]
     default: graceful
+  activate_changes:
+    description:
+      - Whether to restart a unit whose files are not what systemd has loaded. The restart activates the change.
+      - With V(false) nothing is done then, and the task fails with the key V(service.unit_changed).
+    type: bool
+    default: true
   restore_point:
     description:
       - Id of the restore point that was put back, when a step is undone. The service is then started with the unit that
@@ -159,7 +165,17 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _lease, _loaded_unit, _processes, _restart, _restore_point, _store, _systemd
+from ..module_utils import (
+    _lease,
+    _loaded_unit,
+    _obstacles,
+    _processes,
+    _restart,
+    _restore_point,
+    _store,
+    _systemd,
+    _unit_disk,
+)
 from ..module_utils._command import run
 from ..module_utils._errors import HostError
 from ..module_utils._module import arguments, run_module
@@ -236,6 +252,21 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         return {**result, **told, "warnings": warnings}
 
 
+def _refuse_changes(unit: _systemd.Unit) -> None:
+    """
+    :raises HostError: with the difference, if the unit's files are not what systemd has loaded.
+    """
+    change = _unit_disk.change_of(unit, _systemd.unit_path(run))
+    told = [one for one in _obstacles.unit_changed(unit.name, unit.name, change) if one["severity"] == "blocker"]
+    if told:
+        message = told[0]["message"].replace("The upgrade would", "A restart would")
+        raise HostError(
+            f"{message}. Nothing was done. Check the change (systemctl cat {unit.name}) and run systemctl "
+            "daemon-reload, or take it back",
+            key="service.unit_changed",
+        )
+
+
 def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None:
     """Let systemd have the unit that it had when the restore point was made; what was needed for that, for people."""
     if not params["restore_point"]:
@@ -253,12 +284,14 @@ def _parts(params: dict[str, t.Any]) -> list[_Part]:
     """
     asked = [{name: params[name] for name in ("unit", "binary", "url")}, *params["also"]]
     found = []
-    for one, unit in zip(asked, _systemd.show(run, [one["unit"] for one in asked])):
+    for one, unit in zip(asked, _systemd.show(run, [one["unit"] for one in asked], more=_unit_disk.PROPERTIES)):
         if not unit.is_loaded:
             raise HostError(
                 f"there is no unit {unit.name} on this host ({unit.load}): set units in upgrade_overrides",
                 key="service.unknown_unit",
             )
+        if not params["activate_changes"]:
+            _refuse_changes(unit)
         runs_it = _processes.of_program(unit, one["binary"]) > 0
         choice = _restart.choose(
             params["strategy"],
@@ -323,6 +356,7 @@ def main() -> None:
             force={"type": "bool", "default": False},
             reload_units={"type": "bool", "default": False},
             strategy={"type": "str", "choices": list(_restart.STRATEGIES), "default": "graceful"},
+            activate_changes={"type": "bool", "default": True},
             restore_point={"type": "str"},
             url={"type": "str"},
             also={

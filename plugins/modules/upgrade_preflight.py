@@ -152,6 +152,7 @@ baselines:
 """
 
 import itertools
+import secrets
 import time
 import typing as t
 
@@ -234,11 +235,17 @@ def _baselines(params: dict[str, t.Any]) -> list[str]:
                 "taken_at": session.now,
                 "version": step.get("from"),
                 "seen": _baseline.capture(run, {**part["target"], "version": step.get("from")}),
-                "loaded_unit": _loaded_unit.read(run, part["target"]["unit"]),
+                "unit": _marks(session, name, part["target"]["unit"]),
             }
             _baseline.write(session.layout, name, data)
             taken.append(name)
     return taken
+
+
+def _marks(session: _store.Session, component: str, unit: str) -> dict[str, t.Any]:
+    """What tells the swap whether systemd has loaded another unit since."""
+    salt, own = secrets.token_hex(16), session.layout.own_command(component)
+    return {"salt": salt, "marks": _loaded_unit.marks(_loaded_unit.read(run, unit), own=own, salt=salt)}
 
 
 def _adopt(session: _store.Session, name: str, upgrade_id: str | None) -> None:

@@ -96,6 +96,13 @@ def test_the_time_limit_is_for_becoming_healthy_and_the_window_comes_on_top(
     assert fleet.now == ends
 
 
+def test_the_journal_of_an_alias_is_that_of_its_unit(fleet: Fleet) -> None:
+    fleet.systemd.journal["site.service"] = ["of the site"]
+    target = fleet.unit("a", lambda _elapsed: {"Id": "site.service", "ActiveState": "failed"})
+    (health,) = fleet.wait(target, timeout=1)
+    assert health.journal == ["site.service: of the site"]
+
+
 def test_the_first_failed_probe_is_the_reason_and_the_journal_is_told(fleet: Fleet) -> None:
     (health,) = fleet.wait(fleet.unit("a", starting(1000)), timeout=5, since=1000.4)
     assert health.reason == (

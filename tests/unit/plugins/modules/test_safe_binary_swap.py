@@ -11,7 +11,7 @@ import shutil
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _guard, _store
+from ansible_collections.observability.stack.plugins.module_utils import _baseline, _guard, _loaded_unit, _store
 from ansible_collections.observability.stack.plugins.modules import safe_binary_swap
 from ansible_collections.observability.stack.tests.unit.support import (
     OTHER_RUN,
@@ -367,3 +367,53 @@ def test_a_guard_needs_to_know_the_unit(host: Host, units: pathlib.Path) -> None
     assert (result["failed"], result["key"]) == (True, "input.invalid")
     assert "needs unit" in result["msg"]
     assert host.content() == "old old"
+
+
+# -- units that are not what runs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_unit_that_changed_on_disk_is_not_activated(host: Host, systemd: Systemd, *, check: bool) -> None:
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), NeedDaemonReload="yes")
+    (systemd.directory / "prometheus.service").write_text(
+        f"[Service]\nExecStart={host.bin / 'prometheus'} --not-there\n"
+    )
+    before = host.files()
+    result = host.swap(unit="prometheus", check=check)
+    assert (result["failed"], result["key"]) == (True, "swap.unit_changed")
+    assert "on disk --not-there" in result["msg"]
+    assert "Nothing was replaced" in result["msg"]
+    assert host.files() == before
+    if not check:
+        assert host.swap(unit="prometheus", accept=["prometheus.unit_changed"])["changed"] is True
+
+
+def test_a_unit_that_was_loaded_since_the_preflight_is_not_started(host: Host, systemd: Systemd) -> None:
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), User="prometheus")
+    with _store.session(str(host.state), run=RUN, acquire=True) as session:
+        unit = _loaded_unit.read(systemd, "prometheus")
+        marks = _loaded_unit.marks(unit, own=session.layout.own_command("prometheus"), salt="x")
+        data = {"upgrade_id": RUN["upgrade_id"], "seen": {}, "unit": {"salt": "x", "marks": marks}}
+        _baseline.write(session.layout, "prometheus", data)
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), User="other")
+    result = host.swap(unit="prometheus")
+    assert (result["failed"], result["key"]) == (True, "swap.unit_changed")
+    assert "since this run looked at it" in result["msg"]
+    assert "User" in result["msg"]
+    assert host.content() == "old old"
+    assert host.swap(unit="prometheus", accept=["prometheus.unit_changed"])["changed"] is True
+    manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
+    assert manifest["loaded_unit"]["properties"]["User"] == "other"
+
+
+def test_a_step_that_puts_unit_files_back_may_change_the_unit(host: Host, systemd: Systemd) -> None:
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), NeedDaemonReload="yes")
+    assert host.swap(unit="prometheus", kinds=["binary", "unit"])["changed"] is True
+
+
+def test_a_link_comes_back_with_the_restore_point(host: Host) -> None:
+    (host.bin / "prometheus").rename(host.bin / "prometheus-2.42.0")
+    (host.bin / "prometheus").symlink_to("prometheus-2.42.0")
+    host.swap()
+    assert host.swap(files=[], backup_id=BACKUP, version="2.42.0", from_version="2.53.3")["changed"] is True
+    assert os.readlink(host.bin / "prometheus") == "prometheus-2.42.0"

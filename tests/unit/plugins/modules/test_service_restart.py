@@ -11,7 +11,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _store
+from ansible_collections.observability.stack.plugins.module_utils import _loaded_unit, _restore_point, _store
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.modules import service_restart
 from ansible_collections.observability.stack.tests.unit.support import (
@@ -256,3 +256,33 @@ def test_a_host_of_another_run_is_left_alone(service: Service, state_dir: pathli
     assert (result["failed"], result["key"]) == (True, key)
     assert "eve on c2" in result["msg"]
     assert service.systemd.commands("systemctl", "restart") == []
+
+
+def test_what_ran_is_started_again_when_a_step_is_undone(
+    service: Service, state_dir: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_loaded_unit, "_DIRECTORY", str(tmp_path / "run"))
+    with _store.session(str(state_dir), run=RUN, acquire=True) as session:
+        unit = {**_loaded_unit.read(service.systemd, UNIT)}
+        unit["properties"] = {**unit["properties"], "User": "before"}
+        _restore_point.create(
+            session, backup_id="u1.p", component="prometheus", version="1.0.0", files=[], loaded_unit=unit
+        )
+    service.replace()
+    result = service.restart(restore_point="u1.p", run=RUN)
+    path = tmp_path / "run" / f"{UNIT}.d" / _loaded_unit.DROP_IN
+    assert "User=before\n" in path.read_text()
+    assert "(User)" in result["restored_unit"]
+    assert str(path) in result["restored_unit"]
+    assert any(str(path) in message_of(warning) for warning in result["warnings"])
+    assert result["after"]["main_pid"] == service.pid
+
+
+def test_a_unit_that_changed_on_disk_is_not_restarted_unless_that_is_meant(service: Service) -> None:
+    service.systemd.add(UNIT, str(service.program), pid=service.pid, NeedDaemonReload="yes")
+    (service.systemd.directory / UNIT).write_text(f"[Service]\nExecStart={service.program} --not-there\n")
+    result = service.restart(force=True, activate_changes=False)
+    assert (result["failed"], result["key"]) == (True, "service.unit_changed")
+    assert "A restart would activate it: ExecStart: loaded (none), on disk --not-there" in result["msg"]
+    assert service.systemd.commands("systemctl", "restart") == []
+    assert service.restart(force=True)["daemon_reload"] is True
