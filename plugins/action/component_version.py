@@ -11,9 +11,10 @@ import importlib
 import typing as t
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _catalog, _results
+from ..plugin_utils import _catalog, _results, _settings, _wish
 from ..plugin_utils._host_action import HostAction
 from ..plugin_utils._schema import MalformedError
 
@@ -48,7 +49,12 @@ class ActionModule(HostAction):
     module = "component_version"
 
     def act(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        wish = {"wish": arguments.pop("wish")} if "wish" in arguments else {}
+        wish = {}
+        if boolean(arguments.pop("settings", False)):
+            settings = _settings.read(_settings.given(task_vars, self._templar.template))
+            arguments.update({name: settings[name] for name in ("overrides", "components", "state_dir")})
+            wish = {"wish": {name: settings[name] for name in _wish.FIELDS}}
+            _wish.Wishes().read(self._host, wish["wish"])
         try:
             catalog = _catalog.load(
                 overrides=arguments.pop("overrides", None), components=arguments.pop("components", None)

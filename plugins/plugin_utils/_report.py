@@ -170,34 +170,55 @@ def record_problems(results: dict[str, Data]) -> list[str]:
     return [shown(f"{host}: {problem}") for host, result in results.items() for problem in result.get("problems", [])]
 
 
-def outcome(documents: dict[str, Data], waiting: t.Sequence[str] = ()) -> str:
-    """What a run has done: for each host the steps of its upgrade, from its own record.
+def outcome(done: Data) -> str:
+    """What a run has done: for each host the steps of its upgrade, and how they ended.
 
-    :param waiting: hosts whose maintenance window has closed meanwhile.
+    :param done: as C(_outcome.of_run) returns it.
     """
+    told = done["outcome"]
     rows = [
-        (host, *key.split("@", 1), ended)
-        for host, document in documents.items()
-        for key, ended in document["upgrade"].get("steps", {}).items()
+        (name, *key.split("@", 1), ended)
+        for name, host in told["hosts"].items()
+        for key, ended in host["steps"].items()
     ]
+    if told["check_mode"]:
+        rows = [
+            row for row in rows if row[-1] not in ("pending", "succeeded")
+        ]  # nothing was done, but something may fail
     lines = table(("HOST", "COMPONENT", "VERSION", "OUTCOME"), rows) if rows else ["Nothing was done."]
-    if waiting:
-        told = f"The maintenance window has closed on {hosts(waiting)} meanwhile: the next run goes on there."
-        lines += ["", *wrap(told, "")]
-    return "\n".join(lines)
+    for state, text in _ENDED.items():
+        names = [name for name, host in told["hosts"].items() if host["state"] == state]
+        if names and not (told["check_mode"] and state == "not_begun"):
+            lines += ["", *wrap(text.format(hosts(names)), "")]
+    return "\n".join([*lines, *_unasked(done["unasked"], told["upgrade_id"])])
 
 
-def unasked(noted: dict[str, list[Data]], upgrade_id: str) -> str:
-    """The checks of candidates that could not be run, on each host; nothing if all could.
+_ENDED = {
+    "lost": "{} cannot be reached any more. Run the same command again when it can: it finishes what was begun.",
+    "waiting": "The maintenance window has closed on {} meanwhile: the next run goes on there.",
+    "not_begun": "Not begun, because the run stopped before: {}.",
+}
+
+
+def _unasked(noted: dict[str, list[Data]], upgrade_id: str) -> list[str]:
+    """The checks of candidates that could not be run, on each host.
 
     :param noted: what the hosts' runs have noted, also earlier ones.
-    :param upgrade_id: of the run that is reported.
     """
     rows = [
         (host, each["message"]) for host, found in noted.items() for each in found if each["upgrade_id"] == upgrade_id
     ]
     lines = [line for host, message in dict.fromkeys(rows) for line in wrap(f"{host}: {message}.")]
-    return "\n".join(["Candidates were not checked in full:", *lines]) if lines else ""
+    return ["", "Candidates were not checked in full:", *lines] if lines else []
+
+
+def restarts(told: Data) -> str:
+    """On which hosts services were restarted.
+
+    :param told: as C(_outcome.restart) returns it.
+    """
+    rows = [(host, how.replace("_", " ")) for host, how in told["hosts"].items()]
+    return "\n".join(table(("HOST", "RESTART"), rows))
 
 
 def failure(step: Data, task: str, result: Data) -> Data:
