@@ -24,8 +24,8 @@ options:
     default: ""
   outcome:
     description:
-      - The outcome for programs. It is returned, and is C(upgrade_outcome) of C(set_stats), with the hosts in O(left_out)
-        among its C(failed_hosts).
+      - The outcome for programs. It is returned, and is C(upgrade_outcome) of C(set_stats). Hosts in O(left_out) are
+        added to its C(failed_hosts).
     type: dict
   data:
     description: What to write to O(dest).

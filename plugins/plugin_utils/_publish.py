@@ -50,7 +50,7 @@ def publish(
     if left_out:
         told = [f"  {shown(host)}: {shown(why, most=_REASON)}" for host, why in left_out.items()]
         text = "\n".join([text, "", "Left out, because they failed:", *told])
-    if text and takes_text(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK")):
+    if text and takes_text(_stdout_callback()):
         Display().display(f"\n{text}\n")
     result: Data = {"text": text}
     if dest:
@@ -65,8 +65,12 @@ def publish(
 
 def takes_text(callback: str) -> bool:
     """Whether a stdout callback leaves room for lines of others: one that prints JSON, or nothing, does not."""
-    name = str(callback).rpartition(".")[2]
+    name = callback.rpartition(".")[2]
     return "json" not in name and name != "null"
+
+
+def _stdout_callback() -> str:
+    return str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
 
 
 def _kept(data: t.Any, dest: str) -> str:

@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import typing as t
 
 from ..module_utils._errors import shown
 from ..module_utils._state import ACTIVE, TOUCHED
+from ..module_utils._verdicts import NOT_CONFIGURED
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -31,6 +33,23 @@ def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[
     cells = [list(header), *[[NOTHING if cell is None else shown(cell, most=_CELL) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def wrapped(header: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]]) -> list[str]:
+    """A table whose last column goes on in the next line where the terminal ends; below the row, where little is left."""
+    first = table(header[:-1], [row[:-1] for row in rows])
+    width = max(map(len, first))
+    below = WIDTH - width - 2 < _NARROW
+    indent, room = (4, WIDTH - 4) if below else (width + 2, WIDTH - width - 2)
+    lines = [first[0] if below else f"{first[0]:{width}}  {header[-1]}"]
+    for line, row in zip(first[1:], rows):
+        texts = textwrap.wrap(NOTHING if row[-1] is None else shown(row[-1]), room, break_on_hyphens=False) or [""]
+        told = [f"{'':{indent}}{text}" for text in texts]
+        lines += [line, *told] if below else [f"{line:{indent}}{texts[0]}".rstrip(), *told[1:]]
+    return lines
+
+
+_NARROW = 20
 
 
 def hosts(names: t.Sequence[str]) -> str:
@@ -132,27 +151,54 @@ def restore_points(points: dict[str, list[Data]]) -> str:
 def health(results: dict[str, list[Data]]) -> str:
     """What became of the services that were probed, on each host."""
     rows = [
-        (host, service["component"], "healthy" if service["healthy"] else "NOT HEALTHY", _told(service))
+        (host, service["component"], _health(service), _told(service))
         for host, services in results.items()
         for service in services
     ]
-    return "\n".join(table(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
+    return "\n".join(wrapped(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
 
 
-def _told(service: Data) -> str:
-    return ", ".join(verdict["probe"] for verdict in service["verdicts"] if verdict["ok"])
+def _health(service: Data) -> str:
+    if not service["healthy"]:
+        return "NOT HEALTHY"
+    return NOT_CONFIGURED if any(map(_is_not_configured, service["verdicts"])) else "healthy"
+
+
+def _is_not_configured(verdict: Data) -> bool:
+    return str(verdict.get("seen", "")).startswith(NOT_CONFIGURED)
+
+
+def _told(service: Data) -> str | None:
+    probes = [verdict["probe"] for verdict in service["verdicts"] if verdict["ok"] and not _is_not_configured(verdict)]
+    return ", ".join(probes) or None
 
 
 def sick(results: dict[str, list[Data]]) -> list[str]:
-    """The services that aren't healthy, each with its reason and the last lines of its journal."""
+    """The services that are unhealthy, each with its reason and what its journal tells of it."""
     return [
-        "\n    ".join(
-            map(shown, [f"{host}: {service['component']} isn't healthy: {service['reason']}", *service["journal"]])
-        )
+        "\n    ".join([shown(f"{host}: {service['component']} isn't healthy: {service['reason']}"), *telling(service)])
         for host, services in results.items()
         for service in services
         if not service["healthy"]
     ]
+
+
+_TELLING = re.compile(
+    r"\b(?:level=(?:error|warn\w*|fatal|panic)|err(?:or)?s?|fail\w*|panic|fatal|denied|refused|cannot|can't|unable"
+    r"|invalid|unknown|no such|not found|permission|exit\w*|killed|status=)",
+    re.IGNORECASE,
+)
+_LINES = 5
+_LINE = 2 * WIDTH
+
+
+def telling(service: Data) -> list[str]:
+    """The last lines of a service's journal that tell of an error, each cut. An integration check has none: what does
+    not work between two components is not in the journal of one that is well."""
+    if " -> " in service["component"]:
+        return []
+    lines = [line for line in service["journal"] if _TELLING.search(line)] or service["journal"][-1:]
+    return [shown(line, most=_LINE) for line in lines[-_LINES:]]
 
 
 def locks(results: dict[str, Data]) -> str:

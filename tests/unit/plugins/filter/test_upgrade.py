@@ -352,7 +352,7 @@ def test_what_services_print_is_never_a_template(tmp_path: pathlib.Path) -> None
     """Only what an operator wrote is trusted; a journal may say anything."""
     evil = "{{ lookup('file', '/etc/hostname') }}"
     templar = Templar(loader=DataLoader(), variables={"r": {"msg": evil, "journal": [evil]}})
-    noted = templar.template(trust_as_template("{{ {} | observability.stack.failure('t', r) }}"))
+    noted = templar.template(trust_as_template("{{ {} | observability.stack._failure('t', r) }}"))
     assert (noted["error"], noted["journal"]) == (evil, [evil])
 
 
@@ -424,7 +424,7 @@ def test_every_filter_is_private_and_explains_itself() -> None:
 def test_a_host_that_failed_is_told_with_the_last_reason() -> None:
     filters = upgrade.FilterModule().filters()
     survey, preflight = {"components": {}}, {"failed": True, "msg": "web2: no space"}
-    assert filters["left_out"](
+    assert filters["_left_out"](
         [
             {"inventory_hostname": "web1", "__upgrade_survey": {"unreachable": True, "msg": "timed out"}},
             {"inventory_hostname": "web2", "__upgrade_survey": survey, "__upgrade_preflight": preflight},
@@ -435,5 +435,5 @@ def test_a_host_that_failed_is_told_with_the_last_reason() -> None:
 
 def test_what_an_error_quotes_is_escaped() -> None:
     with pytest.raises(AnsibleFilterError) as failure:
-        upgrade.FilterModule().filters()["status_table"]({"web1": {"state": None, "components": {"\x1b[2J": 1}}})
+        upgrade.FilterModule().filters()["_status_table"]({"web1": {"state": None, "components": {"\x1b[2J": 1}}})
     assert "\x1b" not in str(failure.value)
