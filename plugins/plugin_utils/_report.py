@@ -36,7 +36,7 @@ def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[
 
 
 def wrapped(header: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]]) -> list[str]:
-    """A table whose last column goes on in the next line where the terminal ends; below the row, where little is left."""
+    """A table whose last column is wrapped where the terminal ends, or is below the row where little room is left."""
     first = table(header[:-1], [row[:-1] for row in rows])
     width = max(map(len, first))
     below = WIDTH - width - 2 < _NARROW

@@ -350,7 +350,12 @@ def of_run(check: bool = False, alive: t.Sequence[str] = ("h1", "h2", "h3", "h4"
 def test_the_outcome_of_a_run_is_that_of_each_of_its_hosts() -> None:
     outcome = of_run()["outcome"]
     assert {host: each["state"] for host, each in outcome["hosts"].items()} == {
-        "h1": "succeeded", "h2": "failed", "h3": "waiting", "h4": "not_begun", "h5": "declined", "h6": "lost",
+        "h1": "succeeded",
+        "h2": "failed",
+        "h3": "waiting",
+        "h4": "not_begun",
+        "h5": "declined",
+        "h6": "lost",
     }
     assert outcome["failed_hosts"] == ["h2", "h6"]
     assert outcome["counts"]["hosts"] == 6
