@@ -60,6 +60,7 @@ options:
         elements: str
         default: []
 requirements:
+  - Python 3.9 or later
   - systemd
   - root
 """
