@@ -32,7 +32,8 @@ EXAMPLES = r"""
 RETURN = r"""
 key:
   description:
-    - What is wrong, for programs. V(input.settings) for values, V(host.foreign_facts) for facts, V(input.tags) for tags.
+    - What is wrong, for programs. V(input.settings) for values, V(host.foreign_facts) for facts, V(input.tags) for
+      tags.
   returned: on failure
   type: str
 """
