@@ -74,12 +74,14 @@ class Run:
         *arguments: str,
         collections: pathlib.Path | None = None,
         settings: dict[str, str] | None = None,
+        under: t.Sequence[str] = (),
         **variables: t.Any,
     ) -> None:
         """Start it.
 
         :param collections: where the collection is installed; otherwise it is the checkout's.
         :param settings: Ansible's own settings as environment variables, beside those of the lab.
+        :param under: the command that runs C(ansible-playbook), if that isn't run directly.
         """
         path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
         settings = {**SETTINGS, **(settings or {})}
@@ -88,7 +90,7 @@ class Run:
         # Not a pipe: while nobody reads it, a full one holds the run up.
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # until the end of the run
         self._process = subprocess.Popen(
-            ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
+            [*under, "ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
             cwd=collections or CHECKOUT,
             env={**os.environ, **settings},
             stdout=self._output,
@@ -130,17 +132,23 @@ class Answering:
     """A run of ansible-playbook at a terminal, where somebody answers what it asks."""
 
     def __init__(
-        self, playbook: str, *arguments: str, answers: t.Sequence[str | t.Callable[[], str]], **variables: t.Any
+        self,
+        playbook: str,
+        *arguments: str,
+        answers: t.Sequence[str | t.Callable[[], str]],
+        settings: dict[str, str] | None = None,
+        **variables: t.Any,
     ) -> None:
         """Start it.
 
         :param answers: what is answered, or what gives the answer.
+        :param settings: as for C(Run).
         """
         self._answers = answers
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
             os.chdir(CHECKOUT)
-            os.environ.update(SETTINGS)
+            os.environ.update({**SETTINGS, **(settings or {})})
             command = [
                 "ansible-playbook",
                 f"playbooks/{playbook}.yml",

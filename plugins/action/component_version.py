@@ -13,8 +13,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _catalog, _results, _settings, _wish
+from ..module_utils._errors import InputError, UpgradeError
+from ..plugin_utils import _catalog, _results, _scope, _settings, _wish
 from ..plugin_utils._host_action import HostAction
 from ..plugin_utils._schema import MalformedError
 
@@ -49,6 +49,9 @@ class ActionModule(HostAction):
     module = "component_version"
 
     def act(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        unfit = _scope.unfit(self._task)
+        if unfit:
+            raise InputError(unfit, key="input.strategy")
         wish = {}
         if boolean(arguments.pop("settings", False)):
             settings = _settings.read(_settings.given(task_vars, self._templar.template))

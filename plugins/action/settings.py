@@ -11,14 +11,14 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _results, _settings, _wish
+from ..plugin_utils import _results, _scope, _settings, _wish
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 
 class ActionModule(ActionBase):
-    """Refuses facts of hosts in place of variables of the collection, and values that a variable does not take."""
+    """Refuses tags that skip all work, facts of hosts in place of variables, and values that are not taken."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -27,6 +27,9 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: Data | None = None) -> Data:
         result = super().run(tmp, task_vars)
         self.validate_argument_spec({})
+        if not _scope.is_selected(self._task):
+            skipped = _scope.skips_all()
+            return {**result, "failed": True, "msg": skipped, "key": "input.tags"} if skipped else result
         variables = task_vars or {}
         hosts, hostvars = variables.get("ansible_play_hosts_all", []), variables.get("hostvars", {})
         foreign = _results.foreign_facts_text({host: hostvars[host].get("ansible_facts") or {} for host in hosts})

@@ -190,20 +190,22 @@ def fire(
     component: str,
     *,
     clock: t.Callable[[], float] = time.time,
+    uptime: t.Callable[[], float] = _process.uptime,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> None:
     """Undo the step, unless it was confirmed or undone meanwhile. A run that still lives is waited for."""
     seen = None
     while os.path.lexists(_store.Layout(state_dir).pending(component)):
-        with _store.session(state_dir, force=True, wait=_PATIENCE, clock=clock) as session:
+        with _store.session(state_dir, force=True, wait=_PATIENCE, clock=clock, uptime=uptime) as session:
             marker = _pending(session, component)
             if marker is None:
                 _note_damage(session, component)
                 disarm(run, session.layout, component, itself=True)
                 return
             lease = _store.read_lease(state_dir)
-            left = 0.0 if marker["undone"] else _alive_for(lease, marker["confirm_within"], now=clock())
-            if left <= 0 or lease == seen:  # whatever was done to the clock: nobody has renewed it meanwhile
+            now = _store.present(lease, clock=clock, uptime=uptime)
+            left = 0.0 if marker["undone"] else _alive_for(lease, marker["confirm_within"], now=now)
+            if left <= 0 or lease == seen:  # no module has renewed it meanwhile
                 late = f"nobody has confirmed it within {marker['confirm_within']:g} s: the run that did it is gone"
                 _undo(run, session, marker, f"{marker['undone'] or late}. The host has undone it by itself")
                 return
@@ -211,17 +213,25 @@ def fire(
         sleep(left)
 
 
-def start(run: Run, state_dir: str, component: str, *, clock: t.Callable[[], float] = time.time) -> None:
+def start(
+    run: Run,
+    state_dir: str,
+    component: str,
+    *,
+    clock: t.Callable[[], float] = time.time,
+    uptime: t.Callable[[], float] = _process.uptime,
+) -> None:
     """Before a start of the service: put its old files back if the host was rebooted, or if it has started in vain too
     often. Where a module is at work on the host, the start is its own."""
     if not os.path.lexists(_store.Layout(state_dir).pending(component)):
         return
     try:
-        with _store.session(state_dir, force=True, wait=0, clock=clock) as session:
+        with _store.session(state_dir, force=True, wait=0, clock=clock, uptime=uptime) as session:
             marker = _pending(session, component)
             if marker is None or marker["undone"]:
                 return
-            marker["undone"] = _why(marker, _store.read_lease(state_dir), now=clock())
+            lease = _store.read_lease(state_dir)
+            marker["undone"] = _why(marker, lease, now=_store.present(lease, clock=clock, uptime=uptime))
             _write(session.layout, marker)
             if not marker["undone"]:
                 return

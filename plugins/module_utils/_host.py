@@ -101,7 +101,7 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
         now=(time.gmtime(now).tm_year, now),
         newest=newest(document.data),
         synchronised=synchronised(run),
-        holder=holder(state_dir, request.run or {}, now=now),
+        holder=holder(state_dir, request.run or {}),
         unreachable=unreachable(request.urls, open_url=open_url, now=now),
         unsafe_paths=tuple(unsafe_paths(path for step in steps for path in _preflight.replaced(step))),
         selinux=_files.read_text("/sys/fs/selinux/enforce").strip() == "1",
@@ -220,9 +220,10 @@ def synchronised(run: Run) -> bool | None:
     return {"yes": True, "no": False}.get(done.out.strip()) if done.rc == 0 else None
 
 
-def holder(state_dir: str, run: Data, *, now: float) -> str:
+def holder(state_dir: str, run: Data) -> str:
     """The other run that has this host, as a text; empty if none has."""
     lease = _store.read_lease(state_dir)
+    now = _store.present(lease)
     who = _lease.holder(lease, now=now, dead=run.get("dead") or ())
     return _lease.told(lease, now=now, held=True) if who not in (None, run.get("upgrade_id")) else ""
 

@@ -147,19 +147,6 @@ def listeners() -> dict[int, set[int]]:
     return found
 
 
-def started(pid: int) -> float:
-    """When a process started, in seconds since the epoch; 0 if it is gone. With the pid it names a process for ever.
-
-    The same at every call, but only exact to a second: the kernel tells its own start no better.
-    """
-    try:
-        with open(f"{PROC}/stat", encoding="utf-8") as source:
-            boot = next(int(line.split()[1]) for line in source if line.startswith("btime "))
-        return boot + since_boot(pid)
-    except (OSError, ValueError, StopIteration, IndexError):
-        return 0.0
-
-
 def _precise_start(pid: int) -> float:
     """When a process started, exact to a tick, but only as steady as the clock."""
     try:

@@ -243,10 +243,12 @@ LEASE = _object(
         "job": _TEXT_OR_NULL,
         "origin": _TEXT_OR_NULL,
         "pid": _or_null(_number("integer", 0, 2**31)),
-        "started": _or_null(_SECONDS),
+        "start_ticks": _or_null(_number("integer", 0, 2**53)),
+        "boot": _TEXT_OR_NULL,
         "acquired": _SECONDS,
         "renewed": _SECONDS,
         "expires": _SECONDS,
+        "uptime": _SECONDS,
         "boot_id": _text(),
     },
 )

@@ -14,7 +14,6 @@ case). All operations take the time as an argument and change the document in me
 from __future__ import annotations
 
 import copy
-import math
 import re
 import typing as t
 
@@ -62,7 +61,7 @@ _PHASE: dict[str, t.Any] = {"state": "pending", "steps": [], "started_at": None,
 _NO_HISTORY = {"head": None, "base": None}
 _NAME = re.compile(_schema.NAME)
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_FREE_TEXTS = ("user", "controller", "job", "origin")
+_FREE_TEXTS = ("user", "controller", "job", "origin", "boot")
 _MAX_ERRORS = 50
 _MAX_CHECKPOINTS = 50
 
@@ -115,11 +114,11 @@ def check_run(run: dict[str, t.Any]) -> None:
     check_name("run (run.upgrade_id)", run["upgrade_id"])
     for field in _FREE_TEXTS:
         check_text(f"run.{field}", run.get(field) or "")
-    pid, started = run.get("pid"), run.get("started")
+    pid, ticks = run.get("pid"), run.get("start_ticks")
     if pid is not None and not 0 <= pid < 2**31:
         raise InputError(f"run.pid is {_shortened(pid)}, which is the number of no process", key="input.run")
-    if started is not None and not (math.isfinite(started) and 0 <= started < 1e11):
-        raise InputError(f"run.started is {started}, which is no time in seconds since the epoch", key="input.run")
+    if ticks is not None and not 0 <= ticks < 2**53:
+        raise InputError(f"run.start_ticks is {_shortened(ticks)}, which is no number of ticks", key="input.run")
 
 
 def check_text(what: str, text: str) -> None:

@@ -228,7 +228,6 @@ stale_lease:
   type: dict
 """
 
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -247,7 +246,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
         raise InputError("this module needs its half on the controller: call it as a task of a playbook")
     state = _store.peek(params["state_dir"], wait=_WAIT_FOR_A_MODULE)
     lease = _store.read_lease(params["state_dir"])
-    held = _lease.holder(lease, now=time.time()) is not None
+    held = _lease.holder(lease, now=_store.present(lease)) is not None
     records = (state or {}).get("components", {})
     versions = _evidence.Versions(
         run,

@@ -179,7 +179,7 @@ backup_id:
   description: The restore point that was made or used; none if there was no need of one.
   returned: success
   type: str
-  sample: 20261121T031500Z-3fa9c2.node_exporter-1.5.0
+  sample: run-3fa9c294d01c.node_exporter-1.5.0
 version:
   description: Version that is in place now, as far as it is known.
   returned: success

@@ -202,7 +202,7 @@ backup_id:
   description: The restore point that was made, or was there.
   returned: O(action=mark)
   type: str
-  sample: 20261121T031500Z-3fa9c2.prometheus-2.53.3.rules
+  sample: run-3fa9c294d01c.prometheus-2.53.3.rules
 """
 
 import copy

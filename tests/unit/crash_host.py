@@ -57,6 +57,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     OWNER,
     Data,
     Systemd,
+    later,
     sha256,
     snapshot,
 )
@@ -259,12 +260,13 @@ class Host:
 
     def undo(self, points: Points | None = None) -> list[Point]:
         """What the guard's timer runs, in a process that was made for it. The points that it passed."""
-        now = time.time() + 10 * _lease.LEASE_SECONDS
         self.systemd.points = points
         self.take_over()
         if points:
             points.install()
-        _guard.fire(self.systemd, str(self.state), COMPONENT, clock=lambda: now, sleep=lambda _seconds: None)
+        _guard.fire(
+            self.systemd, str(self.state), COMPONENT, **later(10 * _lease.LEASE_SECONDS), sleep=lambda _seconds: None
+        )
         return points.seen if points else []
 
     def archive(self, version: str, *, broken: bool) -> pathlib.Path:

@@ -330,6 +330,17 @@ def outlive_the_tick(pid: int) -> None:
     eventually(lambda: time.time() > _process._precise_start(pid) + 4 * _process._TICK)
 
 
+def at(seconds: float) -> dict[str, t.Any]:
+    """Both clocks of a session of the state, or of a watchdog, that stand at a time."""
+    return {"clock": lambda: seconds, "uptime": lambda: seconds}
+
+
+def later(seconds: float) -> dict[str, t.Any]:
+    """The same, so many seconds from now."""
+    now, uptime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    return {"clock": lambda: now + seconds, "uptime": lambda: uptime + seconds}
+
+
 def snapshot(*roots: pathlib.Path | str) -> dict[str, tuple[t.Any, ...]]:
     """All that is in some trees: kind, mode, owner, inode and content of each path."""
     seen = {}

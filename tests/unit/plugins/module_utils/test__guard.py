@@ -61,7 +61,7 @@ class Host:
             session.save()
 
     def session(self, **options: t.Any) -> t.ContextManager[_store.Session]:
-        return _store.session(self.state, clock=self.clock, **options)
+        return _store.session(self.state, clock=self.clock, uptime=self.clock, **options)
 
     def clock(self) -> float:
         return self.now
@@ -100,10 +100,10 @@ class Host:
             _guard.disarm(self.systemd, session.layout, "prometheus")
 
     def fire(self) -> None:
-        _guard.fire(self.systemd, self.state, "prometheus", clock=self.clock, sleep=self.sleep)
+        _guard.fire(self.systemd, self.state, "prometheus", clock=self.clock, uptime=self.clock, sleep=self.sleep)
 
     def start(self) -> None:
-        _guard.start(self.systemd, self.state, "prometheus", clock=self.clock)
+        _guard.start(self.systemd, self.state, "prometheus", clock=self.clock, uptime=self.clock)
 
     def reboot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_guard, "boot_token", lambda: "another boot")
@@ -396,6 +396,22 @@ def test_a_run_that_still_lives_is_waited_for(host: Host) -> None:
     assert host.record()["state"] == "rolled_back"
 
 
+@pytest.mark.parametrize("step", [1, -1, 3600, -3600, 1e8], ids=lambda step: f"{step:+g} s")
+def test_a_clock_that_is_set_neither_hurries_nor_delays_the_watchdog(host: Host, step: float) -> None:
+    """Set forward, it undid what a live run was about to confirm."""
+    host.swap()
+    host.now += 100
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        host.now += seconds
+
+    _guard.fire(host.systemd, host.state, "prometheus", clock=lambda: host.now + step, uptime=host.clock, sleep=sleep)
+    assert waited == [pytest.approx(WITHIN - 100)]
+    assert host.record()["state"] == "rolled_back"
+
+
 def test_a_run_that_confirms_while_it_is_waited_for_has_the_last_word(host: Host) -> None:
     host.swap()
 
@@ -404,7 +420,7 @@ def test_a_run_that_confirms_while_it_is_waited_for_has_the_last_word(host: Host
         host.confirm()
         host.now += 1
 
-    _guard.fire(host.systemd, host.state, "prometheus", clock=host.clock, sleep=confirmed_meanwhile)
+    _guard.fire(host.systemd, host.state, "prometheus", clock=host.clock, uptime=host.clock, sleep=confirmed_meanwhile)
     assert host.content() == "new new"
     assert host.record()["state"] == "success"
 
