@@ -11,10 +11,11 @@ import importlib
 import typing as t
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..module_utils._errors import InputError, UpgradeError
 from ..module_utils._state import name_of
-from ..plugin_utils import _catalog, _results, _scope
+from ..plugin_utils import _catalog, _results, _scope, _settings, _wish
 from ..plugin_utils._host_action import HostAction
 from ..plugin_utils._schema import MalformedError
 
@@ -54,7 +55,12 @@ class ActionModule(HostAction):
         unfit = _scope.unfit(self._task)
         if unfit:
             raise InputError(unfit, key="input.strategy")
-        wish = {"wish": arguments.pop("wish")} if "wish" in arguments else {}
+        wish = {}
+        if boolean(arguments.pop("settings", False)):
+            settings = _settings.read(_settings.given(task_vars, self._templar.template))
+            arguments.update({name: settings[name] for name in ("overrides", "components", "state_dir")})
+            wish = {"wish": {name: settings[name] for name in _wish.FIELDS}}
+            _wish.Wishes().read(self._host, wish["wish"])
         overrides = arguments.pop("overrides", None)
         try:
             catalog = _catalog.load(overrides=overrides, components=arguments.pop("components", None))

@@ -10,14 +10,15 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils import _scope
+from ..module_utils._errors import UpgradeError
+from ..plugin_utils import _results, _scope, _settings, _wish
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 
 class ActionModule(ActionBase):
-    """Refuses tags that would skip the work."""
+    """Refuses tags that skip all work, facts of hosts in place of variables, and values that are not taken."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -26,7 +27,22 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: Data | None = None) -> Data:
         result = super().run(tmp, task_vars)
         self.validate_argument_spec({})
-        skipped = _scope.skips_all(self._task)
-        if skipped:
-            return {**result, "failed": True, "msg": skipped, "key": "input.tags"}
+        if not _scope.is_selected(self._task):
+            skipped = _scope.skips_all()
+            return {**result, "failed": True, "msg": skipped, "key": "input.tags"} if skipped else result
+        variables = task_vars or {}
+        hosts, hostvars = variables.get("ansible_play_hosts_all", []), variables.get("hostvars", {})
+        foreign = _results.foreign_facts_text({host: hostvars[host].get("ansible_facts") or {} for host in hosts})
+        if foreign:
+            return {**result, "failed": True, "msg": foreign, "key": _results.FOREIGN_FACTS}
+        try:
+            given = _settings.given(variables, self._templar.template)
+            wrong = _settings.problems(given)
+            if not wrong:
+                settings = _settings.read(given)
+                _wish.Wishes().read(variables["inventory_hostname"], {name: settings[name] for name in _wish.FIELDS})
+        except UpgradeError as exc:
+            return {**result, "failed": True, "msg": str(exc), "key": exc.key}
+        if wrong:
+            return {**result, "failed": True, "msg": "\n".join(wrong), "key": "input.settings"}
         return {**result, "changed": False}

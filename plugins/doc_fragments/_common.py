@@ -65,6 +65,7 @@ options:
         elements: str
         default: []
 requirements:
+  - Python 3.9 or later
   - systemd
   - root
 """

@@ -44,7 +44,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 from ..module_utils._errors import UpgradeError
-from ..plugin_utils import _scope
+from ..plugin_utils import _scope, _settings
 
 
 class LookupModule(LookupBase):
@@ -52,7 +52,11 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[t.Any], variables: t.Any = None, **kwargs: t.Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
-        pattern: list[str] = self._flatten(terms)
+        try:
+            given = _settings.value("upgrade_hosts", terms[0] if len(terms) == 1 else terms)
+        except UpgradeError as exc:
+            raise AnsibleError(str(exc)) from None
+        pattern: list[str] = self._flatten([given])
         if _scope.is_listing():  # also without an inventory
             return pattern
         problem = _scope.starts_within()

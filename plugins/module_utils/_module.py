@@ -106,3 +106,11 @@ def _is_writable(value: t.Any) -> bool:
 def differences(before: dict[str, t.Any], after: dict[str, t.Any]) -> dict[str, t.Any]:
     """What a module reports: whether anything changed, and for C(--diff) what."""
     return {"changed": before != after, "diff": {"before": before, "after": after}}
+
+
+def of_version(version: str | None, sha256: str | None) -> str:
+    """A file as C(--diff) shows it.
+
+    :param sha256: None if there is no file.
+    """
+    return f"{version or 'unknown'} (sha256 {sha256[:12]})" if sha256 else "absent"

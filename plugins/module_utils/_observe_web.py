@@ -72,8 +72,12 @@ def _build_info(scene: Scene, probe: Probe) -> Observation:
 
 def _metric(scene: Scene, probe: Probe) -> Observation:
     answer = scene.get(probe["path"])
-    value = scene.page(probe["path"]).total(probe["metric"], probe["labels"]) if answer.status == 200 else None
-    return {"status": answer.status, "error": answer.error, "value": value}
+    seen = {"status": answer.status, "error": answer.error, "value": None}
+    if answer.status == 200:
+        page, sign = scene.page(probe["path"]), probe.get("only_where")
+        seen["value"] = page.total(probe["metric"], probe["labels"])
+        seen["configured"] = sign is None or page.total(sign["metric"], sign.get("labels") or {}) is not None
+    return seen
 
 
 def _samples(scene: Scene, probe: Probe) -> Observation:

@@ -38,7 +38,7 @@ FIELDS: dict[str, dict[str, t.Any]] = {
     "build_info": {"path": NEEDED, "metrics": NEEDED},
     "tcp": {"address": None},
     "unix": {"socket": NEEDED},
-    "metric": {"path": NEEDED, "metric": NEEDED, "labels": {}, **_LIMITS},
+    "metric": {"path": NEEDED, "metric": NEEDED, "labels": {}, "only_where": None, **_LIMITS},
     "metric_kept": {"path": NEEDED, "metric": NEEDED, "labels": {}, "least": 100},
     "samples": {"path": NEEDED, "least": 80},
     "json_kept": {"path": NEEDED, "items": NEEDED, "where": {}, "least": 100},

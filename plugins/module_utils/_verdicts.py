@@ -29,6 +29,10 @@ _NOT_FOUND = 404
 _NOTHING_BEFORE = "nothing to compare with"
 
 
+NOT_CONFIGURED = "not configured"
+"""What a probe sees that has nothing to ask, as the service is not set up for it."""
+
+
 class Verdict(t.NamedTuple):
     """Whether one probe is satisfied, and by what."""
 
@@ -159,6 +163,8 @@ def _series(probe: Probe) -> str:
 def _metric(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
     name, value = _series(probe), seen.get("value")
     wanted = _limits(probe) or "it to be there"
+    if not seen.get("configured", True):
+        return Verdict("metric", True, f"{NOT_CONFIGURED}: {probe['only_where']['metric']} isn't there", wanted)
     text = _unanswered(target, probe, seen) or (
         f"{name} isn't there" if value is None else f"{name} is {_shown(value)}"
     )

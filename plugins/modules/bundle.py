@@ -18,12 +18,12 @@ description:
   - Everything happens on the controller; no host is contacted.
 options:
   plan:
-    description: The plan, as P(observability.stack.plan_upgrade#filter) gives it.
+    description: The plan, as M(observability.stack.plan) returns it.
     type: dict
     required: true
   index:
     description:
-      - What the sources of releases listed, as P(observability.stack.release_index#filter) gives it. With it the plan
+      - What the sources of releases listed, a release index. With it the plan
         can be made again without a network.
     type: dict
     default: {}

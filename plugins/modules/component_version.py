@@ -38,11 +38,13 @@ options:
     description: Whole components of your own, by name, in the catalog's format.
     type: dict
     default: {}
-  wish:
+  settings:
     description:
-      - What is wished of the host. It isn't looked at, nor sent to the host, only returned beside what the host has.
-      - Who plans for many hosts has both of each of them then, with no other task.
-    type: dict
+      - The request of the host is returned beside what it has, so that a plan for many hosts takes no other task.
+        all of these variables first.
+      - The request of the host is returned beside what the host has, so that a plan for many hosts takes no other task.
+    type: bool
+    default: false
   specs:
     description: Set by the controller's half. What the catalog says about reading each component.
     type: dict
@@ -84,8 +86,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 wish:
-  description: O(wish), as it was given.
-  returned: if it was given
+  description: The request of the host, as its C(upgrade_*) variables make it. It is not sent to the host.
+  returned: with O(settings)
   type: dict
 components:
   description: What was found, by component. A component that the host has no trace of is left out.
@@ -345,7 +347,7 @@ def main() -> None:
             only={"type": "list", "elements": "str", "default": []},
             overrides={"type": "dict", "default": {}},
             components={"type": "dict", "default": {}},
-            wish={"type": "dict"},
+            settings={"type": "bool", "default": False},
             specs={"type": "dict"},
             checksum={"type": "bool", "default": True},
             timeout={"type": "int", "default": 10},

@@ -175,6 +175,11 @@ options:
           labels:
             description: Labels that a sample must carry, for V(metric) and V(metric_kept).
             type: dict
+          only_where:
+            description:
+              - A C(metric) and C(labels) that are at C(path) only where the service is configured for what V(metric)
+                asks. The probe holds where they are not.
+            type: dict
           min:
             description: The least value, for V(metric) and V(promql).
             type: float
@@ -491,6 +496,7 @@ _PROBE: dict[str, t.Any] = {
     "socket": {"type": "path"},
     "metric": {"type": "str"},
     "labels": {"type": "dict"},
+    "only_where": {"type": "dict"},
     "method": {"type": "str"},
     "min": {"type": "float"},
     "max": {"type": "float"},

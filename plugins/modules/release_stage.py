@@ -294,7 +294,7 @@ from ansible.module_utils.urls import open_url
 from ..module_utils import _candidates, _files, _lease, _staging, _store, _transfer, _trial
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
-from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._module import arguments, differences, of_version, run_module
 from ..module_utils._state import TOUCHED, Step
 
 RELEASE = {
@@ -361,7 +361,8 @@ def _staged(
             _candidates.mark_ahead(directory)
         findings = _heard(params, candidate)
     files = candidate.files
-    result = differences(files if candidate.was_there else {}, files)
+    shown = {name: of_version(params["version"], sha) for name, sha in files.items()}
+    result = differences(shown if candidate.was_there else {}, shown)
     listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
     told = {"files": listed, "fetched": candidate.fetched, "findings": findings}
     unasked = [f"{each['message']}. What to do: {each['fix']}" for each in _trial.not_run(findings)]

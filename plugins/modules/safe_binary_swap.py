@@ -220,7 +220,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import _files, _guard, _processes, _restore_point, _store, _swap, _systemd, _unit_disk
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError
-from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._module import arguments, differences, of_version, run_module
 from ..module_utils._state import TOUCHED, Step, is_unsettled
 
 _MOST_KEPT = 1000
@@ -230,7 +230,7 @@ _MOST_KEPT = 1000
 def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     wanted = _wanted(params, session)
     planned = _swap.changes(wanted)
-    result = _report(planned, version=wanted.step.to_version)
+    result = _report(planned, wanted.from_version, version=wanted.step.to_version)
     record = session.document.component(wanted.step.component)
     backup_id = record.get("backup_id")
     unproven = record["state"] in TOUCHED
@@ -259,7 +259,7 @@ def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.An
     touched = is_unsettled(record)
     backup_id = params["backup_id"] or (record.get("backup_id") if touched else None)
     if backup_id is None:
-        return {**_report([], version=None), "backup_id": None, "touched": False}
+        return {**_report([], None, version=None), "backup_id": None, "touched": False}
     manifest = _restore_point.read(session, backup_id)
     _restore_point.verify(session, manifest, params["kinds"])
     different = _restore_point.differing(manifest, params["kinds"])
@@ -268,7 +268,7 @@ def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.An
         session.document.rolling_back(now=session.now)
         session.save()
         _restore_point.restore(session, manifest, params["kinds"])
-    result = _report(planned, version=manifest.version)
+    result = _report(planned, record.get("to_version"), version=manifest.version)
     return {**result, "changed": bool(different), "backup_id": backup_id, "touched": touched}
 
 
@@ -363,9 +363,12 @@ def _from_restore_point(params: dict[str, t.Any], session: _store.Session) -> li
     ]
 
 
-def _report(planned: list[_swap.Change], *, version: str | None) -> dict[str, t.Any]:
-    before = {change.path: change.before for change in planned}
-    after = {change.path: change.after for change in planned}
+def _report(planned: list[_swap.Change], from_version: str | None, *, version: str | None) -> dict[str, t.Any]:
+    before = {change.path: of_version(from_version, change.before) for change in planned}
+    after = {
+        change.path: of_version(version if change.before != change.after else from_version, change.after)
+        for change in planned
+    }
     return {**differences(before, after), "files": [change._asdict() for change in planned], "version": version}
 
 

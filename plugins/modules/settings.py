@@ -14,7 +14,8 @@ author:
 description:
   - Fails if facts of a host of the play have the name of a variable of this collection, or if a C(upgrade_*) variable
     has a value that it does not take. The message names each variable, what was given, and what the variable takes.
-  - It reads the variables of the host that it runs for. The playbooks run it once, as their first task.
+  - Fails if C(--tags) or C(--skip-tags) skip all work of the run.
+  - It reads the variables of the host that it runs for. The playbooks of the collection run it once, before all else.
   - Everything happens on the controller; no host is contacted.
 options: {}
 extends_documentation_fragment:
@@ -30,7 +31,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 key:
-  description: What is wrong, for programs. V(input.settings) for values, V(host.foreign_facts) for facts.
+  description:
+    - What is wrong, for programs. V(input.settings) for values, V(host.foreign_facts) for facts, V(input.tags) for
+      tags.
   returned: on failure
   type: str
 """

@@ -211,10 +211,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _baseline, _candidates, _guard, _process, _restore_point, _store
+from ..module_utils import _baseline, _candidates, _guard, _overview, _process, _restore_point, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError, LockedError, StateError
-from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._module import arguments, run_module
 from ..module_utils._redaction import redact_text
 from ..module_utils._state import (
     ACTIVE,
@@ -512,9 +512,10 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
         acquire=params["action"] in _ACQUIRE,
         check_mode=module.check_mode,
     ) as session:
-        before = copy.deepcopy(session.document.data)
+        before, shown = copy.deepcopy(session.document.data), _overview.summary(session.document, "")
         told = ACTIONS[params["action"]](params, session) or {}
-        result = differences(before, session.document.data)
+        diff = {"before": f"{shown}\n", "after": f"{_overview.summary(session.document, '')}\n"}
+        result = {"changed": before != session.document.data, "diff": diff}
         return {**result, **_facts(session.document), **told, "warnings": session.warnings}
 
 

@@ -169,7 +169,8 @@ lease:
       type: str
     upgrade_id:
       description:
-        - The run. Beside it are C(user), C(controller) and C(job), and C(origin), C(pid) and C(started) of its process.
+        - The run. Beside it are C(user), C(controller) and C(job), and C(origin), C(pid), C(start_ticks) and C(boot)
+          of its process.
       type: str
     acquired:
       description: When it took the host, in seconds since the epoch.

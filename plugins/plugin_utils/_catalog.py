@@ -202,6 +202,7 @@ _PROBES: dict[str, dict[str, Field]] = {
         "path": Field(_WEB_PATH),
         "metric": Field(_METRIC),
         "labels": Field(_LABELS, {}),
+        "only_where": Field(or_none(record({"metric": Field(_METRIC), "labels": Field(_LABELS, {})})), None),
         "min": Field(or_none(_number), None),
         "max": Field(or_none(_number), None),
     },

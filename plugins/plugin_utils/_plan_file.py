@@ -5,7 +5,7 @@
 # Note that this plugin util is **PRIVATE** to the collection. It can have breaking changes at any time.
 # Do not use this from other collections or standalone plugins/modules!
 
-"""Controller. A plan that was saved: who wrote its file, as far as that can be known.
+"""Controller. The file of a plan: who wrote it, as far as that can be known.
 
 A plan's digest is no key: who changes the file makes a new one. So the file is signed; or its digest was approved by
 the operator; or it is a file that nobody else could change.
@@ -13,7 +13,6 @@ the operator; or it is a file that nobody else could change.
 
 from __future__ import annotations
 
-import json
 import os
 import typing as t
 
@@ -29,32 +28,6 @@ class Signers(t.NamedTuple):
 
     file: str
     threshold: int
-
-
-def text(given: t.Any, **how: t.Any) -> str:
-    """The text of a plan, out of a file or as it was given.
-
-    Content that was given needs no proof of who wrote it: an operator who sets a variable could as well set those that
-    make the plan.
-
-    :param given: the path of a file; or what is in it, as a dictionary or as text.
-    :param how: as for C(read).
-    :raises InputError: as C(read); or if signatures are asked for, which only a file has.
-    """
-    if not is_content(given):
-        return read(given, **how)
-    if _signers(how.get("signers")):
-        raise InputError(
-            "upgrade_plan is the content of a plan, and upgrade_plan_signers asks for signatures, which only a file "
-            "has: set upgrade_plan to the file, with its signatures beside it",
-            key="plan.unsigned",
-        )
-    return given if isinstance(given, str) else json.dumps(given)
-
-
-def is_content(given: t.Any) -> bool:
-    """Whether a value of C(upgrade_plan) is a plan, and not the path of one."""
-    return not isinstance(given, str) or given.lstrip().startswith("{")
 
 
 def read(path: str, *, signers: t.Any = None, approved: str = "", foreign: bool = False) -> str:

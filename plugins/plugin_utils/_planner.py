@@ -17,7 +17,6 @@ import hashlib
 import json
 import typing as t
 
-from ..module_utils._errors import InputError
 from ..module_utils._state import name_of
 from . import _estimate, _instances, _order, _report, _saved, _solver, _steps, _subject, _way, _windows
 from ._market import Market
@@ -29,8 +28,6 @@ if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 _LONGEST_SHOWN = 80
-MAX_PHASES = 7
-"""A phase is a play, and a playbook's plays are counted: playbooks/_phases.yml has as many."""
 
 
 class Draft(t.NamedTuple):
@@ -206,7 +203,7 @@ def plan_upgrade(
     :param wishes: the variables of each host; see C(_wish.FIELDS).
     :param answers: what the sources of releases answered, by source.
     :param hold: whether hosts outside their maintenance windows keep what they have.
-    :raises InputError: if the operator's data can't be meant, or there are more phases than a run has.
+    :raises InputError: if the operator's data can't be meant.
     """
     now = now or dt.datetime.now(tz=dt.timezone.utc)
     reader, market = Wishes(), Market(answers, mirror=mirror)
@@ -282,15 +279,8 @@ def plan_fleet(
     by side, and no host does its steps in another order.
 
     :param order: the steps of all stacks, in the order in which they are to be done.
-    :raises InputError: if there are more phases than a run has.
     """
     phases = _order.phases(drafts, order, needs or [])
-    if len(phases) > MAX_PHASES:
-        raise InputError(
-            f"the plan has {len(phases)} phases, but a run has {MAX_PHASES} at most: narrow upgrade_phases or "
-            "upgrade_only",
-            key="input.too_many_phases",
-        )
     hosts = {draft.host: draft.steps for draft in drafts if draft.steps}
     for phase in phases:
         phase["links"] = _links(drafts, phase)
@@ -306,7 +296,7 @@ def plan_fleet(
         "digest": digest(plan),
         "findings": [*(findings or []), *(finding for draft in drafts for finding in draft.findings)],
         "rows": [row for draft in drafts for row in draft.rows],
-        "seconds": _estimate.seconds(phases, surveys, waves or [1, "25%", "100%"]),
+        "seconds": _estimate.seconds(phases, surveys, waves or []),
         "backups": _estimate.backups(hosts, surveys),
     }
 
@@ -335,6 +325,27 @@ def host_links(plan: Data, host: str, phase: str | None = None) -> list[Data]:
         if phase in (None, each["name"]):
             found.extend(target for target in each["links"].get(host, []) if target not in found)
     return found
+
+
+def parts(plan: Data, sizes: t.Sequence[int | str] = (), fast: bool = False) -> Data:
+    """A plan as one list of parts, in order: the waves of each phase, then the integration checks of that phase.
+
+    :param sizes: of the waves, as C(_estimate.waves) takes them.
+    :param fast: whether all hosts are one wave where there are no sizes.
+    :returns: C(parts), each with C(tasks) (C(phase) or C(links)), the place of its C(phase), C(hosts), and C(name) for
+        the log; and C(hosts), those of all parts.
+    """
+    sizes = sizes or (["100%"] if fast else [])
+    found = []
+    for place, phase in enumerate(plan["phases"]):
+        waves = _estimate.waves(list(phase["hosts"]), sizes)
+        for number, hosts in enumerate(waves, 1):
+            name = f"{phase['name']}, wave {number} of {len(waves)}: {_report.hosts(hosts)}"
+            found.append({"name": name, "tasks": "phase", "phase": place, "hosts": hosts})
+        if phase["links"]:
+            name = f"integration checks of {phase['name']}"
+            found.append({"name": name, "tasks": "links", "phase": place, "hosts": list(phase["links"])})
+    return {"parts": found, "hosts": list(dict.fromkeys(host for part in found for host in part["hosts"]))}
 
 
 def with_findings(plan: Data, findings: Mapping[str, list[Data]], gone: t.Collection[str] = ()) -> Data:

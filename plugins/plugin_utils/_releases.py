@@ -35,7 +35,7 @@ from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from ..module_utils._redaction import redact_value
-from . import _ask, _bundle, _owned, _regular, _sources, _versions
+from . import _ask, _bundle, _owned, _regular, _run, _sources, _versions
 from ._single_flight import one_at_a_time
 from ._sources import path_of, source_of
 
@@ -76,7 +76,7 @@ class _Known(t.NamedTuple):
 
 def answers(
     sources: t.Iterable[str], *, cache_dir: str, index: str | None = None, tell: bool = False, **how: t.Any
-) -> Answer:
+) -> dict[str, Answer]:
     """What each of some sources lists, by source. They are asked side by side.
 
     :param index: path of a file that says it, so that nobody is asked.
@@ -101,6 +101,21 @@ def answers(
         more = f" (sources that can't be listed: {len(errors)})" if len(errors) > 1 else ""
         raise type(errors[0])(f"{errors[0]}{more}", key=errors[0].key)
     return {source: _told(source, answer) for source, answer in found.items()}
+
+
+_TOKENS = {"api.github.com": "GITHUB_TOKEN", "gitlab.com": "GITLAB_TOKEN"}
+
+
+def of_this_run(
+    sources: t.Iterable[str], *, tokens: Mapping[str, str], cache_dir: str, **how: t.Any
+) -> dict[str, Answer]:
+    """The same, where an answer of this run is always taken as it is, with the tokens of the environment.
+
+    :param tokens: by host. They take the place of those of the environment, C(GITHUB_TOKEN) and C(GITLAB_TOKEN).
+    """
+    environment = {host: os.environ[name] for host, name in _TOKENS.items() if os.environ.get(name)}
+    run = _run.this_run()["upgrade_id"]
+    return answers(sources, cache_dir=cache_dir, tokens={**environment, **tokens}, run=run, **how)
 
 
 def _told(source: str, answer: Answer | UpgradeError) -> Answer:

@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import typing as t
 
 from ..module_utils._errors import shown
 from ..module_utils._state import ACTIVE, TOUCHED, Step
+from ..module_utils._verdicts import NOT_CONFIGURED
 from . import _instances
 
 if t.TYPE_CHECKING:
@@ -32,6 +34,23 @@ def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[
     cells = [list(header), *[[NOTHING if cell is None else shown(cell, most=_CELL) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def wrapped(header: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]]) -> list[str]:
+    """A table whose last column is wrapped where the terminal ends, or is below the row where little room is left."""
+    first = table(header[:-1], [row[:-1] for row in rows])
+    width = max(map(len, first))
+    below = WIDTH - width - 2 < _NARROW
+    indent, room = (4, WIDTH - 4) if below else (width + 2, WIDTH - width - 2)
+    lines = [first[0] if below else f"{first[0]:{width}}  {header[-1]}"]
+    for line, row in zip(first[1:], rows):
+        texts = textwrap.wrap(NOTHING if row[-1] is None else shown(row[-1]), room, break_on_hyphens=False) or [""]
+        told = [f"{'':{indent}}{text}" for text in texts]
+        lines += [line, *told] if below else [f"{line:{indent}}{texts[0]}".rstrip(), *told[1:]]
+    return lines
+
+
+_NARROW = 20
 
 
 def hosts(names: t.Sequence[str]) -> str:
@@ -154,27 +173,54 @@ def restore_points(points: dict[str, list[Data]]) -> str:
 def health(results: dict[str, list[Data]]) -> str:
     """What became of the services that were probed, on each host."""
     rows = [
-        (host, service["component"], "healthy" if service["healthy"] else "NOT HEALTHY", _told(service))
+        (host, service["component"], _health(service), _told(service))
         for host, services in results.items()
         for service in services
     ]
-    return "\n".join(table(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
+    return "\n".join(wrapped(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
 
 
-def _told(service: Data) -> str:
-    return ", ".join(verdict["probe"] for verdict in service["verdicts"] if verdict["ok"])
+def _health(service: Data) -> str:
+    if not service["healthy"]:
+        return "NOT HEALTHY"
+    return NOT_CONFIGURED if any(map(_is_not_configured, service["verdicts"])) else "healthy"
+
+
+def _is_not_configured(verdict: Data) -> bool:
+    return str(verdict.get("seen", "")).startswith(NOT_CONFIGURED)
+
+
+def _told(service: Data) -> str | None:
+    probes = [verdict["probe"] for verdict in service["verdicts"] if verdict["ok"] and not _is_not_configured(verdict)]
+    return ", ".join(probes) or None
 
 
 def sick(results: dict[str, list[Data]]) -> list[str]:
-    """The services that aren't healthy, each with its reason and the last lines of its journal."""
+    """The services that are unhealthy, each with its reason and what its journal tells of it."""
     return [
-        "\n    ".join(
-            map(shown, [f"{host}: {service['component']} isn't healthy: {service['reason']}", *service["journal"]])
-        )
+        "\n    ".join([shown(f"{host}: {service['component']} isn't healthy: {service['reason']}"), *telling(service)])
         for host, services in results.items()
         for service in services
         if not service["healthy"]
     ]
+
+
+_TELLING = re.compile(
+    r"\b(?:level=(?:error|warn\w*|fatal|panic)|err(?:or)?s?|fail\w*|panic|fatal|denied|refused|cannot|can't|unable"
+    r"|invalid|unknown|no such|not found|permission|exit\w*|killed|status=)",
+    re.IGNORECASE,
+)
+_LINES = 5
+_LINE = 2 * WIDTH
+
+
+def telling(service: Data) -> list[str]:
+    """The last lines of a service's journal that tell of an error, each cut. An integration check has none: what does
+    not work between two components is not in the journal of one that is well."""
+    if " -> " in service["component"]:
+        return []
+    lines = [line for line in service["journal"] if _TELLING.search(line)] or service["journal"][-1:]
+    return [shown(line, most=_LINE) for line in lines[-_LINES:]]
 
 
 def locks(results: dict[str, Data]) -> str:
@@ -192,34 +238,53 @@ def record_problems(results: dict[str, Data]) -> list[str]:
     return [shown(f"{host}: {problem}") for host, result in results.items() for problem in result.get("problems", [])]
 
 
-def outcome(documents: dict[str, Data], waiting: t.Sequence[str] = ()) -> str:
-    """What a run has done: for each host the steps of its upgrade, from its own record.
+def outcome(done: Data) -> str:
+    """What a run has done: for each host the steps of its upgrade, and how they ended.
 
-    :param waiting: hosts whose maintenance window has closed meanwhile.
+    :param done: as C(_outcome.of_run) returns it.
     """
+    told = done["outcome"]
     rows = [
-        (host, *Step.of(key), ended)
-        for host, document in documents.items()
-        for key, ended in document["upgrade"].get("steps", {}).items()
+        (name, *Step.of(key), ended) for name, host in told["hosts"].items() for key, ended in host["steps"].items()
     ]
+    if told["check_mode"]:
+        rows = [
+            row for row in rows if row[-1] not in ("pending", "succeeded")
+        ]  # nothing was done, but something may fail
     lines = table(("HOST", "COMPONENT", "VERSION", "OUTCOME"), rows) if rows else ["Nothing was done."]
-    if waiting:
-        told = f"The maintenance window has closed on {hosts(waiting)} meanwhile: the next run goes on there."
-        lines += ["", *wrap(told, "")]
-    return "\n".join(lines)
+    for state, text in _ENDED.items():
+        names = [name for name, host in told["hosts"].items() if host["state"] == state]
+        if names and not (told["check_mode"] and state == "not_begun"):
+            lines += ["", *wrap(text.format(hosts(names)), "")]
+    return "\n".join([*lines, *_unasked(done["unasked"], told["upgrade_id"])])
 
 
-def unasked(noted: dict[str, list[Data]], upgrade_id: str) -> str:
-    """The checks of candidates that could not be run, on each host; nothing if all could.
+_ENDED = {
+    "lost": "{} cannot be reached any more. Run the same command again when it can: it finishes what was begun.",
+    "waiting": "The maintenance window has closed on {} meanwhile: the next run goes on there.",
+    "not_begun": "Not begun, because the run stopped before: {}.",
+}
+
+
+def _unasked(noted: dict[str, list[Data]], upgrade_id: str) -> list[str]:
+    """The checks of candidates that could not be run, on each host.
 
     :param noted: what the hosts' runs have noted, also earlier ones.
-    :param upgrade_id: of the run that is reported.
     """
     rows = [
         (host, each["message"]) for host, found in noted.items() for each in found if each["upgrade_id"] == upgrade_id
     ]
     lines = [line for host, message in dict.fromkeys(rows) for line in wrap(f"{host}: {message}.")]
-    return "\n".join(["Candidates were not checked in full:", *lines]) if lines else ""
+    return ["", "Candidates were not checked in full:", *lines] if lines else []
+
+
+def restarts(told: Data) -> str:
+    """On which hosts services were restarted.
+
+    :param told: as C(_outcome.restart) returns it.
+    """
+    rows = [(host, how.replace("_", " ")) for host, how in told["hosts"].items()]
+    return "\n".join(table(("HOST", "RESTART"), rows))
 
 
 def failure(step: Data, task: str, result: Data) -> Data:

@@ -107,20 +107,28 @@ def _named(part: t.Any) -> t.Iterator[str]:
             yield from _named(item.get(key))
 
 
-def skips_all(task: Task) -> str:
-    """Why a run must not go on whose tags select nothing; empty if they select the tasks beside this one, or those of
-    another play.
+def is_selected(task: Task) -> bool:
+    """Whether the tags of the run select the tasks beside one that has the tag C(always).
 
-    :param task: a task of the collection with the tag C(always), and whatever tags its play or its role was given.
+    :param task: of the collection. Beside C(always) it has the tags that its play, import or role was given.
     """
-    only, skip = task.play.only_tags or ("all",), task.play.skip_tags or ()
-    if selected(set(task.tags) - {_ALWAYS}, only, skip) or _work_of_others(only, skip):
+    return selected(set(task.tags) - {_ALWAYS}, *_tags())
+
+
+def skips_all() -> str:
+    """Why a run must not go on whose tags select no task of the collection; empty if they select another play's."""
+    only, skip = _tags()
+    if _work_of_others(only, skip):
         return ""
     given = [f"--{option} {','.join(map(str, tags))}" for option, tags in (("tags", only), ("skip-tags", skip)) if tags]
     return (
         f"{shown(' '.join(given), most=_MOST)} would skip all of the work: the tasks of {COLLECTION} have no tags. "
         "upgrade_only and upgrade_phases say which components are meant, upgrade_hosts and -l which hosts"
     )
+
+
+def _tags() -> tuple[t.Sequence[str], t.Sequence[str]]:
+    return context.CLIARGS.get("tags") or ("all",), context.CLIARGS.get("skip_tags") or ()
 
 
 def selected(tags: Iterable[str], only: Iterable[str], skip: Iterable[str]) -> bool:

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 
 from ..module_utils._errors import InputError
 from ..module_utils._state import is_accepted, name_of
-from . import _catalog, _checks, _policy, _solver, _versions, _windows
+from . import _catalog, _checks, _policy, _settings, _solver, _versions, _windows
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
-PHASES = ("exporters", "alerting", "metrics", "logging", "visualization")
+PHASES = _settings.PHASES
 """Phases in their usual order: what is watched before what watches it, and what stores before what shows."""
 
 LATEST = "latest"

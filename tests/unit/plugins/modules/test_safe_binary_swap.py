@@ -90,8 +90,8 @@ def test_all_files_are_put_in_place_with_a_way_back(host: Host) -> None:
         {"path": path, "before": before, "after": after} for path, (before, after) in zip(paths, host.hashes.values())
     ]
     assert result["diff"] == {
-        "before": {path: before for path, (before, _after) in zip(paths, host.hashes.values())},
-        "after": {path: after for path, (_before, after) in zip(paths, host.hashes.values())},
+        "before": {path: f"2.42.0 (sha256 {sha[:12]})" for path, (sha, _after) in zip(paths, host.hashes.values())},
+        "after": {path: f"2.53.3 (sha256 {sha[:12]})" for path, (_before, sha) in zip(paths, host.hashes.values())},
     }
     assert host.content() == "new new"
     manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
