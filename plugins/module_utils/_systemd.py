@@ -95,6 +95,8 @@ _UNIT_DIRECTORIES = (
     "/run/systemd/generator",
     "/run/systemd/generator.late",
 )
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.service")
+"""Names that systemd takes (systemd.unit(5)). It refuses a command that has any other among them."""
 _EXEC = re.compile(r"^[ \t]*Exec(?:Start|StartPre|StartPost)?[ \t]*=((?:.*\\\n)*.*)", re.MULTILINE)
 _WORD = re.compile(r"[^\s\"'`;|&()<>=\\]+")
 _MOST_OF_A_UNIT = 1 << 16
@@ -110,14 +112,14 @@ def service_files() -> dict[str, list[str]]:
     for directory in _UNIT_DIRECTORIES:
         for name in _listed(directory):
             unit = name.removesuffix(".d")
-            if name.endswith(".service"):
+            if name.endswith(".service") and _SERVICE.fullmatch(name):
                 found.setdefault(name, []).append(f"{directory}/{name}")
-            elif unit.endswith(".service"):
+            elif _SERVICE.fullmatch(unit):
                 drop_ins = (f"{directory}/{name}/{each}" for each in _listed(f"{directory}/{name}"))
                 found.setdefault(unit, []).extend(each for each in drop_ins if each.endswith(".conf"))
             elif name.endswith((".wants", ".requires")):
-                instances = (each for each in _listed(f"{directory}/{name}") if re.fullmatch(r".+@.+\.service", each))
-                found.update((each, found.get(each, [])) for each in instances)
+                wanted = (each for each in _listed(f"{directory}/{name}") if _SERVICE.fullmatch(each) and "@" in each)
+                found.update((each, found.get(each, [])) for each in wanted if "@.service" not in each)
     return found
 
 

@@ -115,7 +115,8 @@ components:
       description:
         - Why the component was found and can't be upgraded. C(key), such as V(container), V(wrapper), V(other_program),
           V(masked), V(template), V(init_script), V(user_unit), V(no_unit), V(no_program), V(hidden), V(listener),
-          V(snap), V(flatpak), V(nix) or V(package_manager); the C(reason); and C(fix), which makes it upgradable.
+          V(supervisor), V(mounted), V(snap), V(flatpak), V(nix) or V(package_manager); the C(reason); and C(fix), which
+          makes it upgradable.
       returned: if it can't be upgraded
       type: dict
     not_read:
