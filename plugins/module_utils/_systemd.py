@@ -88,6 +88,8 @@ _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
     "/run/systemd/transient",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system.attached",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",

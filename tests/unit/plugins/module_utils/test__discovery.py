@@ -419,6 +419,22 @@ def test_a_script_of_another_project_with_a_component_s_name_is_not_the_componen
     assert host.found("karma") == []
 
 
+def test_a_transient_unit_is_told(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, NE, pid=9, FragmentPath=f"/run/systemd/transient/{UNIT}")
+    host.process(9, NE, NE, UNIT)
+    assert host.found() == one(UNIT, 9, NE, "transient")
+
+
+def test_a_unit_of_an_init_script_whose_main_process_is_known_is_one_as_others(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, "/etc/init.d/node_exporter start", pid=9, SourcePath="/etc/init.d/node_exporter")
+    host.process(9, NE, NE, UNIT)
+    assert host.found() == one(UNIT, 9, NE)
+
+
 def test_a_flatpak_is_one_though_it_is_contained(layout: t.Callable[[], Layout]) -> None:
     host = layout()
     host.unit(UNIT, "/usr/bin/flatpak run org.x.node_exporter", pid=8)
