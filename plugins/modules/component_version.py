@@ -114,7 +114,7 @@ components:
     not_upgradable:
       description:
         - Why the component was found and cannot be upgraded. C(docs/discovery.md) lists the keys.
-        - C(key), such as V(container), V(wrapper), V(other_program), V(masked) or V(no_unit); the C(reason); and C(fix),
+        - C(key), such as V(container), V(wrapper), V(masked) or V(no_unit); the C(reason); and C(fix),
           which makes it upgradable.
       returned: if it cannot be upgraded
       type: dict
