@@ -293,6 +293,16 @@ def test_a_unit_that_only_mentions_a_program_is_not_the_component_s(
     assert host.found() == []
 
 
+def test_a_program_without_a_path_is_where_systemd_finds_it(
+    layout: t.Callable[[], Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    monkeypatch.setattr(_systemd, "_SEARCH_PATH", ("/nowhere", str(host.root / "bin")))
+    host.unit("mon.service", "node_exporter --a")
+    assert host.found() == one("mon.service", None, NE)
+
+
 def test_a_drop_in_counts(layout: t.Callable[[], Layout]) -> None:
     host = layout()
     host.elf("bin/node_exporter")
