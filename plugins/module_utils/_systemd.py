@@ -75,10 +75,10 @@ class Unit(t.NamedTuple):
 
     @property
     def programs(self) -> list[str]:
-        """The programs that its ExecStart names, with the directory that is their root before them. systemd has looked
-        up those without a path."""
+        """The programs that its ExecStart names, with the directory that is their root before them."""
         root = self.properties.get("RootDirectory", "").rstrip("/")
-        return [f"{root}{path}" for path, _words in _unit_text.shown_commands(self.properties.get("ExecStart", ""))]
+        shown = _unit_text.shown_commands(self.properties.get("ExecStart", ""))
+        return [f"{root}{path if '/' in path else _found(path)}" for path, _words in shown]
 
     @property
     def identity(self) -> str:
@@ -104,11 +104,21 @@ class Unit(t.NamedTuple):
         return [line.partition(" (ignore_errors=")[0] for line in lines if line]
 
 
+_SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd looks for a program without a path (DEFAULT_PATH in its path-util.h)."""
+
+
+def _found(program: str) -> str:
+    return next(filter(os.path.isfile, (f"{directory}/{program}" for directory in _SEARCH_PATH)), program)
+
+
 # Where unit files are (systemd.unit(5)), the directories of generators last: those make services of init scripts.
 _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
     "/run/systemd/transient",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system.attached",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
@@ -116,6 +126,8 @@ _UNIT_DIRECTORIES = (
     "/run/systemd/generator",
     "/run/systemd/generator.late",
 )
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.service")
+"""Names that systemd takes (systemd.unit(5)). It refuses a command that has any other among them."""
 _EXEC = re.compile(r"^[ \t]*Exec(?:Start|StartPre|StartPost)?[ \t]*=((?:.*\\\n)*.*)", re.MULTILINE)
 _WORD = re.compile(r"[^\s\"'`;|&()<>=\\]+")
 _MOST_OF_A_UNIT = 1 << 16
@@ -131,14 +143,14 @@ def service_files() -> dict[str, list[str]]:
     for directory in _UNIT_DIRECTORIES:
         for name in _listed(directory):
             unit = name.removesuffix(".d")
-            if name.endswith(".service"):
+            if name.endswith(".service") and _SERVICE.fullmatch(name):
                 found.setdefault(name, []).append(f"{directory}/{name}")
-            elif unit.endswith(".service"):
+            elif _SERVICE.fullmatch(unit):
                 drop_ins = (f"{directory}/{name}/{each}" for each in _listed(f"{directory}/{name}"))
                 found.setdefault(unit, []).extend(each for each in drop_ins if each.endswith(".conf"))
             elif name.endswith((".wants", ".requires")):
-                instances = (each for each in _listed(f"{directory}/{name}") if re.fullmatch(r".+@.+\.service", each))
-                found.update((each, found.get(each, [])) for each in instances)
+                wanted = (each for each in _listed(f"{directory}/{name}") if _SERVICE.fullmatch(each) and "@" in each)
+                found.update((each, found.get(each, [])) for each in wanted if "@.service" not in each)
     return found
 
 
