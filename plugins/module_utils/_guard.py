@@ -65,7 +65,9 @@ _IDLE = 60.0
 _PATIENCE = 3600.0
 _RETRY = 30
 _SYSTEMD_IS_HERE = "/run/systemd/system"  # sd_booted(3)
-_UNITS = "/etc/systemd/system"
+UNITS = "/etc/systemd/system"
+"""Where the watchdog puts its drop-in."""
+
 _NOT_LOADED = 5  # what systemctl stop says where there is no such unit
 _HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
 
@@ -155,10 +157,10 @@ def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) ->
     if not os.path.lexists(layout.pending(component)):
         return
     _stop(run, component, "timer", *([] if itself else ["service"]))
-    conditions = glob.glob(os.path.join(glob.escape(_UNITS), "*.d", _condition_name(component)))
+    conditions = glob.glob(os.path.join(glob.escape(UNITS), "*.d", _condition_name(component)))
     unit = (read_marker(layout, component) or {}).get("unit")
     if unit:  # a disarming that was cut off may have left its directory
-        conditions.append(os.path.join(_UNITS, f"{unit}.d", _condition_name(component)))
+        conditions.append(os.path.join(UNITS, f"{unit}.d", _condition_name(component)))
     for condition in conditions:
         _files.remove_if_there(condition)
         _files.remove_directory_if_empty(os.path.dirname(condition))
@@ -404,7 +406,7 @@ def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
     setting = "ExecCondition" if known else "ExecStartPre"
     program = _command_line(layout, guard.component, "start")
     command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
-    directory = os.path.join(_UNITS, f"{guard.unit}.d")
+    directory = os.path.join(UNITS, f"{guard.unit}.d")
     _files.make_directory(directory)
     text = (
         "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"

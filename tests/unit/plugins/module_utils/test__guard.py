@@ -130,7 +130,7 @@ class Host:
 def host(tmp_path: pathlib.Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> Host:
     units = tmp_path / "etc"
     units.mkdir()
-    monkeypatch.setattr(_guard, "_UNITS", str(units))
+    monkeypatch.setattr(_guard, "UNITS", str(units))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(tmp_path))
     return Host(tmp_path, systemd, units)
 

@@ -348,9 +348,7 @@ def test_configuration_that_was_not_loaded_is_known_by_the_metric_or_the_start(
         assert [one.what for one in only(systemd, step).newer] == found
 
 
-def test_units_are_compared_and_what_they_need_is_looked_for(
-    systemd: Systemd, web: Web, program: pathlib.Path
-) -> None:
+def test_units_are_compared_and_what_they_need_is_looked_for(systemd: Systemd, web: Web, program: pathlib.Path) -> None:
     with running(program) as pid:
         systemd.add(UNIT, str(program), pid=pid, NeedDaemonReload="yes", User="root")
         (systemd.directory / UNIT).write_text(f"[Service]\nExecStart={program}\nUser=nobody-knows\n")
@@ -367,3 +365,16 @@ def test_a_unit_that_undo_brought_back_is_told(systemd: Systemd, web: Web, progr
     drop_in.write_text("[Service]\nUser=root\n")
     systemd.add(UNIT, str(program), DropInPaths=drop_in)
     assert only(systemd, step_of(program, web)).restored_unit == str(drop_in)
+
+
+def test_the_watchdog_needs_a_place_for_its_drop_in(
+    systemd: Systemd, web: Web, program: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = tmp_path / "system"
+    units.mkdir()
+    monkeypatch.setattr(_host._guard, "UNITS", str(units))
+    monkeypatch.setattr(_host.os, "access", lambda path, mode: path != str(units))
+    request = _host.Request([step_of(program, web)], str(tmp_path / "state"), str(tmp_path), {}, passing=True)
+    for watchdog, why in ((True, {str(units): "this user is not allowed to"}), (False, {})):
+        facts = _host.read(systemd, request._replace(watchdog=watchdog), open_url=open_url, clock=time.time)
+        assert facts.unwritable == why
