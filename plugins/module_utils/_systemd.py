@@ -177,14 +177,19 @@ def environment_of(unit: Unit, read: t.Callable[[str], str]) -> dict[str, str]:
     return environment
 
 
+def expected_command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
+    """The unit's command line with its environment filled in, as it would be started now."""
+    shown = unit.properties.get("ExecStart", "")
+    return _argv.expand(_argv.exec_start_argv(shown), environment_of(unit, read))
+
+
 def command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
     """The unit's command line with its environment filled in.
 
     Where the process runs just that, its own argument vector is taken: it alone knows where an argument with a space
     in it begins and ends.
     """
-    shown = unit.properties.get("ExecStart", "")
-    expected = _argv.expand(_argv.exec_start_argv(shown), environment_of(unit, read))
+    expected = expected_command_line(unit, read)
     actual = _process.command_line(unit.main_pid) if unit.main_pid else []
     return actual if " ".join(actual) == " ".join(expected) else expected
 
