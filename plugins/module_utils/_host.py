@@ -27,6 +27,7 @@ from . import (
     _argv,
     _elf,
     _files,
+    _guard,
     _health,
     _lease,
     _loaded_unit,
@@ -69,6 +70,7 @@ class Request(t.NamedTuple):
     :ivar urls: what the host must be able to fetch.
     :ivar temporary: the directory in which Ansible's own files arrive.
     :ivar passing: candidates are run in the temporary directory: check mode.
+    :ivar watchdog: the steps arm the rollback watchdog.
     :ivar writing: whether it is tried to write into the state directory; nowhere else is, not even for a moment.
     """
 
@@ -79,6 +81,7 @@ class Request(t.NamedTuple):
     urls: t.Sequence[str] = ()
     run: Data | None = None
     passing: bool = False
+    watchdog: bool = False
     writing: bool = True
 
 
@@ -97,6 +100,7 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
     )
     executed_in = request.temporary if request.passing else state_dir
     directories = sorted({os.path.dirname(path) for step in steps for path in _preflight.places_of(step)})
+    directories += [_guard.UNITS] if request.watchdog and steps else []
     own = [state_dir, os.path.join(state_dir, "backups")]
     replaced = {path: step["component"] for step in steps for path in _preflight.replaced(step)}
     now = clock()
@@ -294,6 +298,7 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
             listeners=_listeners(listening, step["target"]["url"], unit),
             change=_unit_disk.change_of(unit, directories),
             newer=(*_unread(unit, directories), *_newer_config(run, step, unit)),
+            started_otherwise=_unit_disk.started_otherwise(unit),
             restored_unit=next((path for path in unit.files() if os.path.basename(path) == _loaded_unit.DROP_IN), ""),
             cannot_start=tuple(_unit_disk.cannot_start(_unit_disk.reloaded(unit, directories))),
             **_of_unit(unit, step["binary"]),

@@ -18,6 +18,8 @@ from ._probes import ELSEWHERE
 from ._state import is_accepted
 
 if t.TYPE_CHECKING:
+    from ._unit_changes import Difference
+
     Data = dict[str, t.Any]
     Measured = t.Mapping[str, int]
 
@@ -92,6 +94,7 @@ class Service(t.NamedTuple):
     :ivar architectures: what the release is made for, and what the program in place is made for.
     :ivar change: how its unit's files differ from what systemd has loaded.
     :ivar newer: files that its process has not read as they are now.
+    :ivar started_otherwise: in what it was started otherwise than its unit, which is newer, starts it.
     :ivar cannot_start: why systemd could not start it again.
     :ivar restored_unit: the drop-in by which its unit is as it was before an upgrade that was undone.
     """
@@ -116,6 +119,7 @@ class Service(t.NamedTuple):
     listeners: tuple[Listener, ...] | None = None
     change: UnitChange | None = None
     newer: tuple[NewerFile, ...] = ()
+    started_otherwise: tuple[Difference, ...] = ()
     cannot_start: tuple[str, ...] = ()
     restored_unit: str = ""
 
@@ -538,7 +542,7 @@ def _unit_changed(service: Service) -> list[Data]:
 
 
 def _newer(service: Service) -> list[Data]:
-    return _obstacles.newer(service.component, service.unit, service.newer)
+    return _obstacles.newer(service.component, service.unit, service.newer, service.started_otherwise)
 
 
 def _cannot_start(service: Service) -> list[Data]:

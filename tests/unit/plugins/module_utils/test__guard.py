@@ -21,6 +21,7 @@ from ansible_collections.observability.stack.plugins.module_utils import (
     _files,
     _guard,
     _lease,
+    _loaded_unit,
     _process,
     _restart,
     _restore_point,
@@ -83,12 +84,12 @@ class Host:
         }
         return _guard.Guard("prometheus", UNIT, ["binary"], target, WITHIN, probe_timeout=0, probe_window=0)
 
-    def swap(self) -> None:
+    def swap(self, **changes: t.Any) -> None:
         candidates = [
             _swap.Candidate(str(self.staged / name), str(self.bin / name), _files.sha256_file(str(self.staged / name)))
             for name in NAMES
         ]
-        swap = _swap.Swap(STEP, "2.42.0", candidates, [], 0, guard=self.guard())
+        swap = _swap.Swap(STEP, "2.42.0", candidates, [], 0, guard=self.guard())._replace(**changes)
         with self.session(run=RUN) as session:
             _swap.apply(self.systemd, session, swap, _swap.changes(swap))
 
@@ -130,7 +131,7 @@ class Host:
 def host(tmp_path: pathlib.Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> Host:
     units = tmp_path / "etc"
     units.mkdir()
-    monkeypatch.setattr(_guard, "_UNITS", str(units))
+    monkeypatch.setattr(_guard, "UNITS", str(units))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(tmp_path))
     return Host(tmp_path, systemd, units)
 
@@ -353,6 +354,23 @@ def test_what_nobody_confirms_is_undone_and_nothing_is_left(host: Host) -> None:
     assert os.listdir(os.path.join(host.state, "backups")) == []
     assert host.systemd.commands("systemctl", "restart") == [["systemctl", "restart", "--", UNIT]]
     assert [path.name for path in pathlib.Path(host.state, "history").iterdir()] == ["u1.json"]
+
+
+def test_the_unit_that_ran_is_brought_back(host: Host, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody broke the unit after the swap; the old program never ran in that unit."""
+    monkeypatch.setattr(_loaded_unit, "_DIRECTORY", str(tmp_path / "run"))
+    properties = {"pid": os.getpid(), "User": "before"}
+    host.systemd.add(UNIT, str(host.bin / "prometheus"), **properties)
+    host.swap(unit=_systemd.show(host.systemd, [UNIT])[0])
+    host.systemd.add(UNIT, str(host.bin / "prometheus"), **{**properties, "User": "broken"})
+    monkeypatch.setattr(_guard._process, "runs_file", lambda pid, path: True)  # it would not be restarted otherwise
+    host.now += 2000
+    host.fire()
+    drop_in = tmp_path / "run" / f"{UNIT}.d" / _loaded_unit.DROP_IN
+    assert "User=before\n" in drop_in.read_text()
+    assert host.systemd.commands("systemctl", "restart") == [["systemctl", "restart", "--", UNIT]]
+    assert host.record()["outcome"] == "rolled_back"
+    assert str(drop_in) in host.record()["last_error"]
 
 
 def test_its_own_process_is_not_stopped_by_it(host: Host) -> None:

@@ -148,6 +148,12 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         "its user prom is not known",
     ),
     "unit newer": (of_service(newer=(NewerFile("unit", "/u"),)), "prometheus.unit_newer", "warning", "(/u)"),
+    "started otherwise": (
+        of_service(newer=(NewerFile("unit", "/u"),), started_otherwise=(Difference("ExecStart", "--a", ""),)),
+        "prometheus.unit_newer",
+        "blocker",
+        "ExecStart: the process has --a, the unit (none)",
+    ),
     "environment": (
         of_service(newer=(NewerFile("environment", "/etc/default/p"),)),
         "prometheus.environment_newer",

@@ -315,7 +315,7 @@ def units(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     """Where drop-ins go, on a host that systemd runs."""
     directory = tmp_path / "etc"
     directory.mkdir()
-    monkeypatch.setattr(_guard, "_UNITS", str(directory))
+    monkeypatch.setattr(_guard, "UNITS", str(directory))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(directory))
     return directory
 
