@@ -25,8 +25,11 @@ if t.TYPE_CHECKING:
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
     "EnvironmentFiles,PassEnvironment,UnsetEnvironment,User,Group,DynamicUser,WorkingDirectory,RootDirectory,RootImage,"
-    "TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
+    "ExecSearchPath,TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
 )
+_SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd looks for a program without a path (DEFAULT_PATH in its path-util.h)."""
+
 _SET_BY_SYSTEMD = (
     *("HOME", "LOGNAME", "SHELL", "USER", "PATH", "LANG", "CREDENTIALS_DIRECTORY"),
     *("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY"),
@@ -200,7 +203,15 @@ def commands(unit: Unit, read: t.Callable[[str], str]) -> list[_unit_text.Comman
     with contextlib.suppress(ValueError):  # a quote that isn't closed: systemd refuses it, too
         for value in _unit_text.settings(map(read, unit.files()), "Service", "ExecStart"):
             declared.extend(_unit_text.commands(value))
-    return _unit_text.exact(shown, declared)
+    found = _unit_text.exact(shown, declared)
+    return [each._replace(path=_resolved(each.path, unit.properties.get("ExecSearchPath", ""))) for each in found]
+
+
+def _resolved(program: str, search_path: str) -> str:
+    """The path of a program that a unit names without one. Systemd looks for it when it starts it."""
+    directories = search_path.split() or _SEARCH_PATH
+    places = [os.path.join(directory, program) for directory in directories]
+    return next(filter(os.path.isfile, places), program) if program and "/" not in program else program
 
 
 def start_line(

@@ -11,7 +11,13 @@ from ansible_collections.observability.stack.plugins.module_utils import _unit_t
 from ansible_collections.observability.stack.plugins.module_utils._unit_text import Command
 
 ENVIRONMENT = {
-    **{"A": "one two", "B": "b", "Q": "x 'y z' w", "ODD": "it's --b", "E": "", "D": "a\\b $B", "BS": "x\\y"},
+    "A": "one two",
+    "B": "b",
+    "Q": "x 'y z' w",
+    "ODD": "it's --b",
+    "E": "",
+    "D": "a\\b $B",
+    "BS": "x\\y",
 }
 
 
