@@ -29,14 +29,17 @@ from . import (
     _files,
     _guard,
     _health,
+    _http,
     _lease,
     _loaded_unit,
+    _netns,
     _output,
     _packages,
     _preflight,
     _process,
     _processes,
     _scene,
+    _sockets,
     _state,
     _store,
     _systemd,
@@ -386,6 +389,8 @@ def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _listeners(listening: list[Socket] | None, url: str, unit: Unit) -> tuple[Listener, ...] | None:
     """Who listens where a URL leads to; None if that can't be seen. What systemd holds for a unit is the unit's."""
+    if _listens_apart(url, unit):
+        return (Listener(unit.main_pid, _process.program_name(unit.main_pid), True),)
     parts = urllib.parse.urlsplit(url)
     port = parts.port or {"https": 443}.get(parts.scheme, 80)
     wanted = _resolved(parts.hostname or "")
@@ -396,6 +401,15 @@ def _listeners(listening: list[Socket] | None, url: str, unit: Unit) -> tuple[Li
     if inodes and not pids:  # in a container, root may not look into processes of others
         return None
     return tuple(Listener(pid, _process.program_name(pid), _is_own(pid, unit)) for pid in pids)
+
+
+def _listens_apart(url: str, unit: Unit) -> bool:
+    """Whether a URL is that of a unit's own socket which none but the unit can have: a Unix socket, or one in a network
+    namespace of its own."""
+    if _http.port_of(url) and _netns.name(unit.main_pid) in ("", _netns.name(_netns.OURS)):
+        return False
+    own = _sockets.of_unit(unit.name, unit.main_pid) or []
+    return any(_http.leads_to(url, port=each.port, unix=each.unix) for each in own)
 
 
 def _resolved(name: str) -> set[str]:

@@ -14,7 +14,7 @@ import typing as t
 
 from . import _obstacles
 from ._obstacles import BLOCKER, INFO, WARNING, NewerFile, Target, UnitChange, finding
-from ._probes import ELSEWHERE
+from ._probes import ELSEWHERE, WANTS_CERTIFICATE
 from ._state import is_accepted
 
 if t.TYPE_CHECKING:
@@ -462,10 +462,18 @@ def _healthy(service: Service) -> list[Data]:
         fix = f"start it, leave {service.component} out, or accept {service.component}.not_running"
         return [finding("not_running", severity, message, fix, component=service.component, **evidence)]
     message = f"{service.component} isn't healthy before anything was done to it: {service.unhealthy}"
-    fix = "the steps settle what an earlier run left" if service.unsettled else f"see journalctl -u {service.unit}"
-    if ELSEWHERE in service.unhealthy:
-        fix = "see which address its unit, its socket unit, its variables and its configuration name"
+    fix = "the steps settle what an earlier run left" if service.unsettled else _where_to_look(service)
     return [finding("unhealthy", severity, message, fix, component=service.component, **evidence)]
+
+
+def _where_to_look(service: Service) -> str:
+    """What to do about an unhealthy service: the journal tells nothing where the question was wrong."""
+    if ELSEWHERE in service.unhealthy:
+        return "see which address its unit, its socket unit, its variables and its configuration name"
+    if WANTS_CERTIFICATE in service.unhealthy:
+        auth = "{auth: {client_cert: FILE, client_key: FILE}}"
+        return f"set upgrade_overrides: {{{service.component}: {auth}}}, with files on the host"
+    return f"see journalctl -u {service.unit}"
 
 
 def _restarts(service: Service) -> list[Data]:

@@ -25,8 +25,12 @@ if t.TYPE_CHECKING:
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
     "EnvironmentFiles,PassEnvironment,UnsetEnvironment,User,Group,DynamicUser,WorkingDirectory,RootDirectory,RootImage,"
-    "TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload,Id,Names,UnitFileState,SourcePath,Type"
+    "ExecSearchPath,TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload,Id,Names,"
+    "UnitFileState,SourcePath,Type"
 )
+_SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd looks for a program without a path (DEFAULT_PATH in its path-util.h)."""
+
 _SET_BY_SYSTEMD = (
     *("HOME", "LOGNAME", "SHELL", "USER", "PATH", "LANG", "CREDENTIALS_DIRECTORY"),
     *("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY"),
@@ -78,7 +82,8 @@ class Unit(t.NamedTuple):
         """The programs that its ExecStart names, with the directory that is their root before them."""
         root = self.properties.get("RootDirectory", "").rstrip("/")
         shown = _unit_text.shown_commands(self.properties.get("ExecStart", ""))
-        return [f"{root}{path if '/' in path else _found(path)}" for path, _words in shown]
+        search_path = self.properties.get("ExecSearchPath", "")
+        return [f"{root}{_resolved(path, search_path)}" for path, _words in shown]
 
     @property
     def identity(self) -> str:
@@ -102,14 +107,6 @@ class Unit(t.NamedTuple):
         """The environment files in the order they are read: C(/etc/default/x (ignore_errors=yes)), one a line."""
         lines = self.properties.get("EnvironmentFiles", "").splitlines()
         return [line.partition(" (ignore_errors=")[0] for line in lines if line]
-
-
-_SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-"""Where systemd looks for a program without a path (DEFAULT_PATH in its path-util.h)."""
-
-
-def _found(program: str) -> str:
-    return next(filter(os.path.isfile, (f"{directory}/{program}" for directory in _SEARCH_PATH)), program)
 
 
 # Where unit files are (systemd.unit(5)), the directories of generators last: those make services of init scripts.
@@ -290,7 +287,15 @@ def commands(unit: Unit, read: t.Callable[[str], str]) -> list[_unit_text.Comman
     with contextlib.suppress(ValueError):  # a quote that isn't closed: systemd refuses it, too
         for value in _unit_text.settings(map(read, unit.files()), "Service", "ExecStart"):
             declared.extend(_unit_text.commands(value))
-    return _unit_text.exact(shown, declared)
+    found = _unit_text.exact(shown, declared)
+    return [each._replace(path=_resolved(each.path, unit.properties.get("ExecSearchPath", ""))) for each in found]
+
+
+def _resolved(program: str, search_path: str) -> str:
+    """The path of a program that a unit names without one. Systemd looks for it when it starts it."""
+    directories = search_path.split() or _SEARCH_PATH
+    places = [os.path.join(directory, program) for directory in directories]
+    return next(filter(os.path.isfile, places), program) if program and "/" not in program else program
 
 
 def start_line(
