@@ -363,7 +363,10 @@ class Proxy(t.NamedTuple):
 
 def proxy_of(url: str) -> Proxy | None:
     """The proxy that the environment names for a URL; None if it is asked directly."""
-    there = urllib.parse.urlsplit(url)
+    try:
+        there = urllib.parse.urlsplit(url)
+    except ValueError:  # it is no URL, which the request itself tells
+        return None
     named = urllib.request.getproxies_environment().get(there.scheme, "")
     if not named or urllib.request.proxy_bypass_environment(there.netloc.rpartition("@")[2]):  # type: ignore[attr-defined]
         return None

@@ -132,7 +132,11 @@ def _errors(surveys: dict[str, Data]) -> list[str]:
     for host, survey in surveys.items():
         for name, record in ((survey["state"] or {}).get("components", {})).items():
             if record.get("last_error"):
-                lines += ["", f"{host} {name}: {record.get('outcome')}", *wrap(record["last_error"].partition("\n")[0])]
+                lines += [
+                    "",
+                    f"{host} {name}: {record.get('outcome') or record['state']}",
+                    *wrap(record["last_error"].partition("\n")[0]),
+                ]
     return lines
 
 
