@@ -336,7 +336,7 @@ def parts(plan: Data, sizes: t.Sequence[int | str] = (), fast: bool = False) -> 
         the log; and C(hosts), those of all parts.
     """
     sizes = sizes or (["100%"] if fast else [])
-    found = []
+    found: list[Data] = []
     for place, phase in enumerate(plan["phases"]):
         waves = _estimate.waves(list(phase["hosts"]), sizes)
         for number, hosts in enumerate(waves, 1):
