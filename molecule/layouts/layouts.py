@@ -5,7 +5,7 @@
 
 """The rows of this scenario: read and checked, spread over hosts, and shown as a table.
 
-    layouts.py    write the table of rows into docs/adoption.md
+layouts.py    write the table of rows into docs/adoption.md
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FIELDS = {
     "reads": "what is read of it; OLD and NEW stand for versions, ANY for anything that is there",
     "more": "what is read of further instances, by their keys",
     "not_upgradable": "the key for which it can't be upgraded",
-    "outcome": "what comes of it: upgraded, planned, or a blocker or skipped with the finding's key",
+    "outcome": "upgraded, planned, or blocker or skipped with the finding's key; follows from not_upgradable",
     "findings": "further findings of the plan, with their severities",
     "text": "texts that the findings of the plan have",
     "alone": "whether other rows must not be on its host",
@@ -74,6 +74,8 @@ def rows() -> list[Data]:
 
 def complete(row: Data, programs: Data) -> Data:
     name = row.get("layout", row)
+    if row.get("not_upgradable"):
+        row = {"outcome": f"blocker {row['not_upgradable']}", **row}
     if missing := [field for field in REQUIRED if field not in row]:
         raise ValueError(f"{name}: {', '.join(missing)} missing")
     if unknown := set(row) - set(FIELDS):
@@ -147,6 +149,21 @@ def result(row: Data) -> str:
         told = f"not upgradable: `{row['not_upgradable']}`"
     further = ", ".join(f"{severity} `{finding}`" for finding, severity in row["findings"].items())
     return f"{told}; {further}" if further else told
+
+
+def pytest_terminal_summary(terminalreporter: t.Any) -> None:
+    """Show the rows that were tested: what each expects, and whether that came."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    told = {report.nodeid.partition("[")[2].rstrip("]"): report.outcome for report in reports if report.when == "call"}
+    terminalreporter.section("layouts")
+    for row in rows():
+        if name(row) in told:
+            terminalreporter.write_line(f"{told[name(row)]:7} {name(row):85} {result(row)}")
+
+
+def name(row: Data) -> str:
+    """The name of a row's test."""
+    return f"{row['component']}: {row['layout']}"
 
 
 def document(text: str) -> str:
