@@ -370,8 +370,16 @@ def test_a_failure_of_another_unit_is_told_with_its_step() -> None:
     assert (failure["component"], failure["error"]) == (OWN, "it is down. start it")
 
 
+def test_the_version_variable_of_a_role_is_that_of_the_first_instance() -> None:
+    def bumps(*names: str) -> str:
+        steps = {f"{name}@1.9.0": "succeeded" for name in names}
+        document = {"upgrade": {"steps": steps}, "components": {name: {"to_version": "1.9.0"} for name in names}}
+        return _report_plan.bumps({"h1": document}, {OWN: {"version_variables": ["node_exporter_version"]}})
+
+    assert "node_exporter_version: 1.9.0" in bumps(OWN, OTHER)
+    assert bumps(OTHER) == ""
+
+
 def test_keys_of_steps_are_split_at_the_version() -> None:
     document = {"upgrade": {"steps": {f"{OTHER}@1.9.0": "succeeded"}}, "components": {OTHER: {"to_version": "1.9.0"}}}
     assert _report.outcome({"h1": document}).splitlines()[1].split() == ["h1", OTHER, "1.9.0", "succeeded"]
-    told = _report_plan.bumps({"h1": document}, {OWN: {"version_variables": ["node_exporter_version"]}})
-    assert "node_exporter_version: 1.9.0" in told
