@@ -58,7 +58,11 @@ class ActionModule(HostAction):
         except UpgradeError as exc:
             raise AnsibleActionFail(str(exc)) from exc
         arguments["specs"] = {
-            name: {field: entry[field] for field in _READ_BY_THE_HOST} for name, entry in catalog.items()
+            name: {
+                **{field: entry[field] for field in _READ_BY_THE_HOST},
+                **({"only_units": True} if "units" in (overrides or {}).get(name, ()) else {}),
+            }
+            for name, entry in catalog.items()
         }
         survey = self.ask(arguments, task_vars)
         if not survey.get("failed"):

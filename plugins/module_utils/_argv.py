@@ -36,6 +36,11 @@ def exec_start_argv(shown: str) -> list[str]:
     return found.group(1).split() if found else []
 
 
+def exec_start_paths(shown: str) -> list[str]:
+    """The paths of the programs in C(systemctl show -p ExecStart), one for each command."""
+    return re.findall(r"(?:^|\n)\s*\{ path=(.*?) ; argv\[\]=", shown)
+
+
 def parse_environment(text: str) -> dict[str, str]:
     r"""The assignments of an environment file, as systemd reads it: one a line, quotes allowed, # and ; comment.
 

@@ -40,6 +40,7 @@ from . import (
     _lease,
     _probes,
     _process,
+    _processes,
     _restore_point,
     _schema,
     _store,
@@ -314,7 +315,7 @@ def _run_what_is_on_disk(run: Run, name: str, binary: str, *, reload: bool) -> N
     limit = _systemd.stop_timeout(_systemd.show(run, [name])[0]) + _systemd.START_TIMEOUT
     run(["systemctl", "start", "--", name], timeout=limit)
     unit = _systemd.show(run, [name])[0]
-    if not (unit.main_pid and _process.runs_file(unit.main_pid, binary)):
+    if not _processes.of_program(unit, binary):
         _systemd.restart(run, unit, timeout=limit, reload=reload)
 
 

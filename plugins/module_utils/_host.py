@@ -33,6 +33,7 @@ from . import (
     _packages,
     _preflight,
     _process,
+    _processes,
     _state,
     _store,
     _systemd,
@@ -291,7 +292,7 @@ def now_target(step: Data) -> Data:
 
 
 def _of_unit(unit: Unit, binary: str) -> Data:
-    pid, burst = unit.main_pid, unit.properties.get("StartLimitBurst", "")
+    pid, burst = _processes.of_component(unit, binary), unit.properties.get("StartLimitBurst", "")
     return {
         "restarts": unit.n_restarts,
         "result": unit.result,

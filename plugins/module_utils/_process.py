@@ -19,9 +19,13 @@ import typing as t
 from . import _files
 
 PROC = "/proc"
-_STARTERS = re.compile(r"(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)")
+_STARTERS = re.compile(
+    r"(?:sh|bash|dash|ksh|zsh|busybox|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv|start-stop-daemon|runuser"
+    r"|sudo|su|doas|gosu|su-exec|setuidgid|chpst|chroot|daemonize|daemon|nohup|setsid|stdbuf|timeout|flock|prlimit"
+    r"|cgexec|ip|nsenter|unshare|bwrap|firejail|tini|dumb-init|catatonit|systemd-cat|systemd-run|logger)"
+)
 _CHUNK = 1 << 20
-_LISTENS = "0A"
+LISTENS = "0A"
 """State TCP_LISTEN in /proc/net/tcp."""
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -142,7 +146,7 @@ def listeners() -> dict[int, set[int]]:
     for name in ("tcp", "tcp6"):
         for line in _files.read_text(f"{PROC}/net/{name}").splitlines():
             words = line.split()
-            if len(words) > 9 and words[3] == _LISTENS:
+            if len(words) > 9 and words[3] == LISTENS:
                 found.setdefault(int(words[1].rpartition(":")[2], 16), set()).add(int(words[7]))
     return found
 

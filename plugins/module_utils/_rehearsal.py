@@ -32,6 +32,7 @@ from . import (
     _netns,
     _output,
     _process,
+    _processes,
     _rehearsed,
     _sandbox,
     _systemd,
@@ -129,7 +130,7 @@ class _Stage:
 
     def play(self) -> Seen:
         unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
-        argv = _systemd.command_line(unit, _files.read_text)
+        argv = _processes.arguments(unit, self.wanted.programs) or _systemd.command_line(unit, _files.read_text)
         trouble = self._hindrance(unit, argv)
         if trouble:
             return Seen(trouble=trouble)

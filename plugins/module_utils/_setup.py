@@ -23,8 +23,11 @@ _TLS = re.compile(r"^tls_server_config:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\w)", re.MULT
 _BASIC_AUTH = re.compile(r"^basic_auth_users:[ \t]*(?:\n[ \t]+\S|\{[ \t]*\S+[ \t]*:)", re.MULTILINE)
 
 
-def set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any]:
-    """How a unit runs its component: flags, files, and where it answers."""
+def set_up(spec: Spec, unit: _systemd.Unit, argv: list[str], *, pid: int | None = None) -> dict[str, t.Any]:
+    """How a unit runs its component: flags, files, and where it answers.
+
+    :param pid: the component's own process, where that is not the unit's main process.
+    """
     flags = spec.get("flags", {})
 
     def flag(meaning: str) -> str | None:
@@ -42,7 +45,7 @@ def set_up(spec: Spec, unit: _systemd.Unit, argv: list[str]) -> dict[str, t.Any]
     scheme = "https" if _TLS.search(web_text) else values.get("protocol", "http")
     host = f"[{address.host}]" if ":" in address.host else address.host
     return {
-        "main_pid": unit.main_pid,
+        "main_pid": unit.main_pid if pid is None else pid,
         "state": {"active": unit.active, "sub": unit.sub, "n_restarts": unit.n_restarts},
         "user": unit.properties.get("User") or "root",
         "unit_files": unit.files(),

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -24,7 +23,8 @@ if t.TYPE_CHECKING:
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
-    "EnvironmentFiles,User,Group,DynamicUser,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
+    "EnvironmentFiles,User,Group,DynamicUser,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload,"
+    "Id,Names,UnitFileState,SourcePath,RootDirectory,Type"
 )
 
 _JOURNAL_LINES = 15
@@ -62,6 +62,18 @@ class Unit(t.NamedTuple):
     def is_running(self) -> bool:
         return self.active == "active" and self.main_pid > 0
 
+    @property
+    def names(self) -> list[str]:
+        """Its name and its aliases."""
+        return list(dict.fromkeys([self.name, *self.properties.get("Names", "").split()]))
+
+    @property
+    def programs(self) -> list[str]:
+        """The programs that its ExecStart names, with the directory that is their root before them. systemd has looked
+        up those without a path."""
+        root = self.properties.get("RootDirectory", "").rstrip("/")
+        return [f"{root}{path}" for path in _argv.exec_start_paths(self.properties.get("ExecStart", ""))]
+
     def describe(self) -> str:
         return f"{self.active}/{self.sub}, main pid {self.main_pid}, {self.n_restarts} restarts by systemd"
 
@@ -76,7 +88,7 @@ class Unit(t.NamedTuple):
         return [line.partition(" (ignore_errors=")[0] for line in lines if line]
 
 
-# Where unit files are (systemd.unit(5)), without the directories of generators, which make no services of ours.
+# Where unit files are (systemd.unit(5)), the directories of generators last: those make services of init scripts.
 _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -84,16 +96,62 @@ _UNIT_DIRECTORIES = (
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
+    "/run/systemd/generator.early",
+    "/run/systemd/generator",
+    "/run/systemd/generator.late",
 )
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.service")
+"""Names that systemd takes (systemd.unit(5)). It refuses a command that has any other among them."""
+_EXEC = re.compile(r"^[ \t]*Exec(?:Start|StartPre|StartPost)?[ \t]*=((?:.*\\\n)*.*)", re.MULTILINE)
+_WORD = re.compile(r"[^\s\"'`;|&()<>=\\]+")
+_MOST_OF_A_UNIT = 1 << 16
 
 
-def existing(names: t.Iterable[str]) -> list[str]:
-    """Those of the names that have a unit file. To ask systemd for one that has none costs it a search of its own."""
-    files: set[str] = set()
+def service_files() -> dict[str, list[str]]:
+    """The files of all services of the host, each with its drop-ins, by the service's name. A name without a file of
+    its own is an instance of a template that some other unit wants.
+
+    To ask systemd for a unit that has no file costs it a search of its own.
+    """
+    found: dict[str, list[str]] = {}
     for directory in _UNIT_DIRECTORIES:
-        with contextlib.suppress(OSError):
-            files.update(os.listdir(directory))
-    return [name for name in names if _full(name) in files or re.sub("@.*", "@.service", name) in files]
+        for name in _listed(directory):
+            unit = name.removesuffix(".d")
+            if name.endswith(".service") and _SERVICE.fullmatch(name):
+                found.setdefault(name, []).append(f"{directory}/{name}")
+            elif _SERVICE.fullmatch(unit):
+                drop_ins = (f"{directory}/{name}/{each}" for each in _listed(f"{directory}/{name}"))
+                found.setdefault(unit, []).extend(each for each in drop_ins if each.endswith(".conf"))
+            elif name.endswith((".wants", ".requires")):
+                wanted = (each for each in _listed(f"{directory}/{name}") if _SERVICE.fullmatch(each) and "@" in each)
+                found.update((each, found.get(each, [])) for each in wanted if "@.service" not in each)
+    return found
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
+def existing(names: t.Iterable[str], files: t.Collection[str] | None = None) -> list[str]:
+    """Those of the names that have a unit file, or a template.
+
+    :param files: the names of C(service_files), if they are known.
+    """
+    there = service_files() if files is None else files
+    return [name for name in names if _full(name) in there or _template(_full(name)) in there]
+
+
+def _template(name: str) -> str:
+    return re.sub("@.*", "@.service", name)
+
+
+def started_words(path: str) -> list[str]:
+    """The words of what a unit file starts, without quotes; what is in a C(sh -c "...") counts as words, too."""
+    text = _files.read_text(path, most=_MOST_OF_A_UNIT)
+    return [word.lstrip("@-:+!") for line in _EXEC.findall(text) for word in _WORD.findall(line)]
 
 
 def _full(name: str) -> str:
@@ -135,7 +193,7 @@ def _parse(block: str) -> dict[str, str]:
 
 def _unit(name: str, properties: dict[str, str]) -> Unit:
     return Unit(
-        name=name,
+        name=properties.get("Id") or name,  # the journal knows a unit by this name only, not by an alias
         load=properties.get("LoadState", "not-found"),
         active=properties.get("ActiveState", "inactive"),
         sub=properties.get("SubState", "dead"),

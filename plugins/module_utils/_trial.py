@@ -18,7 +18,7 @@ import os
 import re
 import typing as t
 
-from . import _argv, _elf, _files, _output, _process, _sandbox, _systemd
+from . import _argv, _elf, _files, _output, _process, _processes, _sandbox, _systemd
 from ._errors import HostError
 from ._sandbox import Answer
 from ._state import is_accepted
@@ -164,7 +164,7 @@ class _Hearing:
         self._properties = unit.properties
         self._numbers = itertools.count(1)
         self._program = next(iter(case.programs))
-        argv = _systemd.command_line(unit, _files.read_text)
+        argv = _processes.arguments(unit, case.programs) or _systemd.command_line(unit, _files.read_text)
         own = program_position(argv, case.programs)
         self._in_place = argv[own] if own is not None else ""
         self._arguments = argv[own + 1 :] if own is not None else None

@@ -103,8 +103,37 @@ components:
       type: list
       elements: dict
     installed:
-      description: Whether its program is there. If it isn't, only RV(components.unit) is told.
+      description:
+        - Whether its program is a file of this host. If it isn't, RV(components.unit) and RV(components.not_upgradable)
+          tell what was found.
       type: bool
+    instance_of:
+      description:
+        - The component that this is a further instance of. Its key is that component's, C(@), and its port; or its
+          unit's name where another instance has that port.
+      returned: for further instances
+      type: str
+      sample: node_exporter
+    shared_by:
+      description:
+        - The other processes of the host that run the very same file, outside of RV(components.unit).
+        - C(unit) that has the process, none if no unit has it; C(pid); C(program) as the process calls it; and
+          C(container), whether it is in one.
+      returned: if there are any
+      type: list
+      elements: dict
+    not_upgradable:
+      description:
+        - Why the component was found and can't be upgraded. C(key), such as V(container), V(wrapper), V(other_program),
+          V(masked), V(template), V(init_script), V(user_unit), V(no_unit), V(no_program), V(hidden), V(listener),
+          V(supervisor), V(mounted), V(snap), V(flatpak), V(nix) or V(package_manager); the C(reason); and C(fix), which
+          makes it upgradable.
+      returned: if it can't be upgraded
+      type: dict
+    not_read:
+      description: What could not be read of its process, and why.
+      returned: if something could not be read
+      type: str
     version:
       description: Version of the program on disk; V(unknown) if it can't be read; none if it isn't installed.
       type: str
@@ -135,8 +164,13 @@ components:
       type: str
       sample: prometheus.service
     state:
-      description: C(active) and C(sub) state of the unit, and C(n_restarts), how often systemd restarted it by itself.
+      description:
+        - C(active) and C(sub) state of the unit, and C(n_restarts), how often systemd restarted it by itself.
+        - C(enabled) is the state of its unit file, such as V(enabled), V(disabled) or V(static).
       type: dict
+    need_reload:
+      description: Whether the unit's files have changed since systemd read them.
+      type: bool
     binary:
       description: Path of the program that the unit starts.
       type: str

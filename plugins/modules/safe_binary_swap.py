@@ -203,7 +203,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _files, _guard, _restore_point, _store, _swap, _systemd
+from ..module_utils import _files, _guard, _processes, _restore_point, _store, _swap, _systemd
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, differences, run_module
@@ -282,7 +282,7 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
             for path in keep.get(kind) or []
             if _files.is_file(path)
         ],
-        main_pid=unit.main_pid if unit else 0,
+        main_pid=_processes.of_component(unit, candidates[0].path) if unit and candidates else 0,
         restored_from=params["backup_id"],
         guard=_guard_of(params, unit),
     )

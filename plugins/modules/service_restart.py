@@ -147,7 +147,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _lease, _process, _restart, _store, _systemd
+from ..module_utils import _lease, _processes, _restart, _store, _systemd
 from ..module_utils._command import run
 from ..module_utils._errors import HostError
 from ..module_utils._module import arguments, run_module
@@ -234,7 +234,7 @@ def _parts(params: dict[str, t.Any]) -> list[_Part]:
                 f"there is no unit {unit.name} on this host ({unit.load}): set units in upgrade_overrides",
                 key="service.unknown_unit",
             )
-        runs_it = unit.main_pid > 0 and _process.runs_file(unit.main_pid, one["binary"])
+        runs_it = _processes.of_program(unit, one["binary"]) > 0
         choice = _restart.choose(
             params["strategy"],
             unit,

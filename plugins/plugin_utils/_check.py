@@ -47,7 +47,9 @@ def check(
     for host, survey in surveys.items():
         wish = reader.read(host, wishes.get(host, {}))
         installed = [
-            key for key, facts in survey["components"].items() if facts["installed"] and name_of(key) in wish.catalog
+            key
+            for key, facts in survey["components"].items()
+            if (facts["installed"] or facts.get("not_upgradable")) and name_of(key) in wish.catalog
         ]
         for name in sorted(filter(wish.means, installed), key=lambda key: (wish.rank(name_of(key)), key)):
             subject = _subject.of_host(host, name, survey, wish.entry(name))
@@ -66,7 +68,7 @@ def _component(subject: _subject.Subject, wish: Wish, market: Market, today: dt.
     here = subject.facts["version"]
     wished = wish._replace(versions={name: wish.version(name) or LATEST}, only=[name])
     draft = _draft(subject, wished, market, today)
-    known = here != _version.UNKNOWN
+    known = here not in (None, _version.UNKNOWN)
     newer = [v for v in offer.versions if known and not _versions.is_prerelease(v) and _versions.compare(v, here) > 0]
     target = draft.hops(name)[-1] if draft.hops(name) else None
     available = target or (newer[0] if newer else None)
@@ -118,13 +120,15 @@ def _drift(rows: list[Data]) -> list[Data]:
     """Where a host isn't as it should be: its disk isn't what runs, or it is behind the others of its component."""
     newest: dict[str, str] = {}
     for row in rows:
-        if row["installed"] != _version.UNKNOWN:
+        if row["installed"] not in (None, _version.UNKNOWN):
             component = name_of(row["component"])
             known = newest.setdefault(component, row["installed"])
             newest[component] = max(known, row["installed"], key=_versions.parse)
     found = []
     for row in rows:
         host, name, here = row["host"], row["component"], row["installed"]
+        if here is None:  # it has no program of its own on the host's disk
+            continue
         if row["running"] not in (None, here):
             message = f"{name} {row['running']} runs, but {here} is on disk"
             fix = (

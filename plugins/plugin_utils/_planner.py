@@ -90,6 +90,7 @@ def plan_host(
         draft.findings.extend(found)
         draft.rows.append(row(subject, [step["to"] for step in steps], found))
         draft.rows.extend({**row(each, [], []), "with": key if steps else None} for each in subject.shared)
+    _add_not_upgradable(draft)
     return draft
 
 
@@ -97,6 +98,19 @@ def leaders(survey: Data, name: str) -> list[str]:
     """The keys of a component's instances that steps are made for: one of all that run the same file."""
     found = _instances.keys(survey, name)
     return list(dict.fromkeys(_instances.leader(survey, key) for key in found))
+
+
+def _add_not_upgradable(draft: Draft) -> None:
+    """What the run is narrowed to by name, and can't be upgraded: nobody could tell it from what there is nothing to do
+    for."""
+    told = {row["component"] for row in draft.rows}
+    for name in draft.wish.only:
+        facts = draft.survey["components"].get(name, {})
+        if name not in told and facts.get("not_upgradable") and draft.wish.means(name):
+            subject = _subject.of_host(draft.host, name, draft.survey, draft.wish.entry(name))
+            found = accepted([t.cast("Data", _subject.impossible(subject))], draft.wish)
+            draft.findings.extend(found)
+            draft.rows.append(row(subject, [], found))
 
 
 def _component(
@@ -121,6 +135,7 @@ def _component(
         return accepted(way.findings, wish), []
     steps, more = _steps.steps(subject, way.hops, stack)
     found = [*_shared(subject, asked), *way.findings, *more, *_below_floor(subject, way.hops)]
+    found += _subject.notes(subject)
     findings = accepted(found, wish)
     return findings, [] if is_blocked(findings) else steps
 

@@ -55,16 +55,17 @@ def status(surveys: dict[str, Data]) -> str:
     for host, survey in surveys.items():
         upgrade = (survey["state"] or {}).get("upgrade", {})
         records = (survey["state"] or {}).get("components", {})
-        installed = {name for name, facts in survey["components"].items() if facts["installed"]}
+        found = survey["components"].items()
+        there = {name for name, facts in found if facts["installed"] or facts.get("not_upgradable")}
         state = _upgrade(upgrade, survey)
-        for place, name in enumerate(sorted(installed | set(records)) or [NOTHING]):
+        for place, name in enumerate(sorted(there | set(records)) or [NOTHING]):
             facts, record = survey["components"].get(name, {}), records.get(name, {})
             once = (host, state) if place == 0 else ("", "")
             lead = _instances.leader(survey, name)
             last = f"with {lead}" if lead != name and not facts.get("restart_pending") else _last(record, facts)
             rows.append((*once, name, facts.get("version"), facts.get("running"), last))
     lines = table(("HOST", "UPGRADE", "COMPONENT", "DISK", "RUNS", "LAST STEP"), rows)
-    return "\n".join([*lines, *_progress(surveys), *_errors(surveys)])
+    return "\n".join([*lines, *_progress(surveys), *_errors(surveys), *_not_upgradable(surveys)])
 
 
 def _upgrade(upgrade: Data, survey: Data) -> str:
@@ -77,6 +78,22 @@ def _upgrade(upgrade: Data, survey: Data) -> str:
         if survey.get(key):
             text += f" ({told} {survey[key].get('user')})"
     return t.cast("str", text)
+
+
+def _not_upgradable(surveys: dict[str, Data]) -> list[str]:
+    """What is there and can't be upgraded: why, and what would make it so."""
+    lines = []
+    for host, survey in surveys.items():
+        for name, facts in survey["components"].items():
+            told = facts.get("not_upgradable")
+            if told:
+                lines += ["", f"{host} {name}: not upgradable ({_words(told['key'])})", *wrap(told["reason"])]
+                lines += wrap(f"-> {told['fix']}")
+    return lines
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
 
 
 def _progress(surveys: dict[str, Data]) -> list[str]:
@@ -102,6 +119,8 @@ def progress_bar(percent: int) -> str:
 
 
 def _last(record: Data, facts: Data) -> str:
+    if facts.get("not_upgradable"):
+        return "not upgradable"
     if facts.get("restart_pending"):
         return "restart pending"
     if not record:

@@ -55,7 +55,7 @@ def _way(row: Data) -> tuple[str, str, str]:
     if not row["proven"]:
         here = f"{here} (unproven)"
     elif running not in (None, here):
-        here = f"{here} (runs {running})"
+        here = f"{here} (runs {running})" if here else f"runs {running}"
     goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ")
     goal = goal or (f"with {row['with']}" if row.get("with") else "nothing to do")
     return row["component"], here or NOTHING, goal

@@ -141,6 +141,11 @@ _COMPONENT = Fields(
             ),
             most=1000,
         ),
+        "not_upgradable": Fields(
+            {"key": Text(most=50, pattern=r"[a-z][a-z_]*", cut=False), "reason": LINE, "fix": LINE},
+            needed=("key", "reason", "fix"),
+        ),
+        "not_read": LINE,
         "installed": Flag(),
         "version": Maybe(VersionText()),
         "running": Maybe(VersionText()),
@@ -149,7 +154,8 @@ _COMPONENT = Fields(
         "version_unknown": Maybe(LINE),
         "running_unknown": Maybe(LINE),
         "unit": Maybe(ID),
-        "state": Fields({"active": ID, "sub": ID, "n_restarts": WHOLE}, needed=("active", "sub")),
+        "state": Fields({"active": ID, "sub": ID, "n_restarts": WHOLE, "enabled": Maybe(ID)}, needed=("active", "sub")),
+        "need_reload": Flag(),
         "binary": PATH,
         "files": Items(
             Fields({"name": ID, "path": PATH, "size": WHOLE, "sha256": ID, "identity": ID}, needed=("name", "path")),

@@ -112,16 +112,14 @@ def of_host(host: str, name: str, survey: Data, entry: Data) -> Subject:
 def impossible(subject: Subject) -> Data | None:
     """What keeps a component from being upgraded whatever anybody accepts; none if nothing does."""
     facts, name = subject.facts, subject.name
-    if not facts["installed"]:
-        return _not_there(subject)
-    foreign = _foreign(subject)
+    foreign = _foreign(subject) if facts["installed"] else _not_there(subject)
     if foreign:
         return foreign
     if not facts["unit"]:
         return subject.finding(
             "no_unit",
             "blocker",
-            f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])} is",
+            f"{facts['binary']} is there, but no unit runs it: neither {', nor '.join(subject.entry['units'][:3])}",
             f"name its unit: upgrade_overrides: {{{name_of(name)}: {{units: [...]}}}}",
         )
     if subject.entry["install"] != "files":
@@ -142,6 +140,24 @@ def impossible(subject: Subject) -> Data | None:
     return None
 
 
+def _obstacle(subject: Subject) -> Data | None:
+    """What the host says of a component that it has and that can't be upgraded."""
+    told = subject.facts.get("not_upgradable")
+    return subject.finding(told["key"], "blocker", told["reason"], told["fix"]) if told else None
+
+
+def notes(subject: Subject) -> list[Data]:
+    """What the operator must know of the unit and of what could be read of it."""
+    facts, found = subject.facts, []
+    if facts.get("not_read"):
+        fix = "compare what the plan says of it, or give the host CAP_SYS_PTRACE"
+        found.append(subject.finding("not_read", "warning", facts["not_read"], fix))
+    if facts.get("state", {}).get("enabled") == "disabled":
+        message = f"{facts['unit']} is disabled: it runs, but does not start when the host does"
+        found.append(subject.finding("disabled", "info", message, f"systemctl enable {facts['unit']}"))
+    return found
+
+
 def unknown_attempt(subject: Subject) -> Data | None:
     """What keeps an interrupted upgrade from being finished: its version could not be put in order with others."""
     if not subject.unfinished or _versions.is_version(subject.record["to_version"]):
@@ -155,8 +171,8 @@ def unknown_attempt(subject: Subject) -> Data | None:
 
 
 def _foreign(subject: Subject) -> Data | None:
-    """That no release of the component can take the program's place: it is a package's or another project's, or there
-    are no releases."""
+    """That no release of the component can take the program's place: it is a package's or another project's, there are
+    no releases, or the host says so."""
     facts, name = subject.facts, subject.name
     if facts["package"]:
         package = facts["package"]
@@ -170,11 +186,13 @@ def _foreign(subject: Subject) -> Data | None:
     if not subject.entry["releases"]:
         message = f"{name} can't be upgraded: {subject.entry['unreleased']}"
         return subject.finding("unreleased", "skipped", message, by_hand)
-    return None
+    return _obstacle(subject)
 
 
 def _not_there(subject: Subject) -> Data:
-    unit = subject.facts.get("unit")
+    unit, obstacle = subject.facts.get("unit"), _obstacle(subject)
+    if obstacle:
+        return obstacle
     if unit:
         return subject.finding(
             "no_program",

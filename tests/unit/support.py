@@ -23,7 +23,7 @@ import time
 import types
 import typing as t
 
-from ansible_collections.observability.stack.plugins.module_utils import _command, _process
+from ansible_collections.observability.stack.plugins.module_utils import _command, _process, _processes
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 
 Data = dict[str, t.Any]
@@ -306,6 +306,14 @@ def running(*argv: str | pathlib.Path) -> t.Iterator[int]:
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def own_processes(read: t.Callable[[], list[_processes.Process]]) -> list[_processes.Process]:
+    """Of all processes those that this one has started, and what they have started."""
+    found, own = read(), {os.getpid()}
+    while more := {each.pid for each in found if each.parent in own} - own:
+        own |= more
+    return [each for each in found if each.pid in own - {os.getpid()}]
 
 
 def directory_of_a_stranger(path: pathlib.Path) -> pathlib.Path:

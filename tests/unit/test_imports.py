@@ -55,6 +55,7 @@ HOST_FILES = "_files"
 READERS = {
     "_private": "by the descriptor of a directory that _files has walked to",
     "_process": "/proc only",
+    "_processes": "/proc only",
     "_netns": "/proc only",
     "_observe_host": "/proc only",
     "_archive": "archives and what is taken out of them, in directories of our own",

@@ -37,7 +37,7 @@ def test_the_host_is_told_of_all_components_what_reading_takes_and_no_more(act: 
 
 
 def test_the_host_reads_with_what_it_is_told(act: t.Any, systemd: Systemd, tmp_path: pathlib.Path) -> None:
-    program = write_elf(tmp_path / "bin" / "prom", "2.42.0")
+    program = write_elf(tmp_path / "bin" / "prometheus", "2.42.0").rename(tmp_path / "bin" / "prom")
     systemd.add("prom.service", str(program), "--web.listen-address=:9999")
     for check in (False, True):
         result = act(

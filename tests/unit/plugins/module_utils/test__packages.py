@@ -50,3 +50,29 @@ def test_lines_of_dpkg_that_name_no_owner_are_passed_over(monkeypatch: pytest.Mo
     monkeypatch.setattr(_packages.shutil, "which", lambda name: name if name == "dpkg-query" else None)
     out = "diversion by dash from: /bin/sh\ndiversion by dash to: /bin/sh.distrib\na:amd64, b: /bin/sh\nc: /bin/other\n"
     assert _packages.owners(lambda *_a, **_k: Completed(1, out, ""), ["/bin/sh"])["/bin/sh"]["name"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("asked", "shipped"),
+    [
+        ("/usr/bin/node_exporter", "/bin/node_exporter"),
+        ("/bin/node_exporter", "/usr/bin/node_exporter"),
+        ("/usr/sbin/node_exporter", "/sbin/node_exporter"),
+        ("/usr/bin/node_exporter", "/usr/sbin/node_exporter"),
+        ("/usr/local/bin/node_exporter", None),
+    ],
+)
+def test_a_file_has_all_the_names_that_a_merged_usr_gives_it(
+    monkeypatch: pytest.MonkeyPatch, asked: str, shipped: str | None
+) -> None:
+    """A package can ship /bin/x, and its unit start /usr/bin/x."""
+    links = {"/bin": "/usr/bin", "/sbin": "/usr/bin", "/usr/sbin": "/usr/bin", "/lib": "/usr/lib"}
+    monkeypatch.setattr(_packages.shutil, "which", lambda name: name if name == "dpkg-query" else None)
+    monkeypatch.setattr(_packages.os.path, "realpath", lambda path: links.get(path, path))
+
+    def dpkg(argv: t.Sequence[str], **_options: t.Any) -> Completed:
+        owned = [path for path in argv if path == shipped]
+        return Completed(0, "".join(f"site-exporter: {path}\n" for path in owned), "")
+
+    owner = {asked: {"manager": "apt", "name": "site-exporter"}} if shipped else {}
+    assert _packages.owners(dpkg, [asked]) == owner

@@ -313,3 +313,17 @@ def test_what_candidates_could_not_be_asked_is_told_once_and_of_this_run_alone()
         "Candidates were not checked in full:\n  host1: loki 3.6.3 could not be asked about b."
     )
     assert _report.unasked(noted, "c") == ""
+
+
+def test_a_status_tells_what_cannot_be_upgraded_and_why() -> None:
+    obstacle = {"key": "other_program", "reason": "node_exporter.service runs /usr/bin/x", "fix": "name its program"}
+    found = {"installed": False, "unit": "node_exporter.service", "version": None, "running": None}
+    survey = {"components": {"node_exporter": {**found, "not_upgradable": obstacle}}, "state": None}
+    lines = _report.status({"h1": survey}).splitlines()
+    assert lines[1].split() == ["h1", "IDLE", "node_exporter", "-", "-", "not", "upgradable"]
+    assert lines[2:] == [
+        "",
+        "h1 node_exporter: not upgradable (other program)",
+        "  node_exporter.service runs /usr/bin/x",
+        "  -> name its program",
+    ]
