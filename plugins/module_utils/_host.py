@@ -285,7 +285,8 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
     owned = _packages.owners(run, [step["binary"] for step in chosen])
     listening = _listening()
     for step, unit, health in zip(chosen, units, states):
-        record = records.get(first[step["component"]][1]) or {"state": "idle"}
+        owner = first[step["component"]][1]
+        record = records.get(owner) or {"state": "idle"}
         yield Service(
             component=step["component"],
             unit=unit.name,
@@ -298,7 +299,8 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
             package=owned.get(step["binary"]),
             restart_only=not step.get("stage"),
             architectures=((step.get("stage") or {}).get("architecture") or "", _architecture(step["binary"])),
-            listeners=_listeners(listening, step["target"]["url"], unit),
+            another_program=_another_program(unit, step["binary"]) if step["component"] != owner else "",
+            listeners=_listeners(listening, step["target"]["url"], unit) if step["target"]["url"] else None,
             change=_unit_disk.change_of(unit, directories),
             newer=(*_unread(unit, directories), *_newer_config(run, step, unit)),
             started_otherwise=_unit_disk.started_otherwise(unit),
@@ -344,6 +346,15 @@ def _of_unit(unit: Unit, binary: str) -> Data:
         "rss": _kilobytes(f"{_process.PROC}/{pid}/status", "VmRSS") if pid else None,
         "restart_pending": bool(pid) and os.path.exists(binary) and not _process.runs_file(pid, binary),
     }
+
+
+def _another_program(unit: Unit, binary: str) -> str:
+    """The program of the unit's main process, if it is neither the binary, nor what was there before it, nor what
+    starts other programs; empty also where it can't be seen."""
+    running = (_process.told_executable(unit.main_pid) or "").removesuffix(" (deleted)") if unit.main_pid else ""
+    directory, name = os.path.split(binary)
+    places = {binary, os.path.realpath(binary), os.path.join(os.path.realpath(directory), name)}
+    return "" if running in ("", *places) or _process.is_starter(running) else running
 
 
 def _architecture(binary: str) -> str:

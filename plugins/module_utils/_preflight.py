@@ -90,6 +90,8 @@ class Service(t.NamedTuple):
     :ivar unhealthy: why it isn't healthy; empty if it is.
     :ivar stopped: its unit was stopped, or never started, and didn't fail.
     :ivar rss: bytes of memory that its main process has.
+    :ivar another_program: what the main process of its unit runs, where that isn't the component's program at all, so
+        that a restart of the unit would be one of another service; only looked at where the unit shares the file.
     :ivar restart_only: there is nothing to put in place for it, only a restart to catch up with.
     :ivar architectures: what the release is made for, and what the program in place is made for.
     :ivar change: how its unit's files differ from what systemd has loaded.
@@ -115,6 +117,7 @@ class Service(t.NamedTuple):
     package: t.Mapping[str, str] | None = None
     restart_pending: bool = False
     restart_only: bool = False
+    another_program: str = ""
     architectures: tuple[str, str] = ("", "")
     listeners: tuple[Listener, ...] | None = None
     change: UnitChange | None = None
@@ -524,6 +527,19 @@ def _restart_pending(service: Service) -> list[Data]:
     return [finding("restart_pending", severity, message, fix, component=service.component, binary=service.binary)]
 
 
+def _another_program(service: Service) -> list[Data]:
+    """A process that runs the shared file below a unit that is another service, such as that of a login."""
+    if not service.another_program:
+        return []
+    name, unit = service.component, service.unit
+    message = (
+        f"{unit} is another service: its main process runs {service.another_program}, not {service.binary}. A process "
+        "that somebody started there runs this file, and a restart of the unit would not restart it"
+    )
+    fix = f"stop that process, or run it by a unit of its own. Don't accept this: {unit} would be restarted"
+    return [finding("another_service", BLOCKER, message, fix, component=name, program=service.another_program)]
+
+
 def _port(service: Service) -> list[Data]:
     """Who has the service's port, if it isn't the service. One that is stopped frees a port that others may take."""
     if service.listeners is None or any(listener.own for listener in service.listeners):
@@ -584,6 +600,7 @@ SERVICE_CHECKS: tuple[t.Callable[[Service], list[Data]], ...] = (
     _newer,
     _restored_unit,
     _port,
+    _another_program,
     _restart_pending,
     _restarts,
     _start_limit,

@@ -307,7 +307,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _candidates, _evidence, _lease, _store, _survey
+from ..module_utils import _candidates, _evidence, _instance_keys, _lease, _store, _survey
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
@@ -332,7 +332,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
     reader = _survey.Reader(run, versions, checksum=params["checksum"])
     return {
         "changed": False,
-        "components": reader.survey(params["specs"]),
+        "components": _instance_keys.kept(reader.survey(params["specs"]), records),
         "state": state,
         "unfinished": _store.unfinished(records),
         "staged": _candidates.archives(_store.Layout(params["state_dir"])),

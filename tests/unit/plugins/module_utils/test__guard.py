@@ -51,6 +51,7 @@ class Host:
         self.state, self.bin, self.staged = str(root / "state"), root / "bin", root / "staged"
         self.now = NOW
         self.slept: list[float] = []
+        self.shared: list[Data] = []
         for directory in (self.bin, self.staged):
             directory.mkdir()
         for name in NAMES:
@@ -71,6 +72,12 @@ class Host:
         self.slept.append(seconds)
         self.now += seconds
 
+    def share(self, unit: str = "federate@a.service", **target: t.Any) -> None:
+        """Let another unit run the same file."""
+        self.systemd.add(unit, str(self.bin / "prometheus"), pid=os.getpid())
+        bare = {"component": "prometheus@federate-a", "unit": unit, "binary": str(self.bin / "prometheus"), "url": ""}
+        self.shared.append({**bare, "version": "2.42.0", "probes": [{"kind": "systemd"}], **target})
+
     def guard(self) -> _guard.Guard:
         target = {
             "component": "prometheus",
@@ -82,7 +89,8 @@ class Host:
             "proofs": [{"kind": "http", "path": "/that-nobody-answers"}],
             "deadline_grows": {"path": str(self.bin), "seconds_per_gb": 1.0},
         }
-        return _guard.Guard("prometheus", UNIT, ["binary"], target, WITHIN, probe_timeout=0, probe_window=0)
+        times: Data = {"probe_timeout": 0, "probe_window": 0}
+        return _guard.Guard("prometheus", UNIT, ["binary"], target, WITHIN, **times, shared=self.shared)
 
     def swap(self, **changes: t.Any) -> None:
         candidates = [
@@ -103,8 +111,8 @@ class Host:
     def fire(self) -> None:
         _guard.fire(self.systemd, self.state, "prometheus", clock=self.clock, uptime=self.clock, sleep=self.sleep)
 
-    def start(self) -> None:
-        _guard.start(self.systemd, self.state, "prometheus", UNIT, clock=self.clock, uptime=self.clock)
+    def start(self, unit: str = UNIT) -> None:
+        _guard.start(self.systemd, self.state, "prometheus", unit, clock=self.clock, uptime=self.clock)
 
     def reboot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_guard, "boot_token", lambda: "another boot")
@@ -604,3 +612,69 @@ def test_a_watchdog_that_could_not_be_used_is_not_armed(host: Host, changes: Dat
         _guard.arm(host.systemd, session, guard._replace(target={**guard.target, **changes}))
     assert failure.value.key == "guard.not_armed"
     assert host.armed() == []
+
+
+# -- other units that run the file ------------------------------------------------------------------------------------
+
+
+def restarted(host: Host) -> list[str]:
+    return [argv[-1] for argv in host.systemd.commands("systemctl", "restart")]
+
+
+def test_all_units_that_run_the_file_are_watched_and_nothing_of_that_is_left(host: Host) -> None:
+    host.share()
+    host.swap()
+    name = "observability-upgrade-prometheus.conf"
+    conditions = [f"{unit}.d/{name}" for unit in (UNIT, "federate@a.service")]
+    texts = [(host.units / path).read_text() for path in conditions]
+    assert [text.rstrip().endswith(f"prometheus {unit}") for text, unit in zip(texts, (UNIT, "federate@a.service"))]
+    assert all(text.count("start") for text in texts)
+    host.now += 2000
+    host.fire()
+    assert host.content() == "old old"
+    assert restarted(host) == [UNIT, "federate@a.service"]
+    assert (host.record()["state"], host.armed()) == ("rolled_back", [])
+
+
+@pytest.mark.parametrize("fails", [UNIT, "federate@a.service"])
+def test_a_unit_that_can_not_be_restarted_does_not_keep_the_others_from_the_old_version(host: Host, fails: str) -> None:
+    host.share()
+    host.swap()
+    host.systemd.on_restart = lambda unit: Completed(int(unit == fails), "", "Job failed.")
+    host.now += 2000
+    host.fire()
+    assert restarted(host) == [UNIT, "federate@a.service"]
+    record = host.record()
+    assert (record["state"], host.content()) == ("failed", "old old")
+    assert f"couldn't restart {fails}" in record["last_error"]
+
+
+def test_all_units_must_be_healthy_again(host: Host) -> None:
+    host.share()
+    host.swap()
+    look = host.systemd.units["federate@a.service"]
+    host.systemd.units["federate@a.service"] = {**t.cast("Data", look), "ActiveState": "failed", "MainPID": 0}
+    host.now += 2000
+    host.fire()
+    assert host.record()["state"] == "failed"
+    assert "2.42.0 is back in place, but prometheus@federate-a isn't healthy" in host.record()["last_error"]
+
+
+def test_starts_are_counted_for_each_unit(host: Host) -> None:
+    """Starts of several units, each a few times, are no crash loop of one of them."""
+    host.share()
+    host.swap()
+    host.now += 2000
+    for _start in range(_guard.START_LIMIT - 1):
+        host.start()
+        host.start("federate@a.service")
+    assert host.content() == "new new"
+    host.start("federate@a.service")
+    assert host.content() == "old old"
+    host.fire()
+    assert "federate@a.service has started 5 times" in host.record()["last_error"]
+    assert restarted(host) == [UNIT, "federate@a.service"]
+
+
+def test_the_units_of_an_instance_have_names_without_a_template() -> None:
+    assert _guard.unit_name("node_exporter@9101") == "observability-upgrade-node_exporter.9101"
