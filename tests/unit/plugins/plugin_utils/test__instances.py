@@ -391,5 +391,6 @@ def test_the_version_variable_of_a_role_is_that_of_the_first_instance() -> None:
 
 
 def test_keys_of_steps_are_split_at_the_version() -> None:
-    document = {"upgrade": {"steps": {f"{OTHER}@1.9.0": "succeeded"}}, "components": {OTHER: {"to_version": "1.9.0"}}}
-    assert _report.outcome({"h1": document}).splitlines()[1].split() == ["h1", OTHER, "1.9.0", "succeeded"]
+    host = {"state": "succeeded", "steps": {f"{OTHER}@1.9.0": "succeeded"}, "errors": []}
+    done = {"outcome": {"hosts": {"h1": host}, "check_mode": False, "upgrade_id": "u1"}, "unasked": {}}
+    assert _report.outcome(done).splitlines()[1].split() == ["h1", OTHER, "1.9.0", "succeeded"]
