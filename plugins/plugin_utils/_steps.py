@@ -221,7 +221,7 @@ def shared_by(subject: Subject) -> list[Data]:
         elif other["unit"]:
             what = f"in {other['unit']}"
         if other["obstacle"]:
-            what, fix = f"{what} ({other['obstacle']})", f"stop {other['unit']}"
+            what = f"{what} ({other['obstacle']})"
         message = (
             f"{binary} is also run by process {other['pid']} ({other['program']}) {what}, which the step can't restart "
             "and verify"
