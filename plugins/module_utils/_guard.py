@@ -253,9 +253,9 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     try:
         manifest = _bring_back(session, marker)
         own = session.layout.own_command(name)
-        restored = _loaded_unit.bring_back(run, manifest.loaded_unit, marker["unit"], own=own)
-        reason = f"{reason}; {restored}" if restored else reason
-        _prove_old(run, marker, again=restored is not None)
+        restored = _loaded_unit.bring_back(run, manifest.loaded_units, own=own)
+        reason = "; ".join([reason, *map(str, restored)])
+        _prove_old(run, marker, again=[one.unit for one in restored])
         _check_undone(document.component(name))
     except HostError as exc:
         outcome, reason = "failed", f"{reason}, but manual intervention is required: {exc}"
@@ -286,16 +286,16 @@ def _bring_back(session: Session, marker: Marker) -> _restore_point.Manifest:
     return manifest
 
 
-def _prove_old(run: Run, marker: Marker, *, again: bool) -> None:
+def _prove_old(run: Run, marker: Marker, *, again: t.Collection[str]) -> None:
     """Let the service run what is on disk, and prove it. A start that is under way is waited for first.
 
-    :param again: restart it in any case: its unit is another one now.
+    :param again: units that are restarted in any case: they are others now.
     :raises HostError: if it isn't healthy.
     """
     limit = _systemd.stop_timeout(_systemd.show(run, [marker["unit"]])[0]) + _systemd.START_TIMEOUT
     run(["systemctl", "start", "--", marker["unit"]], timeout=limit)
     unit = _systemd.show(run, [marker["unit"]])[0]
-    if again or not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
+    if unit.identity in again or not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
         _systemd.restart(run, unit, timeout=limit, reload="unit" in marker["kinds"])
     targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
     health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]

@@ -292,7 +292,7 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         main_pid=unit.main_pid if unit else 0,
         restored_from=params["backup_id"],
         guard=_guard_of(params, unit),
-        unit=unit,
+        units=(unit,) if unit else (),
     )
 
 
