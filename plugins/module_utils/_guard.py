@@ -273,9 +273,9 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     try:
         manifest = _bring_back(session, marker)
         own = session.layout.own_command(name)
-        restored = _loaded_unit.bring_back(run, manifest.loaded_unit, marker["unit"], own=own)
-        reason = f"{reason}; {restored}" if restored else reason
-        _prove_old(run, marker, again=restored is not None)
+        restored = _loaded_unit.bring_back(run, manifest.loaded_units, own=own)
+        reason = "; ".join([reason, *map(str, restored)])
+        _prove_old(run, marker, again=[one.unit for one in restored])
         _check_undone(document.component(name))
     except HostError as exc:
         outcome, reason = "failed", f"{reason}, but manual intervention is required: {exc}"
@@ -306,18 +306,17 @@ def _bring_back(session: Session, marker: Marker) -> _restore_point.Manifest:
     return manifest
 
 
-def _prove_old(run: Run, marker: Marker, *, again: bool) -> None:
+def _prove_old(run: Run, marker: Marker, *, again: t.Collection[str]) -> None:
     """Let all units that run the file run what is on disk, in order, and verify them together.
 
-    :param again: restart the component's own unit in any case: the unit has changed.
+    :param again: units that are restarted in any case: they have changed.
     :raises HostError: if one of them could not be restarted or isn't healthy; the others were restarted all the same.
     """
     targets = [{**target, "proofs": []} for target in _targets(marker)]  # those may need more than this host
     problems = []
     for unit, target in zip(_units(marker), targets):
         try:
-            changed = again and unit == marker["unit"]
-            _run_what_is_on_disk(run, unit, target["binary"], reload="unit" in marker["kinds"], again=changed)
+            _run_what_is_on_disk(run, unit, target["binary"], reload="unit" in marker["kinds"], again=again)
         except HostError as exc:
             problems.append(str(exc))
     found = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])
@@ -330,12 +329,12 @@ def _prove_old(run: Run, marker: Marker, *, again: bool) -> None:
         raise HostError("; ".join(problems))
 
 
-def _run_what_is_on_disk(run: Run, name: str, binary: str, *, reload: bool, again: bool) -> None:
-    """Restart a unit unless its process runs the file on disk. A start that is under way is waited for first."""
+def _run_what_is_on_disk(run: Run, name: str, binary: str, *, reload: bool, again: t.Collection[str]) -> None:
+    """Restart a unit unless its process runs the file on disk and the unit has not changed. A start that is under way is waited for first."""
     limit = _systemd.stop_timeout(_systemd.show(run, [name])[0]) + _systemd.START_TIMEOUT
     run(["systemctl", "start", "--", name], timeout=limit)
     unit = _systemd.show(run, [name])[0]
-    if again or not _processes.of_program(unit, binary):
+    if unit.identity in again or not _processes.of_program(unit, binary):
         _systemd.restart(run, unit, timeout=limit, reload=reload)
 
 

@@ -104,17 +104,22 @@ def _asked(run: Run, identity: str, kind: str) -> list[list[str]]:
         return []
 
 
-def bring_back(run: Run, kept: Data | None, name: str, *, own: str) -> BroughtBack | None:
-    """Let systemd load the files of a unit, and see to it that it is started as it was kept; None if it is anyway.
+def bring_back(run: Run, kept: t.Iterable[Data], *, own: str) -> list[BroughtBack]:
+    """Let systemd load the files of units, and see to it that each is started as it was kept.
 
-    :param kept: what C(read) gave before the step; None if that is not known.
+    :param kept: what C(read) gave of each before the step.
     :param own: what the command lines of the rollback watchdog have in them: they are not of the unit.
+    :returns: what was needed for that; nothing of a unit that is started as before anyway.
     :raises HostError: if systemd does not take the drop-in.
     """
-    if not kept or not kept["loaded"]:
-        return None
-    run(["systemctl", "daemon-reload"], timeout=90)
-    now = read(run, name)
+    known = [unit for unit in kept if unit["loaded"]]
+    if known:
+        run(["systemctl", "daemon-reload"], timeout=90)
+    return [one for one in (_bring_back(run, unit, own) for unit in known) if one]
+
+
+def _bring_back(run: Run, kept: Data, own: str) -> BroughtBack | None:
+    now = read(run, kept["unit"])
     settings = differing(kept, now, own=own)
     if not settings or not now["loaded"]:
         return None

@@ -42,15 +42,15 @@ class Entry(t.NamedTuple):
 
 
 class Manifest(t.NamedTuple):
-    """What a restore point holds. ``version`` is that of the program in it; ``loaded_unit`` is its unit as systemd had
-    it loaded, see C(_loaded_unit)."""
+    """What a restore point holds. ``version`` is that of the program in it; ``loaded_units`` are its units as systemd
+    had them loaded, see C(_loaded_unit)."""
 
     id: str
     component: str
     version: str | None
     created_at: str
     entries: list[Entry]
-    loaded_unit: dict[str, t.Any] | None = None
+    loaded_units: t.Sequence[dict[str, t.Any]] = ()
 
 
 class Original(t.NamedTuple):
@@ -70,7 +70,7 @@ def create(
     component: str,
     version: str | None,
     files: list[Original],
-    loaded_unit: dict[str, t.Any] | None = None,
+    loaded_units: t.Sequence[dict[str, t.Any]] = (),
 ) -> Manifest:
     """Keep files as they are now. The restore point is there whole, or not at all; one that is there already is kept.
 
@@ -90,7 +90,7 @@ def create(
             if not original.optional:
                 raise
             session.warnings.append(f"restore point {backup_id} is without {original.path}: {exc.strerror}")
-    manifest = Manifest(backup_id, component, version, session.now, entries, loaded_unit)
+    manifest = Manifest(backup_id, component, version, session.now, entries, loaded_units)
     data = {**manifest._asdict(), "entries": [entry._asdict() for entry in entries]}
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     _files.write_durably(os.path.join(building, "manifest.json"), text.encode())
@@ -164,7 +164,7 @@ def read(session: Session, backup_id: str) -> Manifest:
         for entry in entries:
             _files.Attributes.from_dict(entry.attributes)
         named = {field: data[field] for field in ("id", "component", "version", "created_at")}
-        return Manifest(**named, entries=entries, loaded_unit=data.get("loaded_unit"))
+        return Manifest(**named, entries=entries, loaded_units=data.get("loaded_units", []))
     except (OSError, ValueError) as exc:
         raise HostError(
             f"restore point {backup_id} can't be used: {path}: {exc}. "

@@ -323,7 +323,7 @@ MANIFEST = _object(
             )
         ),
     },
-    {"loaded_unit": _or_null(_LOADED_UNIT)},
+    {"loaded_units": _list(_LOADED_UNIT)},
 )
 """What the manifest of a restore point is."""
 

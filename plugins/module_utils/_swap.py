@@ -59,8 +59,8 @@ class Change(t.NamedTuple):
 
 
 class Swap(t.NamedTuple):
-    """A set of files that go into place together. ``guard`` undoes it on the host if nobody confirms it. ``unit`` runs
-    them."""
+    """A set of files that go into place together. ``guard`` undoes it on the host if nobody confirms it. ``units`` run
+    them, the component's own first."""
 
     step: Step
     from_version: str | None
@@ -69,7 +69,7 @@ class Swap(t.NamedTuple):
     main_pid: int
     restored_from: str | None = None
     guard: _guard.Guard | None = None
-    unit: Unit | None = None
+    units: tuple[Unit, ...] = ()
 
 
 def changes(swap: Swap) -> list[Change]:
@@ -116,14 +116,15 @@ def check_unit(run: Run, session: Session, swap: Swap, accept: t.Collection[str]
     :param accept: keys of findings that the operator accepts.
     :raises HostError: with the difference, and nothing was touched: C(swap.unit_changed).
     """
-    name, unit = swap.step.component, swap.unit
-    if unit is None or f"{name}.unit_changed" in accept:
+    name = swap.step.component
+    if not swap.units or f"{name}.unit_changed" in accept:
         return
-    change = _unit_disk.change_of(unit, _systemd.unit_path(run))
-    found = _obstacles.unit_changed(name, unit.name, change)
+    directories = _systemd.unit_path(run)
+    changes = [(unit.name, _unit_disk.change_of(unit, directories)) for unit in swap.units]
+    found = [one for unit, change in changes for one in _obstacles.unit_changed(name, unit, change)]
     told = [f"{one['message']}. {one['fix']}" for one in found if one["severity"] == _obstacles.BLOCKER]
     if not told and not is_unsettled(session.document.component(name)):
-        told = _loaded_since(run, session, name, unit)
+        told = _loaded_since(run, session, name, swap.units[0])
     if told:
         raise HostError(f"{told[0]}. Nothing was replaced", key="swap.unit_changed")
 
@@ -203,7 +204,7 @@ def _restore_point_of(run: Run, session: Session, swap: Swap) -> _restore_point.
         component=swap.step.component,
         version=swap.from_version,
         files=originals + [original for original in swap.keep if original.path not in replaced],
-        loaded_unit=_loaded_unit.read(run, swap.unit.name) if swap.unit else None,
+        loaded_units=[_loaded_unit.read(run, unit.name) for unit in swap.units],
     )
     session.document.add_restore_point(
         swap.step.component, backup_id=manifest.id, version=swap.from_version, now=session.now

@@ -298,7 +298,7 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         main_pid=_processes.of_component(unit, candidates[0].path) if unit and candidates else 0,
         restored_from=params["backup_id"],
         guard=_guard_of(params, unit),
-        unit=unit,
+        units=(unit,) if unit else (),
     )
 
 

@@ -273,8 +273,8 @@ def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None
         return None
     manifest = _restore_point.read(session, params["restore_point"])
     own = session.layout.own_command(manifest.component)
-    restored = _loaded_unit.bring_back(run, manifest.loaded_unit, params["unit"], own=own)
-    return str(restored) if restored else None
+    restored = _loaded_unit.bring_back(run, manifest.loaded_units, own=own)
+    return "; ".join(map(str, restored)) or None
 
 
 def _parts(params: dict[str, t.Any]) -> list[_Part]:

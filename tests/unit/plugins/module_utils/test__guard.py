@@ -369,7 +369,7 @@ def test_the_unit_that_ran_is_brought_back(host: Host, tmp_path: pathlib.Path, m
     monkeypatch.setattr(_loaded_unit, "_DIRECTORY", str(tmp_path / "run"))
     properties = {"pid": os.getpid(), "User": "before"}
     host.systemd.add(UNIT, str(host.bin / "prometheus"), **properties)
-    host.swap(unit=_systemd.show(host.systemd, [UNIT])[0])
+    host.swap(units=(_systemd.show(host.systemd, [UNIT])[0],))
     host.systemd.add(UNIT, str(host.bin / "prometheus"), **{**properties, "User": "broken"})
     monkeypatch.setattr(_guard._process, "runs_file", lambda pid, path: True)  # it would not be restarted otherwise
     host.now += 2000

@@ -83,14 +83,14 @@ def test_what_is_kept_has_the_words_of_the_command_as_they_are() -> None:
 def test_a_unit_that_is_as_before_gets_no_drop_in(run_directory: pathlib.Path) -> None:
     manager = Manager()
     before = kept(manager)
-    assert _loaded_unit.bring_back(manager, before, NAME, own=OWN) is None
+    assert _loaded_unit.bring_back(manager, [before], own=OWN) == []
     assert list(run_directory.iterdir()) == []
 
 
-@pytest.mark.parametrize("before", [None, {"loaded": False}])
-def test_what_was_not_known_is_not_brought_back(before: Data | None) -> None:
+@pytest.mark.parametrize("before", [[], [{"loaded": False}]])
+def test_what_was_not_known_is_not_brought_back(before: list[Data]) -> None:
     manager = Manager()
-    assert _loaded_unit.bring_back(manager, before, NAME, own=OWN) is None
+    assert _loaded_unit.bring_back(manager, before, own=OWN) == []
     assert manager.reloads == 0
 
 
@@ -108,8 +108,7 @@ def test_what_differs_is_set_as_it_was(run_directory: pathlib.Path) -> None:
         "TimeoutStartUSec": "1s",
     }
     manager.argv = ["/usr/bin/node_exporter", "--not-there"]
-    back = _loaded_unit.bring_back(manager, before, NAME, own=OWN)
-    assert back is not None
+    (back,) = _loaded_unit.bring_back(manager, [before], own=OWN)
     path = run_directory / f"{NAME}.d" / _loaded_unit.DROP_IN
     text = path.read_text()
     assert (back.drop_in, manager.reloads) == (str(path), 2)

@@ -426,7 +426,7 @@ def test_a_unit_that_was_loaded_since_the_preflight_is_not_started(host: Host, s
     assert host.content() == "old old"
     assert host.swap(unit="prometheus", accept=["prometheus.unit_changed"])["changed"] is True
     manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
-    assert manifest["loaded_unit"]["properties"]["User"] == "other"
+    assert manifest["loaded_units"][0]["properties"]["User"] == "other"
 
 
 def test_a_step_that_puts_unit_files_back_may_change_the_unit(host: Host, systemd: Systemd) -> None:

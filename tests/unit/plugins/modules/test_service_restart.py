@@ -266,7 +266,7 @@ def test_what_ran_is_started_again_when_a_step_is_undone(
         unit = {**_loaded_unit.read(service.systemd, UNIT)}
         unit["properties"] = {**unit["properties"], "User": "before"}
         _restore_point.create(
-            session, backup_id="u1.p", component="prometheus", version="1.0.0", files=[], loaded_unit=unit
+            session, backup_id="u1.p", component="prometheus", version="1.0.0", files=[], loaded_units=[unit]
         )
     service.replace()
     result = service.restart(restore_point="u1.p", run=RUN)
