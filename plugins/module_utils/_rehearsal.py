@@ -35,6 +35,7 @@ from . import (
     _rehearsed,
     _sandbox,
     _systemd,
+    _trial,
 )
 from ._rehearsed import Seen
 
@@ -129,7 +130,7 @@ class _Stage:
 
     def play(self) -> Seen:
         unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
-        argv = _systemd.start_line(unit, _files.read_text, run=self.run, names=self.wanted.programs)
+        argv = _trial.started_with(self.run, unit, self.wanted.programs)
         trouble = self._hindrance(unit, argv)
         if trouble:
             return Seen(trouble=trouble)
@@ -142,7 +143,7 @@ class _Stage:
 
     def _hindrance(self, unit: Unit, argv: list[str]) -> str:
         """Why the candidate can't be started beside the service, if so."""
-        if not argv:
+        if _trial.program_position(argv, self.wanted.programs) is None:
             return f"what {unit.name} runs isn't known"
         if any(unit.properties.get(name) for name in _ROOTS):
             return f"{unit.name} has a file system of its own"

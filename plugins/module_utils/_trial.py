@@ -162,7 +162,7 @@ class _Hearing:
         self._properties = unit.properties
         self._numbers = itertools.count(1)
         self._program = next(iter(case.programs))
-        argv = _started_with(run, unit, case.programs)
+        argv = started_with(run, unit, case.programs)
         own = program_position(argv, case.programs)
         self._in_place = argv[own] if own is not None else ""
         self._arguments = argv[own + 1 :] if own is not None else None
@@ -311,14 +311,12 @@ _ABOUT = {
 }
 
 
-def _started_with(run: Run, unit: _systemd.Unit, names: t.Collection[str]) -> list[str]:
+def started_with(run: Run, unit: _systemd.Unit, names: t.Collection[str]) -> list[str]:
     """What the unit's program is started with, next time: files of arguments and variables may have changed since the
     process started. Where the unit starts a wrapper, what the process was started with."""
     declared = _systemd.start_line(unit, _files.read_text, run=run, names=names)
     known = program_position(declared, names) is not None
-    argv = declared if known else _systemd.command_line(unit, _files.read_text, run=run, names=names)
-    base = unit.properties.get("WorkingDirectory", "").lstrip("!-") or "/"
-    return _argv.with_files(argv, lambda path: _files.read_text(os.path.join(base, path)))
+    return declared if known else _systemd.command_line(unit, _files.read_text, run=run, names=names)
 
 
 def program_position(argv: list[str], names: t.Collection[str]) -> int | None:
