@@ -330,7 +330,8 @@ def _prove_old(run: Run, marker: Marker, *, again: t.Collection[str]) -> None:
 
 
 def _run_what_is_on_disk(run: Run, name: str, binary: str, *, reload: bool, again: t.Collection[str]) -> None:
-    """Restart a unit unless its process runs the file on disk and the unit has not changed. A start that is under way is waited for first."""
+    """Restart a unit, unless its process runs the file on disk and the unit has not changed. A start that is under way
+    is waited for first."""
     limit = _systemd.stop_timeout(_systemd.show(run, [name])[0]) + _systemd.START_TIMEOUT
     run(["systemctl", "start", "--", name], timeout=limit)
     unit = _systemd.show(run, [name])[0]

@@ -143,7 +143,7 @@ class _Stage:
 
     def _hindrance(self, unit: Unit, argv: list[str]) -> str:
         """Why the candidate can't be started beside the service, if so."""
-        if not argv:
+        if _trial.program_position(argv, self.wanted.programs) is None:
             return f"what {unit.name} runs isn't known"
         if any(unit.properties.get(name) for name in _ROOTS):
             return f"{unit.name} has a file system of its own"

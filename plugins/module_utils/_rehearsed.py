@@ -82,7 +82,7 @@ def command(argv: list[str], binary: str, flags: dict[str, str]) -> list[str]:
 
 def url_at(live: str, port: int) -> str:
     """Where the candidate answers: as the service that runs does, but for its address."""
-    return re.sub("(?<=://)[^/]*", f"127.0.0.1:{port}", live, count=1)
+    return re.sub(r"(?:\+unix)?://[^/]*", f"://127.0.0.1:{port}", live, count=1)
 
 
 def probes_of(target: Data) -> list[Probe]:

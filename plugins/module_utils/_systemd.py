@@ -301,14 +301,19 @@ def _resolved(program: str, search_path: str) -> str:
 def start_line(
     unit: Unit, read: t.Callable[[str], str], *, run: Run | None = None, names: t.Collection[str] = ()
 ) -> list[str]:
-    """What systemd starts the unit with, now: the program's path and its arguments, with the environment filled in.
+    """What systemd starts the unit with, now: the program's path and its arguments, with the environment filled in, and
+    with those in files of arguments.
 
     :param run: see C(environment_of).
     :param names: of the program that matters, where the unit has several commands. Otherwise it is the first one.
     """
     declared = commands(unit, read)
     chosen = [each for each in declared if os.path.basename(each.path) in names] or declared
-    return _unit_text.expand(chosen[0], environment_of(unit, read, run)) if chosen else []
+    if not chosen:
+        return []
+    base = unit.properties.get("WorkingDirectory", "").lstrip("!-") or "/"
+    line = _unit_text.expand(chosen[0], environment_of(unit, read, run))
+    return _argv.with_files(line, lambda path: read(os.path.join(base, path)))
 
 
 def command_line(

@@ -322,10 +322,8 @@ def started_with(run: Run, unit: _systemd.Unit, names: t.Collection[str]) -> lis
     declared = _systemd.start_line(unit, _files.read_text, run=run, names=names)
     at = program_position(declared, names)
     if at is None or (at == 0 and _elf.header_of(declared[0]) is None):
-        at_work = _processes.arguments(unit, names)
-        declared = at_work or _systemd.command_line(unit, _files.read_text, run=run, names=names)
-    base = unit.properties.get("WorkingDirectory", "").lstrip("!-") or "/"
-    return _argv.with_files(declared, lambda path: _files.read_text(os.path.join(base, path)))
+        return _processes.arguments(unit, names) or _systemd.command_line(unit, _files.read_text, run=run, names=names)
+    return declared
 
 
 def program_position(argv: list[str], names: t.Collection[str]) -> int | None:

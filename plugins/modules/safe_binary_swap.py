@@ -289,7 +289,10 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         )
     if params["guard"] and not params["unit"]:
         raise InputError("guard needs unit: what the host restarts when it undoes the step by itself")
-    unit = _systemd.show(run, [params["unit"]], more=_unit_disk.PROPERTIES)[0] if params["unit"] else None
+    shared = [target["unit"] for target in (params["guard"] or {}).get("shared") or []]
+    named = [params["unit"], *shared] if params["unit"] else []
+    units = _systemd.show(run, named, more=_unit_disk.PROPERTIES) if named else []
+    unit = units[0] if units else None
     return _swap.Swap(
         step=Step(params["component"], params["version"]),
         from_version=params["from_version"],
@@ -297,8 +300,8 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         keep=_kept(params["keep"] or {}),
         main_pid=_processes.of_component(unit, candidates[0].path) if unit and candidates else 0,
         restored_from=params["backup_id"],
-        guard=_guard_of(params, unit),
-        units=(unit,) if unit else (),
+        guard=_guard_of(params, units),
+        units=tuple(units),
     )
 
 
@@ -324,15 +327,17 @@ def _kept(keep: dict[str, list[str] | None]) -> list[_restore_point.Original]:
     return found
 
 
-def _guard_of(params: dict[str, t.Any], unit: _systemd.Unit | None) -> _guard.Guard | None:
-    """The guard of this step, unless the operator does without."""
+def _guard_of(params: dict[str, t.Any], units: t.Sequence[_systemd.Unit]) -> _guard.Guard | None:
+    """The guard of this step, unless the operator does without.
+
+    :param units: those that run the files, the component's own first.
+    """
     guard = params["guard"]
-    if not guard or not guard["confirm_within"] or unit is None:
+    if not guard or not guard["confirm_within"] or not units:
         return None
-    shared = guard["shared"]
-    units = _systemd.show(run, [target["unit"] for target in shared]) if shared else []
-    guard = {**guard, "shared": [{**target, "unit": each.name} for target, each in zip(shared, units)]}
-    return _guard.Guard(component=params["component"], unit=unit.name, kinds=params["kinds"], **guard)
+    shared = [{**target, "unit": each.name} for target, each in zip(guard["shared"], units[1:])]
+    guard = {**guard, "shared": shared}
+    return _guard.Guard(component=params["component"], unit=units[0].name, kinds=params["kinds"], **guard)
 
 
 def _from_files(params: dict[str, t.Any]) -> list[_swap.Candidate]:

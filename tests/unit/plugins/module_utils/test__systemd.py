@@ -196,6 +196,12 @@ def test_a_program_without_a_path_is_found_where_systemd_looks_for_it(tmp_path: 
     assert _systemd.start_line(gone, lambda _path: "") == ["ne", "--a"]
 
 
+def test_what_will_be_started_has_the_arguments_of_files() -> None:
+    start = "{ path=/x ; argv[]=/x @args --b ; ignore_errors=no ; }"
+    unit = shown()[0]._replace(main_pid=0, properties={"ExecStart": start, "WorkingDirectory": "!/srv"})
+    assert _systemd.start_line(unit, lambda path: {"/srv/args": "--a\n"}.get(path, "")) == ["/x", "--a", "--b"]
+
+
 def test_of_several_commands_the_one_of_the_program_counts() -> None:
     start = "\n".join(
         f"{{ path={path} ; argv[]={path} --a ; ignore_errors=no ; }}" for path in ("/bin/mkdir", "/opt/ne")
