@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from . import _schema
 from ._state import name_of
 
 if t.TYPE_CHECKING:
@@ -31,6 +32,7 @@ def kept(components: Data, records: Data) -> Data:
     :param components: facts by key, as the survey gives them.
     :param records: those of the state, by key.
     """
+    components = {_valid(key): facts for key, facts in components.items()}
     several = {name_of(key) for key in records if key != name_of(key)}
     found = {key: facts for key, facts in components.items() if name_of(key) not in several}
     for name in sorted(several):
@@ -68,5 +70,11 @@ def _same_file(facts: Data, record: Data) -> bool:
 
 def _by_unit(name: str, facts: Data) -> str:
     """A key for an instance whose own is another's."""
-    unit = _NOT_IN_A_KEY.sub("-", (facts.get("unit") or "").removesuffix(".service")).strip("-._")
-    return f"{name}@{unit or 'other'}"
+    unit = _NOT_IN_A_KEY.sub("-", (facts.get("unit") or "").removesuffix(".service"))
+    return _valid(f"{name}@{unit}")
+
+
+def _valid(key: str) -> str:
+    """A key that the state can have: units may have longer names, and names that begin with another character."""
+    name, at, suffix = key.partition("@")
+    return f"{name}@{suffix.lstrip('-._') or 'other'}"[: _schema.MOST_KEY] if at else key

@@ -70,7 +70,8 @@ def plan_host(
     """
     market, today, stops = market or Market(), today or _today(), stops or {}
     draft = Draft(host, wish, survey, {}, [], [])
-    for key in (key for each in sorted(wish.catalog, key=wish.rank) for key in leaders(survey, each)):
+    named = {name_of(key) for key in (*wish.versions, *survey.get("unfinished", {}))} & set(wish.catalog)
+    for key in (key for each in sorted(named, key=wish.rank) for key in leaders(survey, each)):
         name, subject = name_of(key), _subject.group(host, key, survey, wish.catalog)
         parts = [each for each in (subject, *subject.shared) if wish.means(each.name)]
         asked = [version for version in (wish.version(each.name) for each in parts) if version]

@@ -57,6 +57,8 @@ FIRST_B = facts("b.service", "/b/x")
             {"x": record("a.service"), "x@2": record("b.service")},
             {"x@c-1": "c@1.service", "x@2": "b.service"},
         ),
+        ({"x": A, "x@_b": B}, {}, {"x": "a.service", "x@b": "b.service"}),
+        ({"x": A, "x@" + "b" * 200: B}, {}, {"x": "a.service", "x@" + "b" * 98: "b.service"}),
         ({"y": A, "x": FIRST_B}, {"x@2": record("b.service")}, {"y": "a.service", "x@2": "b.service"}),
     ],
 )
