@@ -261,6 +261,14 @@ def test_a_template_that_cannot_be_evaluated_is_named() -> None:
     assert _settings.given({"upgrade_pause": "x", "other": "y"}, str.upper) == {"upgrade_pause": "X"}
 
 
+def test_a_name_that_is_nearly_one_is_told() -> None:
+    names = ["upgrade_version", "upgrade_overides", "upgrade_report", "upgrade_outcome", "upgrade_mine", "version"]
+    assert _settings.misspelt([*names, *_settings.SETTINGS]) == [
+        "upgrade_version has no effect; did you mean upgrade_versions?",
+        "upgrade_overides has no effect; did you mean upgrade_overrides?",
+    ]
+
+
 # -- the table and the roles ------------------------------------------------------------------------------------------
 
 
