@@ -45,4 +45,4 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": str(exc), "key": exc.key}
         if wrong:
             return {**result, "failed": True, "msg": "\n".join(wrong), "key": "input.settings"}
-        return {**result, "changed": False}
+        return {**result, "changed": False, "warnings": _settings.misspelt(variables)}

@@ -16,6 +16,7 @@ description:
     has a value that it does not take. The message names each variable, what was given, and what the variable takes.
   - Fails if C(--tags) or C(--skip-tags) skip all work of the run.
   - It reads the variables of the host that it runs for. The playbooks of the collection run it once, before all else.
+  - A variable whose name is nearly that of a variable of this collection is a warning.
   - Everything happens on the controller; no host is contacted.
 options: {}
 extends_documentation_fragment:

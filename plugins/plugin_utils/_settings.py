@@ -14,6 +14,7 @@ empty value is the default.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import reprlib
@@ -94,6 +95,19 @@ def problems(given: Mapping[str, t.Any]) -> list[str]:
         except InputError as exc:
             lines.append(str(exc))
     return sorted(lines)
+
+
+def misspelt(names: t.Iterable[str]) -> list[str]:
+    """Names that are none of a variable of the collection, but nearly one: a line each."""
+    near = {
+        name: difflib.get_close_matches(name, SETTINGS, n=1, cutoff=_NEAR)
+        for name in names
+        if name.startswith("upgrade_") and name not in SETTINGS
+    }
+    return [f"{shown(name, most=80)} has no effect; did you mean {found[0]}?" for name, found in near.items() if found]
+
+
+_NEAR = 0.9
 
 
 def _told(given: t.Any) -> str:

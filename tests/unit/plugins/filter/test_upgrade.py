@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import pathlib
+import re
 import typing as t
 
 import pytest
@@ -426,6 +427,13 @@ def test_every_filter_is_private_and_explains_itself() -> None:
     for name, page in pages.items():
         documented = yaml.safe_load(page)["DOCUMENTATION"]
         assert (documented["name"], documented["description"][0].partition(" ")[0]) == (name, "Private")
+
+
+def test_the_roles_name_filters_that_there_are() -> None:
+    root, filters = pathlib.Path(upgrade.__file__).parents[2], set(upgrade.FilterModule().filters())
+    for path in [*root.glob("roles/**/*.yml"), *root.glob("playbooks/*.yml")]:
+        named = re.findall(r"(?:\||map\(')\s*'?observability\.stack\.(\w+)", path.read_text())
+        assert set(named) <= filters, path
 
 
 def test_a_host_that_failed_is_told_with_the_last_reason() -> None:

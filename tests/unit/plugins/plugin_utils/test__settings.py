@@ -261,6 +261,14 @@ def test_a_template_that_cannot_be_evaluated_is_named() -> None:
     assert _settings.given({"upgrade_pause": "x", "other": "y"}, str.upper) == {"upgrade_pause": "X"}
 
 
+def test_a_name_that_is_nearly_one_is_told() -> None:
+    names = ["upgrade_version", "upgrade_overides", "upgrade_report", "upgrade_outcome", "upgrade_mine", "version"]
+    assert _settings.misspelt([*names, *_settings.SETTINGS]) == [
+        "upgrade_version has no effect; did you mean upgrade_versions?",
+        "upgrade_overides has no effect; did you mean upgrade_overrides?",
+    ]
+
+
 # -- the table and the roles ------------------------------------------------------------------------------------------
 
 
@@ -297,3 +305,14 @@ def test_no_task_reads_a_variable_as_it_was_given() -> None:
 def test_a_request_is_made_of_variables() -> None:
     assert {f"upgrade_{name}" for name in _wish.FIELDS} <= set(_settings.SETTINGS)
     assert _wish.PHASES == _settings.PHASES
+
+
+def test_no_argument_spec_refuses_the_text_of_a_value() -> None:
+    """Ansible checks the arguments of a role before its tasks do. What takes more than text is raw there."""
+    for path in ROOT.glob("roles/*/meta/argument_specs.yml"):
+        for spec in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            for name, option in spec["options"].items():
+                is_text = _settings.SETTINGS[name].read is _settings._text
+                assert option["type"] in (("str", "path", "raw") if is_text else ("raw", "str")), f"{path}: {name}"
+                assert not {"choices", "elements"} & set(option), f"{path}: {name}"
+                assert is_text or option["type"] == "raw" or name in {"upgrade_plan", "upgrade_cache_size"}
