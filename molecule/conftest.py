@@ -308,3 +308,18 @@ def servers(inventory: Data) -> dict[str, Server]:
 def versions(inventory: Data) -> dict[str, list[str]]:
     """The versions of each program that the mirror has, oldest first."""
     return t.cast("dict[str, list[str]]", inventory["vars"]["lab_versions"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the tests that are rows of a table: what each expects, and whether that came."""
+    rows = []
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            properties = dict(report.user_properties)
+            if report.when == "call" and "result" in properties:
+                rows.append((report.nodeid.partition("[")[2].rstrip("]"), properties["result"], outcome))
+    if rows:
+        terminalreporter.section("table")
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, result, outcome in rows:
+        terminalreporter.write_line(f"{name:{width}}  {result:50}  {outcome}")

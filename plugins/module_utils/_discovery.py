@@ -42,11 +42,13 @@ _SUFFIX = re.compile(
 
 _CLIENTS = re.compile(
     r"(?:docker|podman)(?:[-_]compose)?|nerdctl|ctr|crictl|runc|crun|conmon|lxc|incus|lxc-(?:start|attach|execute)"
-    r"|systemd-nspawn|machinectl|apptainer|singularity|kubelet"
+    r"|systemd-nspawn|machinectl|apptainer|singularity|kubelet|snap|flatpak"
 )
-"""Programs that have another program run in a container."""
+"""Programs that have another program run in a container, or below a file system of its own."""
 
-_SANDBOXED = {"snap": "snap", "flatpak": "flatpak"}
+_MOST_SHARED = 100
+
+_SANDBOXES = ("snap", "flatpak")
 
 _MANAGED = (
     ("/snap/", "snap", "a snap"),
@@ -56,11 +58,17 @@ _MANAGED = (
     ("/gnu/store/", "package_manager", "the Guix store"),
     ("/home/linuxbrew/.linuxbrew/", "package_manager", "Homebrew"),
     ("/opt/homebrew/", "package_manager", "Homebrew"),
+    ("/usr/local/Cellar/", "package_manager", "Homebrew"),
+    ("/usr/pkg/", "package_manager", "pkgsrc"),
+    ("/var/lib/portables/", "package_manager", "a portable service"),
     ("/var/lib/docker/", "container", "an image of Docker"),
     ("/var/lib/containers/", "container", "an image of Podman"),
     ("/var/lib/machines/", "container", "a machine of systemd-nspawn"),
 )
 """Directories whose files only another tool may replace: how they begin, the key, and what they belong to."""
+
+
+_SHELLS = re.compile(r"(?:ba|da|k|z)?sh|busybox")
 
 
 class Obstacle(t.NamedTuple):
@@ -151,7 +159,7 @@ class Host:
 
     def _units_of(self, name: str, native: list[Process]) -> list[Unit]:
         """The units that may be a component's, each once: in the order of the catalog's names, then by their own."""
-        here = sorted({each.unit for each in native if each.unit})
+        here = sorted({each.unit for each in native if each.unit and not each.interpreted})
         others = [] if self._components[name].get("only_units") else [*here, *self._mentioned.get(name, [])]
         wanted = [*self._named[name], *others]
         return list({self._shown[unit].name: self._shown[unit] for unit in wanted if unit in self._shown}.values())
@@ -223,28 +231,54 @@ class Host:
         """What was found, with the obstacle that it has in spite of its program."""
         unit = t.cast("Unit", found.unit)
         obstacle = _managed(name, found.program)
+        obstacle = obstacle or _mounted(name, found) or self._supervised(name, unit, found.process)
         if unit.load == "masked":
             obstacle = _masked(name, unit.name, found.process)
         elif not unit.main_pid and unit.properties.get("SourcePath", "").startswith(("/etc/init.d/", "/etc/rc.d/")):
             obstacle = obstacle or Obstacle(
                 "init_script",
-                f"systemd made {unit.name} of the init script {unit.properties['SourcePath']}, and does not follow its "
-                "main process: nothing would show that a new version fails to start",
+                f"systemd generated {unit.name} from the init script {unit.properties['SourcePath']}, and does not "
+                "follow its main process: nothing would show that a new version fails to start",
                 f"replace the init script by a unit whose ExecStart is {found.program}",
             )
+        elif unit.properties.get("FragmentPath", "").startswith("/run/systemd/transient/"):
+            obstacle = obstacle or Obstacle(
+                "transient",
+                f"{unit.name} is a transient unit of systemd-run: it is gone as soon as it stops",
+                f"write a unit file for {name}, and start it by that",
+            )
         return found._replace(obstacle=obstacle)
+
+    def _supervised(self, name: str, unit: Unit, process: Process | None) -> Obstacle | None:
+        """That the component's process is one of many that another program of the unit runs, such as supervisord or
+        cron: a restart of the unit would restart them all, or none. A shell or another starter runs what its unit is
+        for."""
+        known = self._is_named(name, unit) or unit.name in self._mentioned.get(name, [])
+        if known or process is None or process.pid == unit.main_pid:
+            return None
+        main = next((each for each in self.processes if each.pid == (unit.main_pid or None)), None)
+        if main and (main.hidden or _SHELLS.fullmatch(os.path.basename(main.program))):
+            return None
+        if main and not main.interpreted and _process.is_starter(main.program):
+            return None
+        what = f"below {main.path} of {unit.name}" if main else f"in {unit.name}, which has no main process"
+        return Obstacle(
+            "supervisor",
+            f"process {process.pid} runs {process.path} {what}: a restart of that unit would not restart {name} alone",
+            f"run {name} by a unit of its own, or leave {name} out",
+        )
 
     def _no_program(self, name: str, unit: Unit) -> Obstacle:
         """Why a unit shows no program of the component."""
         inside, client = self._processes_of(unit), self._client_of(unit)
         contained = [each for each in self._own.get(name, []) if each.contained and each.unit == unit.name]
         start = next(iter(unit.programs), "")
+        sandboxed = "snap" if unit.name.startswith("snap.") else os.path.basename(client)
+        if sandboxed in _SANDBOXES:
+            return _sandboxed(name, f"{unit.name} starts {name} by {client or sandboxed}", sandboxed)
         if client or contained:
             what = f"{unit.name} runs {name} in a container"
             return _contained(f"{what}, by {client}" if client else f"{what} (process {contained[0].pid})", name)
-        sandboxed = _SANDBOXED.get(os.path.basename(start)) or ("snap" if unit.name.startswith("snap.") else "")
-        if sandboxed:
-            return _sandboxed(name, f"{unit.name} starts {name} by {start or sandboxed}", sandboxed)
         direct = f"let its ExecStart name the program of {name} itself"
         if any(each.hidden for each in inside):
             pid = next(each.pid for each in inside if each.hidden)
@@ -310,7 +344,7 @@ class Host:
             if same and not inside and each.pid != (found.process.pid if found.process else 0):
                 unit = each.unit or each.user_unit or None
                 shared.append({"unit": unit, "pid": each.pid, "program": each.path, "container": each.contained})
-        return shared
+        return shared[:_MOST_SHARED]
 
 
 _CAPABILITY = "give the host CAP_SYS_PTRACE, or let the unit's ExecStart name the program itself"
@@ -403,6 +437,21 @@ def _managed(name: str, program: str) -> Obstacle | None:
             what = f"{program} is of {owner}, which would not keep another file there"
             return Obstacle(key, what, f"upgrade it with that tool, or leave {name} out")
     return None
+
+
+def _mounted(name: str, found: Candidate) -> Obstacle | None:
+    """That the process runs a file which only its mount namespace has at the program's path, as with BindPaths=."""
+    process = found.process
+    if not (process and process.file) or process.replaced or process.program != os.path.realpath(found.program):
+        return None
+    if _process.file_id(found.program) == process.file:
+        return None
+    return Obstacle(
+        "mounted",
+        f"process {process.pid} runs a file that is mounted at {found.program} for its unit alone (BindPaths= and the "
+        "like): the file that the host has there is another",
+        f"let the unit start the file itself that is mounted, or leave {name} out",
+    )
 
 
 def _masked(name: str, unit: str, process: Process | None) -> Obstacle:

@@ -27,6 +27,7 @@ import time
 import typing as t
 
 from . import _elf, _files, _http, _metrics, _netns, _process, _processes, _sandbox, _version
+from ._state import name_of
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -45,7 +46,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def known(state_dir: str, components: t.Any) -> Known:
-    """What a host has recorded of versions and their files. Of a state directory that others own or may write, nothing.
+    """What a host has recorded of versions and their files, by component, whichever instance they are of. Of a state
+    directory that others own or may write, nothing.
 
     :param components: those of the state.
     """
@@ -57,7 +59,7 @@ def known(state_dir: str, components: t.Any) -> Known:
     for component, version, sha256 in claims:
         texts = all(isinstance(each, str) for each in (component, version, sha256))
         if texts and _SHA256.fullmatch(sha256) and _version.parse(version) != _version.UNKNOWN:
-            found.setdefault(component, {})[sha256] = _version.parse(version)
+            found.setdefault(name_of(component), {})[sha256] = _version.parse(version)
     return found
 
 

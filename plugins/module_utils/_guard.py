@@ -66,7 +66,9 @@ _IDLE = 60.0
 _PATIENCE = 3600.0
 _RETRY = 30
 _SYSTEMD_IS_HERE = "/run/systemd/system"  # sd_booted(3)
-_UNITS = "/etc/systemd/system"
+UNITS = "/etc/systemd/system"
+"""Where the watchdog puts its drop-in."""
+
 _NOT_LOADED = 5  # what systemctl stop says where there is no such unit
 _HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
 
@@ -164,9 +166,9 @@ def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) ->
     if not os.path.lexists(layout.pending(component)):
         return
     _stop(run, component, "timer", *([] if itself else ["service"]))
-    conditions = glob.glob(os.path.join(glob.escape(_UNITS), "*.d", _condition_name(component)))
+    conditions = glob.glob(os.path.join(glob.escape(UNITS), "*.d", _condition_name(component)))
     for unit in _units(read_marker(layout, component) or {}):  # an interrupted disarming may have left its directory
-        conditions.append(os.path.join(_UNITS, f"{unit}.d", _condition_name(component)))
+        conditions.append(os.path.join(UNITS, f"{unit}.d", _condition_name(component)))
     for condition in conditions:
         _files.remove_if_there(condition)
         _files.remove_directory_if_empty(os.path.dirname(condition))
@@ -453,7 +455,7 @@ def _write_conditions(run: Run, layout: Layout, guard: Guard) -> None:
     for unit in guard.units:
         program = _command_line(layout, guard.component, "start", unit)
         command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
-        directory = os.path.join(_UNITS, f"{unit}.d")
+        directory = os.path.join(UNITS, f"{unit}.d")
         _files.make_directory(directory)
         text = (
             "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"

@@ -27,15 +27,19 @@ from . import (
     _argv,
     _elf,
     _files,
+    _guard,
     _health,
+    _http,
     _lease,
     _loaded_unit,
+    _netns,
     _output,
     _packages,
     _preflight,
     _process,
     _processes,
     _scene,
+    _sockets,
     _state,
     _store,
     _systemd,
@@ -69,6 +73,7 @@ class Request(t.NamedTuple):
     :ivar urls: what the host must be able to fetch.
     :ivar temporary: the directory in which Ansible's own files arrive.
     :ivar passing: candidates are run in the temporary directory: check mode.
+    :ivar watchdog: the steps arm the rollback watchdog.
     :ivar writing: whether it is tried to write into the state directory; nowhere else is, not even for a moment.
     """
 
@@ -79,6 +84,7 @@ class Request(t.NamedTuple):
     urls: t.Sequence[str] = ()
     run: Data | None = None
     passing: bool = False
+    watchdog: bool = False
     writing: bool = True
 
 
@@ -97,6 +103,7 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
     )
     executed_in = request.temporary if request.passing else state_dir
     directories = sorted({os.path.dirname(path) for step in steps for path in _preflight.places_of(step)})
+    directories += [_guard.UNITS] if request.watchdog and steps else []
     own = [state_dir, os.path.join(state_dir, "backups")]
     replaced = {path: step["component"] for step in steps for path in _preflight.replaced(step)}
     now = clock()
@@ -278,7 +285,8 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
     owned = _packages.owners(run, [step["binary"] for step in chosen])
     listening = _listening()
     for step, unit, health in zip(chosen, units, states):
-        record = records.get(first[step["component"]][1]) or {"state": "idle"}
+        owner = first[step["component"]][1]
+        record = records.get(owner) or {"state": "idle"}
         yield Service(
             component=step["component"],
             unit=unit.name,
@@ -291,9 +299,11 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
             package=owned.get(step["binary"]),
             restart_only=not step.get("stage"),
             architectures=((step.get("stage") or {}).get("architecture") or "", _architecture(step["binary"])),
-            listeners=_listeners(listening, step["target"]["url"], unit),
+            another_program=_another_program(unit, step["binary"]) if step["component"] != owner else "",
+            listeners=_listeners(listening, step["target"]["url"], unit) if step["target"]["url"] else None,
             change=_unit_disk.change_of(unit, directories),
             newer=(*_unread(unit, directories), *_newer_config(run, step, unit)),
+            started_otherwise=_unit_disk.started_otherwise(unit),
             restored_unit=next((path for path in unit.files() if os.path.basename(path) == _loaded_unit.DROP_IN), ""),
             cannot_start=tuple(_unit_disk.cannot_start(_unit_disk.reloaded(unit, directories))),
             **_of_unit(unit, step["binary"]),
@@ -336,6 +346,15 @@ def _of_unit(unit: Unit, binary: str) -> Data:
         "rss": _kilobytes(f"{_process.PROC}/{pid}/status", "VmRSS") if pid else None,
         "restart_pending": bool(pid) and os.path.exists(binary) and not _process.runs_file(pid, binary),
     }
+
+
+def _another_program(unit: Unit, binary: str) -> str:
+    """The program of the unit's main process, if it is neither the binary, nor what was there before it, nor what
+    starts other programs; empty also where it can't be seen."""
+    running = (_process.told_executable(unit.main_pid) or "").removesuffix(" (deleted)") if unit.main_pid else ""
+    directory, name = os.path.split(binary)
+    places = {binary, os.path.realpath(binary), os.path.join(os.path.realpath(directory), name)}
+    return "" if running in ("", *places) or _process.is_starter(running) else running
 
 
 def _architecture(binary: str) -> str:
@@ -381,6 +400,8 @@ def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _listeners(listening: list[Socket] | None, url: str, unit: Unit) -> tuple[Listener, ...] | None:
     """Who listens where a URL leads to; None if that can't be seen. What systemd holds for a unit is the unit's."""
+    if _listens_apart(url, unit):
+        return (Listener(unit.main_pid, _process.program_name(unit.main_pid), True),)
     parts = urllib.parse.urlsplit(url)
     port = parts.port or {"https": 443}.get(parts.scheme, 80)
     wanted = _resolved(parts.hostname or "")
@@ -391,6 +412,15 @@ def _listeners(listening: list[Socket] | None, url: str, unit: Unit) -> tuple[Li
     if inodes and not pids:  # in a container, root may not look into processes of others
         return None
     return tuple(Listener(pid, _process.program_name(pid), _is_own(pid, unit)) for pid in pids)
+
+
+def _listens_apart(url: str, unit: Unit) -> bool:
+    """Whether a URL is that of a unit's own socket which none but the unit can have: a Unix socket, or one in a network
+    namespace of its own."""
+    if _http.port_of(url) and _netns.name(unit.main_pid) in ("", _netns.name(_netns.OURS)):
+        return False
+    own = _sockets.of_unit(unit.name, unit.main_pid) or []
+    return any(_http.leads_to(url, port=each.port, unix=each.unix) for each in own)
 
 
 def _resolved(name: str) -> set[str]:

@@ -23,6 +23,7 @@ import urllib.parse
 
 from . import _deadline, _files, _netns
 from ._errors import HostError
+from ._probes import WANTS_CERTIFICATE
 
 _BODY_LIMIT = 32 << 20
 _SECRET_LIMIT = 1 << 16
@@ -31,7 +32,7 @@ _UNIX = "+unix"
 # What OpenSSL says where the peer speaks something else; and of alerts with which a server refuses a client without a
 # certificate, the words in their names.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF")
-_WANTS_CERTIFICATE = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "HANDSHAKE_FAILURE")
+_REFUSALS = ("CERTIFICATE", "HANDSHAKE_FAILURE", "UNKNOWN_CA")
 
 
 class Answer(t.NamedTuple):
@@ -88,20 +89,36 @@ def ask(
             error = f"its answer is cut after {_BODY_LIMIT >> 20} MiB" if len(received) > _BODY_LIMIT else ""
             return Answer(response.status, received[:_BODY_LIMIT].decode("utf-8", "replace"), error)
 
+    def attempt() -> Answer:
+        try:
+            return exchange()
+        except (ssl.SSLEOFError, ConnectionError):
+            if url.startswith("https"):
+                _raise_alert(url, timeout, auth or {})
+            raise
+
     try:
-        return _deadline.within(timeout, exchange)
+        return _deadline.within(timeout, attempt)
     except ssl.SSLError as exc:
         return Answer(None, "", _why_no_tls(exc, auth or {}))
     except (OSError, ValueError, http.client.HTTPException, HostError) as exc:
         return Answer(None, "", getattr(exc, "strerror", None) or str(exc) or type(exc).__name__)
 
 
+def _raise_alert(url: str, timeout: float, auth: dict[str, t.Any]) -> None:
+    """Raise the alert with which a server refuses a client after the handshake, as TLS 1.3 does. A request that is on
+    its way then can keep the alert from being seen, so nothing is sent here."""
+    with contextlib.closing(_connection(url, timeout, auth)) as connection:
+        connection.connect()
+        connection.sock.recv(1)
+
+
 def _why_no_tls(exc: ssl.SSLError, auth: dict[str, t.Any]) -> str:
     said = str(exc.reason or exc.strerror or exc)
-    if "ALERT" in said and any(word in said for word in _WANTS_CERTIFICATE):
+    if "ALERT" in said and any(word in said for word in _REFUSALS):
         if auth.get("client_cert"):
             return f"it refuses the client certificate {auth['client_cert']} ({said})"
-        return f"it asks for a client certificate ({said}): set client_cert and client_key of auth"
+        return f"it {WANTS_CERTIFICATE} ({said})"
     return str(exc.strerror or exc)
 
 

@@ -72,7 +72,7 @@ def _build_info(scene: Scene, probe: Probe) -> Observation:
 
 def _metric(scene: Scene, probe: Probe) -> Observation:
     answer = scene.get(probe["path"])
-    seen = {"status": answer.status, "error": answer.error, "value": None}
+    seen: Observation = {"status": answer.status, "error": answer.error, "value": None}
     if answer.status == 200:
         page, sign = scene.page(probe["path"]), probe.get("only_where")
         seen["value"] = page.total(probe["metric"], probe["labels"])

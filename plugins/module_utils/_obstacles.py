@@ -114,16 +114,28 @@ _NEWER = {
 }
 
 
-def newer(component: str, unit: str, files: t.Sequence[NewerFile]) -> list[Data]:
-    """Files that a restart reads, and that the process has not read."""
+def newer(
+    component: str, unit: str, files: t.Sequence[NewerFile], differences: t.Sequence[Difference] = ()
+) -> list[Data]:
+    """Files that a restart reads, and that the process has not read.
+
+    :param differences: in what the process was started otherwise than the newer unit starts it. Nobody knows whether
+        the service takes that, and undo could not bring back what ran: systemd has forgotten it.
+    """
     found = []
     for what, (key, message, fix) in _NEWER.items():
         paths = [file.path for file in files if file.what == what]
         if paths:
             words = {"unit": unit, "component": component, "paths": ", ".join(paths)}
-            text = message.format(**words)
-            found.append(finding(key, WARNING, text, fix.format(**words), component=component, paths=paths))
+            text, severity = message.format(**words), WARNING
+            if what == "unit" and differences:
+                text, severity = f"{text}. {'; '.join(map(_since_start, differences))}", BLOCKER
+            found.append(finding(key, severity, text, fix.format(**words), component=component, paths=paths))
     return found
+
+
+def _since_start(one: Difference) -> str:
+    return f"{one.setting}: the process has {one.loaded or '(none)'}, the unit {one.on_disk or '(none)'}"
 
 
 def cannot_start(component: str, unit: str, reasons: t.Sequence[str]) -> list[Data]:

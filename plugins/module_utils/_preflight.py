@@ -14,10 +14,12 @@ import typing as t
 
 from . import _obstacles
 from ._obstacles import BLOCKER, INFO, WARNING, NewerFile, Target, UnitChange, finding
-from ._probes import ELSEWHERE
+from ._probes import ELSEWHERE, WANTS_CERTIFICATE
 from ._state import is_accepted
 
 if t.TYPE_CHECKING:
+    from ._unit_changes import Difference
+
     Data = dict[str, t.Any]
     Measured = t.Mapping[str, int]
 
@@ -88,10 +90,13 @@ class Service(t.NamedTuple):
     :ivar unhealthy: why it isn't healthy; empty if it is.
     :ivar stopped: its unit was stopped, or never started, and didn't fail.
     :ivar rss: bytes of memory that its main process has.
+    :ivar another_program: what the main process of its unit runs, where that isn't the component's program at all, so
+        that a restart of the unit would be one of another service; only looked at where the unit shares the file.
     :ivar restart_only: there is nothing to put in place for it, only a restart to catch up with.
     :ivar architectures: what the release is made for, and what the program in place is made for.
     :ivar change: how its unit's files differ from what systemd has loaded.
     :ivar newer: files that its process has not read as they are now.
+    :ivar started_otherwise: in what it was started otherwise than its unit, which is newer, starts it.
     :ivar cannot_start: why systemd could not start it again.
     :ivar restored_unit: the drop-in by which its unit is as it was before an upgrade that was undone.
     """
@@ -112,10 +117,12 @@ class Service(t.NamedTuple):
     package: t.Mapping[str, str] | None = None
     restart_pending: bool = False
     restart_only: bool = False
+    another_program: str = ""
     architectures: tuple[str, str] = ("", "")
     listeners: tuple[Listener, ...] | None = None
     change: UnitChange | None = None
     newer: tuple[NewerFile, ...] = ()
+    started_otherwise: tuple[Difference, ...] = ()
     cannot_start: tuple[str, ...] = ()
     restored_unit: str = ""
 
@@ -458,10 +465,18 @@ def _healthy(service: Service) -> list[Data]:
         fix = f"start it, leave {service.component} out, or accept {service.component}.not_running"
         return [finding("not_running", severity, message, fix, component=service.component, **evidence)]
     message = f"{service.component} isn't healthy before anything was done to it: {service.unhealthy}"
-    fix = "the steps settle what an earlier run left" if service.unsettled else f"see journalctl -u {service.unit}"
-    if ELSEWHERE in service.unhealthy:
-        fix = "see which address its unit, its socket unit, its variables and its configuration name"
+    fix = "the steps settle what an earlier run left" if service.unsettled else _where_to_look(service)
     return [finding("unhealthy", severity, message, fix, component=service.component, **evidence)]
+
+
+def _where_to_look(service: Service) -> str:
+    """What to do about an unhealthy service: the journal tells nothing where the question was wrong."""
+    if ELSEWHERE in service.unhealthy:
+        return "see which address its unit, its socket unit, its variables and its configuration name"
+    if WANTS_CERTIFICATE in service.unhealthy:
+        auth = "{auth: {client_cert: FILE, client_key: FILE}}"
+        return f"set upgrade_overrides: {{{service.component}: {auth}}}, with files on the host"
+    return f"see journalctl -u {service.unit}"
 
 
 def _restarts(service: Service) -> list[Data]:
@@ -512,6 +527,19 @@ def _restart_pending(service: Service) -> list[Data]:
     return [finding("restart_pending", severity, message, fix, component=service.component, binary=service.binary)]
 
 
+def _another_program(service: Service) -> list[Data]:
+    """A process that runs the shared file below a unit that is another service, such as that of a login."""
+    if not service.another_program:
+        return []
+    name, unit = service.component, service.unit
+    message = (
+        f"{unit} is another service: its main process runs {service.another_program}, not {service.binary}. A process "
+        "that somebody started there runs this file, and a restart of the unit would not restart it"
+    )
+    fix = f"stop that process, or run it by a unit of its own. Don't accept this: {unit} would be restarted"
+    return [finding("another_service", BLOCKER, message, fix, component=name, program=service.another_program)]
+
+
 def _port(service: Service) -> list[Data]:
     """Who has the service's port, if it isn't the service. One that is stopped frees a port that others may take."""
     if service.listeners is None or any(listener.own for listener in service.listeners):
@@ -538,7 +566,7 @@ def _unit_changed(service: Service) -> list[Data]:
 
 
 def _newer(service: Service) -> list[Data]:
-    return _obstacles.newer(service.component, service.unit, service.newer)
+    return _obstacles.newer(service.component, service.unit, service.newer, service.started_otherwise)
 
 
 def _cannot_start(service: Service) -> list[Data]:
@@ -572,6 +600,7 @@ SERVICE_CHECKS: tuple[t.Callable[[Service], list[Data]], ...] = (
     _newer,
     _restored_unit,
     _port,
+    _another_program,
     _restart_pending,
     _restarts,
     _start_limit,

@@ -25,6 +25,9 @@ CRASH_LOOP_RESTARTS = 3
 ELSEWHERE = "listens at"
 """In the reason why a service is unhealthy: it is up, and was asked at another place than it listens at."""
 
+WANTS_CERTIFICATE = "asks for a client certificate"
+"""In the reason why a service is unhealthy: it refused TLS without a certificate."""
+
 NEEDED = "needed"
 """Stands for a default where there is none."""
 

@@ -34,6 +34,9 @@ _ASK_TIMEOUT = 2.0
 _TLS_NAME = re.compile(r"(?:^|[._-])(?:tls|ssl|https)(?:$|[._-])", re.IGNORECASE)
 _TLS_SETTING = re.compile(r"^[ \t]*[\"']?(?:http_tls_config|tls_server_config|tls_cert|cert_file)\b", re.MULTILINE)
 _NO_PATH = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*:")
+_OF_CLIENTS = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables that tell a program whom to trust, and nothing of its own TLS."""
+
 _WILDCARDS = ("0.0.0.0", "::", "*", "")
 _MOST_FILES = 100
 _OWN_VARIABLES = {
@@ -223,7 +226,7 @@ class _Setup:
         return _sockets.declared(shown.out) if shown.rc == 0 else []
 
     def _hints_at_tls(self) -> bool:
-        names = [*_argv.flag_names(self.argv), *self.own_names]
+        names = [*_argv.flag_names(self.argv), *(name for name in self.own_names if name not in _OF_CLIENTS)]
         return any(map(_TLS_NAME.search, (name.replace("_", "-") for name in names))) or bool(
             _TLS_SETTING.search(self.config_text)
         )
@@ -237,8 +240,8 @@ class _Setup:
 
 
 _UNSEEN = (
-    "its process can't be read without the capability CAP_SYS_PTRACE: its sockets, its directory and its variables are "
-    "taken from its unit"
+    "its process can't be read without the capability CAP_SYS_PTRACE: its sockets and its working directory are taken "
+    "from its unit"
 )
 
 

@@ -31,6 +31,7 @@ if t.TYPE_CHECKING:
     Facts = dict[str, t.Any]
 
 _USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
+_MOST_OF_A_UNIT = 35
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -171,8 +172,11 @@ def _instance(name: str, found: Candidate, facts: Facts, taken: dict[str, tuple[
     """The key of a further instance: with its port, or with its unit's name where another has that port."""
     port = urllib.parse.urlsplit(facts.get("url", "")).port
     ports = {urllib.parse.urlsplit(each[2].get("url", "")).port for each in taken.values() if each[0] == name}
-    unit = _NOT_IN_A_KEY.sub("-", (found.unit.name if found.unit else "").removesuffix(".service"))
-    return f"{name}@{port}" if port and port not in ports else f"{name}@{unit}"
+    if port and port not in ports:
+        return f"{name}@{port}"
+    unit = _NOT_IN_A_KEY.sub("-", (found.unit.name if found.unit else "").removesuffix(".service")).lstrip("_.-")
+    keys = (f"{name}@{unit[:_MOST_OF_A_UNIT]}{number}" for number in ("", *range(2, 1000)))
+    return next(key for key in keys if key not in taken)
 
 
 def _paths(facts: dict[str, t.Any]) -> list[str]:

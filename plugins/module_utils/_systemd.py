@@ -25,8 +25,12 @@ if t.TYPE_CHECKING:
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
     "EnvironmentFiles,PassEnvironment,UnsetEnvironment,User,Group,DynamicUser,WorkingDirectory,RootDirectory,RootImage,"
-    "TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload,Id,Names,UnitFileState,SourcePath,Type"
+    "ExecSearchPath,TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload,Id,Names,"
+    "UnitFileState,SourcePath,Type"
 )
+_SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd looks for a program without a path (DEFAULT_PATH in its path-util.h)."""
+
 _SET_BY_SYSTEMD = (
     *("HOME", "LOGNAME", "SHELL", "USER", "PATH", "LANG", "CREDENTIALS_DIRECTORY"),
     *("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY"),
@@ -75,10 +79,11 @@ class Unit(t.NamedTuple):
 
     @property
     def programs(self) -> list[str]:
-        """The programs that its ExecStart names, with the directory that is their root before them. systemd has looked
-        up those without a path."""
+        """The programs that its ExecStart names, with the directory that is their root before them."""
         root = self.properties.get("RootDirectory", "").rstrip("/")
-        return [f"{root}{path}" for path, _words in _unit_text.shown_commands(self.properties.get("ExecStart", ""))]
+        shown = _unit_text.shown_commands(self.properties.get("ExecStart", ""))
+        search_path = self.properties.get("ExecSearchPath", "")
+        return [f"{root}{_resolved(path, search_path)}" for path, _words in shown]
 
     @property
     def identity(self) -> str:
@@ -109,6 +114,8 @@ _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
     "/run/systemd/transient",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system.attached",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
@@ -116,6 +123,8 @@ _UNIT_DIRECTORIES = (
     "/run/systemd/generator",
     "/run/systemd/generator.late",
 )
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.service")
+"""Names that systemd takes (systemd.unit(5)). It refuses a command that has any other among them."""
 _EXEC = re.compile(r"^[ \t]*Exec(?:Start|StartPre|StartPost)?[ \t]*=((?:.*\\\n)*.*)", re.MULTILINE)
 _WORD = re.compile(r"[^\s\"'`;|&()<>=\\]+")
 _MOST_OF_A_UNIT = 1 << 16
@@ -131,14 +140,14 @@ def service_files() -> dict[str, list[str]]:
     for directory in _UNIT_DIRECTORIES:
         for name in _listed(directory):
             unit = name.removesuffix(".d")
-            if name.endswith(".service"):
+            if name.endswith(".service") and _SERVICE.fullmatch(name):
                 found.setdefault(name, []).append(f"{directory}/{name}")
-            elif unit.endswith(".service"):
+            elif _SERVICE.fullmatch(unit):
                 drop_ins = (f"{directory}/{name}/{each}" for each in _listed(f"{directory}/{name}"))
                 found.setdefault(unit, []).extend(each for each in drop_ins if each.endswith(".conf"))
             elif name.endswith((".wants", ".requires")):
-                instances = (each for each in _listed(f"{directory}/{name}") if re.fullmatch(r".+@.+\.service", each))
-                found.update((each, found.get(each, [])) for each in instances)
+                wanted = (each for each in _listed(f"{directory}/{name}") if _SERVICE.fullmatch(each) and "@" in each)
+                found.update((each, found.get(each, [])) for each in wanted if "@.service" not in each)
     return found
 
 
@@ -278,7 +287,15 @@ def commands(unit: Unit, read: t.Callable[[str], str]) -> list[_unit_text.Comman
     with contextlib.suppress(ValueError):  # a quote that isn't closed: systemd refuses it, too
         for value in _unit_text.settings(map(read, unit.files()), "Service", "ExecStart"):
             declared.extend(_unit_text.commands(value))
-    return _unit_text.exact(shown, declared)
+    found = _unit_text.exact(shown, declared)
+    return [each._replace(path=_resolved(each.path, unit.properties.get("ExecSearchPath", ""))) for each in found]
+
+
+def _resolved(program: str, search_path: str) -> str:
+    """The path of a program that a unit names without one. Systemd looks for it when it starts it."""
+    directories = search_path.split() or _SEARCH_PATH
+    places = [os.path.join(directory, program) for directory in directories]
+    return next(filter(os.path.isfile, places), program) if program and "/" not in program else program
 
 
 def start_line(

@@ -72,6 +72,18 @@ def differences(properties: Properties, texts: t.Sequence[str]) -> list[Differen
     return [one for one in found if one]
 
 
+def of_process(expected: list[str], actual: list[str]) -> Difference | None:
+    """How a command line that would be started differs from that of a process; None if it does not.
+
+    :param expected: of the unit as it is loaded, with its environment filled in. C(systemctl) has lost its quotes.
+    """
+    before, after = " ".join(actual[1:]).split(), " ".join(expected[1:]).split()
+    if before == after:
+        return None
+    removed, added = ([word for word in one if word not in other] for one, other in ((before, after), (after, before)))
+    return Difference("ExecStart", _shown([removed or before]), _shown([added or after]))
+
+
 def _values(texts: t.Sequence[str], name: str) -> list[str]:
     return _unit_text.settings(texts, "Service", name)
 

@@ -25,6 +25,7 @@ from ._obstacles import NewerFile, UnitChange
 if t.TYPE_CHECKING:
     from ._command import Run
     from ._systemd import Unit
+    from ._unit_changes import Difference
 
 PROPERTIES = ("Names", *_unit_changes.PROPERTIES)
 """What to ask systemd of a unit, beside what C(_systemd.show) asks."""
@@ -143,6 +144,22 @@ def newer_files(unit: Unit, directories: t.Sequence[str]) -> list[NewerFile]:
     named = [("unit", path) for path in (there.fragment, *there.drop_ins) if path and not path.startswith("/run/")]
     named += [("environment", path) for path, _optional in environment_files(unit)]
     return [NewerFile(what, path) for what, path in named if is_newer(path, since)]
+
+
+def started_otherwise(unit: Unit) -> tuple[Difference, ...]:
+    """In what the process of a unit was started otherwise than the unit, as it is loaded, starts it: its arguments, and
+    its user. Nothing is said of a process of another program, such as one that a wrapper has started."""
+    expected = _systemd.start_line(unit, _files.read_text)
+    actual = _process.command_line(unit.main_pid) if unit.main_pid else []
+    if not expected or not actual or _process.program_name(unit.main_pid) != os.path.basename(expected[0]):
+        return ()
+    found = [_unit_changes.of_process(expected, actual)]
+    user, uid = unit.properties.get("User") or "root", _process.effective_user(unit.main_pid)
+    with contextlib.suppress(KeyError):
+        wanted = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+        if uid not in (None, wanted) and unit.properties.get("DynamicUser") != "yes":
+            found.append(_unit_changes.Difference("User", str(uid), user))
+    return tuple(one for one in found if one)
 
 
 def is_newer(path: str, since: float) -> bool:

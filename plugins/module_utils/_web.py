@@ -363,9 +363,12 @@ class Proxy(t.NamedTuple):
 
 def proxy_of(url: str) -> Proxy | None:
     """The proxy that the environment names for a URL; None if it is asked directly."""
-    there = urllib.parse.urlsplit(url)
+    try:
+        there = urllib.parse.urlsplit(url)
+    except ValueError:  # it is no URL, which the request itself tells
+        return None
     named = urllib.request.getproxies_environment().get(there.scheme, "")
-    if not named or urllib.request.proxy_bypass_environment(there.netloc.rpartition("@")[2]):
+    if not named or urllib.request.proxy_bypass_environment(there.netloc.rpartition("@")[2]):  # type: ignore[attr-defined]
         return None
     variables = [name for name in (f"{there.scheme}_proxy", f"{there.scheme}_PROXY".upper()) if os.environ.get(name)]
     address = named.rpartition("://")[2].rpartition("@")[2].partition("/")[0]

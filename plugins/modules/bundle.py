@@ -58,6 +58,10 @@ dest:
   description: The bundle.
   returned: success
   type: str
+outcome:
+  description: The outcome for programs, which is C(upgrade_outcome) of C(set_stats), too.
+  returned: success
+  type: dict
 sha256:
   description: sha256 of the bundle, for C(upgrade_bundle_sha256). None in check mode, where there is no bundle yet.
   returned: success

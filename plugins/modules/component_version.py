@@ -127,10 +127,10 @@ components:
       elements: dict
     not_upgradable:
       description:
-        - Why the component was found and can't be upgraded. C(key), such as V(container), V(wrapper), V(other_program),
-          V(masked), V(template), V(init_script), V(user_unit), V(no_unit), V(no_program), V(hidden), V(listener),
-          V(snap), V(flatpak), V(nix) or V(package_manager); the C(reason); and C(fix), which makes it upgradable.
-      returned: if it can't be upgraded
+        - Why the component was found and cannot be upgraded. C(docs/discovery.md) lists the keys.
+        - C(key), such as V(container), V(wrapper), V(masked) or V(no_unit); the C(reason); and C(fix),
+          which makes it upgradable.
+      returned: if it cannot be upgraded
       type: dict
     not_read:
       description: What could not be read of its process, and why.
@@ -307,7 +307,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _candidates, _evidence, _lease, _store, _survey
+from ..module_utils import _candidates, _evidence, _instance_keys, _lease, _store, _survey
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
@@ -332,7 +332,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
     reader = _survey.Reader(run, versions, checksum=params["checksum"])
     return {
         "changed": False,
-        "components": reader.survey(params["specs"]),
+        "components": _instance_keys.kept(reader.survey(params["specs"]), records),
         "state": state,
         "unfinished": _store.unfinished(records),
         "staged": _candidates.archives(_store.Layout(params["state_dir"])),

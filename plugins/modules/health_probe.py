@@ -178,7 +178,7 @@ options:
           only_where:
             description:
               - A C(metric) and C(labels) that are at C(path) only where the service is configured for what V(metric)
-                asks. The probe holds where they are not.
+                asks. Where they are missing, the probe fails as not configured.
             type: dict
           min:
             description: The least value, for V(metric) and V(promql).

@@ -48,6 +48,10 @@ options:
     description: Whether a blocker fails the task. Otherwise RV(findings) tells it.
     type: bool
     default: true
+  watchdog:
+    description: Whether the steps arm the rollback watchdog, which needs a directory of unit files that can be written.
+    type: bool
+    default: false
   baseline:
     description:
       - Whether to keep, under O(state_dir), what probes see of the services now, for those probes of
@@ -178,6 +182,7 @@ def look(module: AnsibleModule) -> dict[str, t.Any]:
         urls=[own or url for url, own in itertools.zip_longest(params["urls"], params["private_urls"])],
         run=params["run"],
         passing=module.check_mode,
+        watchdog=params["watchdog"],
         writing=params["baseline"] and not module.check_mode,
     )
     facts = _host.read(run, request, open_url=open_url, clock=time.time)
@@ -274,6 +279,7 @@ def main() -> None:
             private_urls={"type": "list", "elements": "str", "default": [], "no_log": True},
             accept={"type": "list", "elements": "str", "default": []},
             required={"type": "bool", "default": True},
+            watchdog={"type": "bool", "default": False},
             baseline={"type": "bool", "default": False},
         ),
         supports_check_mode=True,

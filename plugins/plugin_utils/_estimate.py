@@ -68,7 +68,8 @@ def waves(hosts: t.Sequence[str], sizes: t.Sequence[int | str]) -> list[list[str
 
     :param sizes: numbers of hosts, or parts of them such as C(25%). The usual ones if there are none.
     """
-    sizes, found, done = sizes or USUAL_WAVES, [], 0
+    found: list[list[str]] = []
+    sizes, done = sizes or USUAL_WAVES, 0
     while done < len(hosts):
         size = int(pct_to_int(sizes[min(len(found), len(sizes) - 1)], len(hosts)))
         found.append(list(hosts[done : done + size]))

@@ -53,20 +53,25 @@ def leader(survey: Data, key: str) -> str:
 
 
 def outsiders(survey: Data, key: str) -> list[Data]:
-    """The processes that run the same file and belong to no instance of the survey, each once, as C(shared_by) has
-    them."""
-    units = {facts["unit"] for facts in survey["components"].values() if facts.get("unit")}
+    """The processes that run the same file and belong to no instance that steps can be made for, each once, as
+    C(shared_by) has them; with C(obstacle), where the survey says why its unit can't be upgraded."""
+    units = {facts["unit"] for other, facts in survey["components"].items() if _is_managed(survey, other)}
+    obstacles = {
+        facts["unit"]: facts["not_upgradable"]["reason"]
+        for facts in survey["components"].values()
+        if facts.get("unit") and facts.get("not_upgradable")
+    }
     found: dict[int, Data] = {}
     for member in members(survey, key):
         for other in survey["components"].get(member, {}).get("shared_by", []):
             if other["container"] or other["unit"] not in units:
-                found.setdefault(other["pid"], other)
+                found.setdefault(other["pid"], {**other, "obstacle": obstacles.get(other["unit"], "")})
     return list(found.values())
 
 
 def is_service(other: Data) -> bool:
     """Whether systemd can restart an outsider as a service of its own."""
-    return not other["container"] and bool(_SERVICE.fullmatch(other["unit"] or ""))
+    return not (other["container"] or other["obstacle"]) and bool(_SERVICE.fullmatch(other["unit"] or ""))
 
 
 def key_of_unit(name: str, unit: str) -> str:

@@ -17,6 +17,7 @@ import collections
 import typing as t
 
 from ..module_utils._errors import shown
+from . import _report
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -152,7 +153,8 @@ def verify(found: Mapping[str, Mapping[str, t.Any]]) -> Data:
     """
     services, states = found["services"], found["states"]
     unhealthy = {
-        host: [service["component"] for service in each if not service["healthy"]] for host, each in services.items()
+        host: [service["component"] for service in each if not _report.is_well(service)]
+        for host, each in services.items()
     }
     return {
         "kind": "verify",

@@ -85,8 +85,9 @@ def plan_host(
         )
         draft.steps.update({step["key"]: step for step in steps})
         draft.findings.extend(found)
-        draft.rows.append(row(subject, [step["to"] for step in steps], found))
-        draft.rows.extend({**row(each, [], []), "with": key if steps else None} for each in subject.shared)
+        own_row = row(subject, [step["to"] for step in steps], found)
+        led = key if steps or own_row["note"] else None
+        draft.rows.extend([own_row, *({**row(each, [], []), "with": led} for each in subject.shared)])
     _add_not_upgradable(draft)
     return draft
 
@@ -336,7 +337,7 @@ def parts(plan: Data, sizes: t.Sequence[int | str] = (), fast: bool = False) -> 
         the log; and C(hosts), those of all parts.
     """
     sizes = sizes or (["100%"] if fast else [])
-    found = []
+    found: list[Data] = []
     for place, phase in enumerate(plan["phases"]):
         waves = _estimate.waves(list(phase["hosts"]), sizes)
         for number, hosts in enumerate(waves, 1):

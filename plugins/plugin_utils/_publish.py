@@ -50,8 +50,8 @@ def publish(
     if left_out:
         told = [f"  {shown(host)}: {shown(why, most=_REASON)}" for host, why in left_out.items()]
         text = "\n".join([text, "", "Left out, because they failed:", *told])
-    if text and takes_text(_stdout_callback()):
-        Display().display(f"\n{text}\n")
+    if text:
+        say(f"\n{text}\n")
     result: Data = {"text": text}
     if dest:
         result["report_file"] = _kept(data, os.path.abspath(os.path.expanduser(dest)))
@@ -61,6 +61,12 @@ def publish(
         result["outcome"] = {**outcome, "failed_hosts": failed, **told_file}
         result["ansible_stats"] = {"data": {STATISTIC: result["outcome"]}, "per_host": False, "aggregate": False}
     return result
+
+
+def say(text: str) -> None:
+    """Print lines beside those of the stdout callback, where it leaves room for them."""
+    if takes_text(_stdout_callback()):
+        Display().display(text)
 
 
 def takes_text(callback: str) -> bool:

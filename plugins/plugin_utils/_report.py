@@ -154,7 +154,11 @@ def _errors(surveys: dict[str, Data]) -> list[str]:
     for host, survey in surveys.items():
         for name, record in ((survey["state"] or {}).get("components", {})).items():
             if record.get("last_error"):
-                lines += ["", f"{host} {name}: {record.get('outcome')}", *wrap(record["last_error"].partition("\n")[0])]
+                lines += [
+                    "",
+                    f"{host} {name}: {record.get('outcome') or record['state']}",
+                    *wrap(record["last_error"].partition("\n")[0]),
+                ]
     return lines
 
 
@@ -180,19 +184,22 @@ def health(results: dict[str, list[Data]]) -> str:
     return "\n".join(wrapped(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
 
 
+def is_well(service: Data) -> bool:
+    """Whether a service is healthy, or an integration check of something that is not configured: that is no fault."""
+    return bool(service["healthy"]) or _is_not_configured(service)
+
+
+def _is_not_configured(service: Data) -> bool:
+    failed = [str(verdict.get("seen", "")) for verdict in service["verdicts"] if not verdict["ok"]]
+    return " -> " in service["component"] and bool(failed) and all(text.startswith(NOT_CONFIGURED) for text in failed)
+
+
 def _health(service: Data) -> str:
-    if not service["healthy"]:
-        return "NOT HEALTHY"
-    return NOT_CONFIGURED if any(map(_is_not_configured, service["verdicts"])) else "healthy"
-
-
-def _is_not_configured(verdict: Data) -> bool:
-    return str(verdict.get("seen", "")).startswith(NOT_CONFIGURED)
+    return "healthy" if service["healthy"] else NOT_CONFIGURED if _is_not_configured(service) else "NOT HEALTHY"
 
 
 def _told(service: Data) -> str | None:
-    probes = [verdict["probe"] for verdict in service["verdicts"] if verdict["ok"] and not _is_not_configured(verdict)]
-    return ", ".join(probes) or None
+    return ", ".join(verdict["probe"] for verdict in service["verdicts"] if verdict["ok"]) or None
 
 
 def sick(results: dict[str, list[Data]]) -> list[str]:
@@ -201,7 +208,7 @@ def sick(results: dict[str, list[Data]]) -> list[str]:
         "\n    ".join([shown(f"{host}: {service['component']} isn't healthy: {service['reason']}"), *telling(service)])
         for host, services in results.items()
         for service in services
-        if not service["healthy"]
+        if not is_well(service)
     ]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ..module_utils._state import Step, name_of
+from ..module_utils._state import Step
 from ._report import NOTHING, count, hosts, wrap, wrapped
 
 if t.TYPE_CHECKING:
@@ -166,8 +166,9 @@ def bumps(documents: Mapping[str, Data], catalog: Mapping[str, Data]) -> str:
         for key, ended in document["upgrade"].get("steps", {}).items():
             name, version = Step.of(key)
             record = document["components"].get(name, {})
+            # A further instance has no entry there: the variable is that of the first one.
             if ended == "succeeded" and record.get("to_version") == version:
-                for variable in catalog.get(name_of(name), {}).get("version_variables", []):
+                for variable in catalog.get(name, {}).get("version_variables", []):
                     groups.setdefault((variable, version), []).append(host)
     if not groups:
         return ""

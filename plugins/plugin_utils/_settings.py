@@ -146,7 +146,7 @@ class _TextLoader(_Loader):
 _Loader.yaml_constructors = dict(yaml.SafeLoader.yaml_constructors)
 _TextLoader.yaml_constructors = dict(yaml.SafeLoader.yaml_constructors)
 for _tag in ("bool", "int", "float", "timestamp"):
-    _TextLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", yaml.SafeLoader.construct_yaml_str)
+    _TextLoader.yaml_constructors[f"tag:yaml.org,2002:{_tag}"] = yaml.SafeLoader.construct_yaml_str
 
 
 def _loaded(text: str, loader: t.Any = _Loader) -> t.Any:

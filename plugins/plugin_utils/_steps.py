@@ -220,6 +220,8 @@ def shared_by(subject: Subject) -> list[Data]:
             what, fix = "in a container", "let the container use a file of its own, or stop it"
         elif other["unit"]:
             what = f"in {other['unit']}"
+        if other["obstacle"]:
+            what = f"{what} ({other['obstacle']})"
         message = (
             f"{binary} is also run by process {other['pid']} ({other['program']}) {what}, which the step can't restart "
             "and verify"

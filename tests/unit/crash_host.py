@@ -298,7 +298,7 @@ class Host:
         """Let the collection see this host, in a process that was made for it."""
         _module.os = types.SimpleNamespace(geteuid=lambda: 0)  # type: ignore[attr-defined]
         _systemd._UNIT_DIRECTORIES = (str(self.disk / "units"),)  # type: ignore[attr-defined]
-        _guard._UNITS = str(self.disk / "units")
+        _guard.UNITS = str(self.disk / "units")
         _guard._SYSTEMD_IS_HERE = str(self.memory)
         _guard._archive = lambda: b"a program that the stand-in doesn't need"
         _guard.boot_token = (self.memory / "boot").read_text

@@ -671,7 +671,7 @@ def test_s1_11_the_timer_has_one_trigger_and_asks_nothing_of_other_units(
     """A timer had two triggers, so it fired each 15 minutes; its unit was required, and wanted absent directories."""
     units = tmp_path / "etc"
     units.mkdir()
-    monkeypatch.setattr(_guard, "_UNITS", str(units))
+    monkeypatch.setattr(_guard, "UNITS", str(units))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(tmp_path))
     monkeypatch.setattr(_guard, "run", host.systemd, raising=False)
     host.begin()

@@ -216,7 +216,7 @@ def test_a_failure_whose_file_is_gone_is_not_taken_for_repaired(host: Host) -> N
 def test_the_watchdog_does_not_record_a_step_as_undone_whose_file_is_not_back(
     host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    monkeypatch.setattr(_guard, "_UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(_guard, "UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(tmp_path))
     target = {"component": NODE.component, "unit": UNIT, "binary": str(host.program), "url": "http://127.0.0.1:1"}
     guard = {"confirm_within": 300, "target": {**target, "probes": [{"kind": "systemd"}], "proofs": []}}
@@ -634,7 +634,7 @@ WRONG: list[t.Any] = [None, True, -1, 1.5, 10**30, "", "\0", "../x", "x" * 5000,
 @pytest.fixture
 def used(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Host:
     """A host with a history, in the middle of an upgrade that its watchdog would undo."""
-    monkeypatch.setattr(_guard, "_UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr(_guard, "UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(tmp_path))
     host.begin(LOKI, run=OTHER_RUN)
     host.act("checkpoint", name="half", description="way", run=OTHER_RUN)

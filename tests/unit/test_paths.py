@@ -87,7 +87,7 @@ class Site:
         (self.staged / "program").write_text(NEW)
         for path in (self.home, *self.home.rglob("*")):
             os.chown(path, USER, USER)
-        monkeypatch.setattr(_guard, "_UNITS", str(units))
+        monkeypatch.setattr(_guard, "UNITS", str(units))
         monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(units))
         self.systemd = Systemd(units)
         with self.session() as session:

@@ -110,6 +110,8 @@ def test_what_is_for_the_controller_stays_there_and_all_else_is_passed_on(act: t
     [
         ({"only": ["lokki"]}, "lokki is not a component that the catalog knows; did you mean loki?"),
         ({"overrides": {"loki": {"prot": 1}}}, "upgrade_overrides: loki.prot is not a field; did you mean port?"),
+        ({"overrides": {"loki@1": {"port": 1}}}, "upgrade_overrides: loki@1.port can't be set for one instance"),
+        ({"overrides": {"loki@1": {"prot": 1}}}, "upgrade_overrides: loki@1.prot is not a field; did you mean port?"),
         ({"components": {"mine": {}}}, "upgrade_components: mine.phase is missing; it has no default"),
     ],
 )

@@ -12,6 +12,7 @@ import pathlib
 import typing as t
 
 import pytest
+import yaml
 from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
@@ -416,10 +417,15 @@ def test_every_filter_tells_what_it_was_not_given(name: str) -> None:
 
 
 def test_every_filter_is_private_and_explains_itself() -> None:
-    """No filter is for others: a name that begins with an underscore says so, and no file documents it for them."""
-    assert {name[:1] for name in upgrade.FilterModule().filters()} == {"_"}
+    """No filter is for others: its name, which begins with an underscore, and its documentation say so."""
+    filters = upgrade.FilterModule().filters()
+    pages = {path.stem: path.read_text() for path in pathlib.Path(upgrade.__file__).parent.glob("*.yml")}
+    assert {name[:1] for name in filters} == {"_"}
     assert [name for name, function in upgrade._FILTERS.items() if not (function.__doc__ or "").strip()] == []
-    assert sorted(pathlib.Path(upgrade.__file__).parent.glob("*.yml")) == []
+    assert set(pages) == set(filters)
+    for name, page in pages.items():
+        documented = yaml.safe_load(page)["DOCUMENTATION"]
+        assert (documented["name"], documented["description"][0].partition(" ")[0]) == (name, "Private")
 
 
 def test_a_host_that_failed_is_told_with_the_last_reason() -> None:

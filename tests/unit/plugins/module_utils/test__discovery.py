@@ -8,7 +8,7 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _discovery, _systemd
+from ansible_collections.observability.stack.plugins.module_utils import _discovery, _process, _systemd
 from ansible_collections.observability.stack.plugins.plugin_utils import _catalog
 from ansible_collections.observability.stack.tests.unit.support import Systemd, write_elf, write_program
 
@@ -293,6 +293,16 @@ def test_a_unit_that_only_mentions_a_program_is_not_the_component_s(
     assert host.found() == []
 
 
+def test_a_program_without_a_path_is_where_systemd_finds_it(
+    layout: t.Callable[[], Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    monkeypatch.setattr(_systemd, "_SEARCH_PATH", ("/nowhere", str(host.root / "bin")))
+    host.unit("mon.service", "node_exporter --a")
+    assert host.found() == one("mon.service", None, NE)
+
+
 def test_a_drop_in_counts(layout: t.Callable[[], Layout]) -> None:
     host = layout()
     host.elf("bin/node_exporter")
@@ -381,6 +391,88 @@ def test_a_quadlet_s_container_is_one(layout: t.Callable[[], Layout]) -> None:
     host.process(9, "/usr/bin/conmon", "/usr/bin/conmon", UNIT)
     host.process(10, "/bin/node_exporter", "/bin/node_exporter", f"{UNIT}/libpod-payload-{ID}", numbers="10 1")
     assert host.found() == one(UNIT, None, "", "container")
+
+
+@pytest.mark.parametrize(
+    ("unit", "main", "key"),
+    [
+        ("supervisor.service", ("/usr/bin/python3 /usr/bin/supervisord -n", "/usr/bin/python3.11"), "supervisor"),
+        ("cron.service", ("/usr/sbin/cron -f", "/usr/sbin/cron"), "supervisor"),
+        ("runit.service", ("runsvdir -P /etc/service", "/usr/bin/runsvdir"), "supervisor"),
+        ("rc-local.service", None, "supervisor"),
+        ("mon.service", ("/bin/sh /opt/run.sh", "/bin/dash"), None),
+        ("mon.service", ("/sbin/runuser -u x", "/usr/sbin/runuser"), None),
+        ("mon.service", ("/bin/sh", ""), None),
+        (UNIT, ("/usr/bin/python3 /opt/start.py", "/usr/bin/python3.11"), None),
+    ],
+)
+def test_what_a_supervisor_runs_is_not_that_unit_s_to_restart(
+    layout: t.Callable[[], Layout], unit: str, main: tuple[str, str] | None, key: str | None
+) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(unit, "/opt/run.sh", pid=8 if main else 0, active="active")
+    if main:
+        host.process(8, main[0], main[1], unit)
+    host.process(9, NE, NE, unit, parent=8)
+    assert host.found() == one(unit, 9, NE, key)
+
+
+def test_a_script_of_another_project_with_a_component_s_name_is_not_the_component(
+    layout: t.Callable[[], Layout],
+) -> None:
+    """Such as karma, which is a runner of tests, too."""
+    host = layout()
+    host.script("lib/karma")
+    host.unit("ci.service", "/usr/bin/node {root}/x start", pid=9)
+    host.process(9, "/usr/bin/node {root}/lib/karma start", "/usr/bin/node", "ci.service")
+    assert host.found("karma") == []
+
+
+def test_a_transient_unit_is_told(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, NE, pid=9, FragmentPath=f"/run/systemd/transient/{UNIT}")
+    host.process(9, NE, NE, UNIT)
+    assert host.found() == one(UNIT, 9, NE, "transient")
+
+
+def test_a_unit_of_an_init_script_whose_main_process_is_known_is_one_as_others(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, "/etc/init.d/node_exporter start", pid=9, SourcePath="/etc/init.d/node_exporter")
+    host.process(9, NE, NE, UNIT)
+    assert host.found() == one(UNIT, 9, NE)
+
+
+def test_a_flatpak_is_one_though_it_is_contained(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.unit(UNIT, "/usr/bin/flatpak run org.x.node_exporter", pid=8)
+    host.process(8, "/usr/bin/flatpak run", "/usr/bin/flatpak", UNIT)
+    host.process(9, "/app/bin/node_exporter", "/app/bin/node_exporter", UNIT, numbers="9 2")
+    assert host.found() == one(UNIT, None, "", "flatpak")
+
+
+def test_a_file_that_is_mounted_for_a_unit_alone_is_not_the_host_s(
+    layout: t.Callable[[], Layout], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = layout()
+    host.elf("bin/node_exporter", "other")
+    host.unit(UNIT, NE, pid=9)
+    host.process(9, NE, NE, UNIT)
+    file_id = _process.file_id
+    other = file_id(str(host.root / "other"))
+    monkeypatch.setattr(_process, "file_id", lambda path: other if path.endswith("/9/exe") else file_id(path))
+    assert host.found() == one(UNIT, 9, NE, "mounted")
+
+
+def test_a_file_with_a_name_that_systemd_refuses_is_passed_over(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    for name in ("a b.service", "-.service.d", "mon;x.service"):
+        (host.systemd.directory / name).write_text(host.fill(f"ExecStart={NE}\n"))
+    assert host.found() == []
+    assert host.systemd.asked[0][-1] == "--"
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -363,3 +363,16 @@ def test_a_unit_that_undo_brought_back_is_told(systemd: Systemd, web: Web, progr
     drop_in.write_text("[Service]\nUser=root\n")
     systemd.add(UNIT, str(program), DropInPaths=drop_in)
     assert only(systemd, step_of(program, web)).restored_unit == str(drop_in)
+
+
+def test_the_watchdog_needs_a_place_for_its_drop_in(
+    systemd: Systemd, web: Web, program: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = tmp_path / "system"
+    units.mkdir()
+    monkeypatch.setattr(_host._guard, "UNITS", str(units))
+    monkeypatch.setattr(_host.os, "access", lambda path, mode: path != str(units))
+    request = _host.Request([step_of(program, web)], str(tmp_path / "state"), str(tmp_path), {}, passing=True)
+    for watchdog, why in ((True, {str(units): "this user is not allowed to"}), (False, {})):
+        facts = _host.read(systemd, request._replace(watchdog=watchdog), open_url=open_url, clock=time.time)
+        assert facts.unwritable == why

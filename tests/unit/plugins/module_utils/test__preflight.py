@@ -65,6 +65,19 @@ def place(**changes: t.Any) -> Facts:
     return of_host(places={STATE: PLACE._replace(**changes)})
 
 
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [
+        ("http: 503", "see journalctl -u "),
+        ("http: refused; but x.service is active and listens at :: port 9200", "see which address its unit"),
+        ("http: it asks for a client certificate (X)", "set upgrade_overrides: {prometheus: {auth: {client_cert: FILE"),
+    ],
+)
+def test_the_journal_is_named_only_where_the_question_was_right(reason: str, fix: str) -> None:
+    found = _preflight.findings(of_service(unhealthy=reason))
+    assert next(each["fix"] for each in found if each["key"] == "prometheus.unhealthy").startswith(fix)
+
+
 def test_a_good_host_has_no_findings() -> None:
     assert _preflight.findings(HOST) == []
 
@@ -148,6 +161,12 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         "its user prom is not known",
     ),
     "unit newer": (of_service(newer=(NewerFile("unit", "/u"),)), "prometheus.unit_newer", "warning", "(/u)"),
+    "started otherwise": (
+        of_service(newer=(NewerFile("unit", "/u"),), started_otherwise=(Difference("ExecStart", "--a", ""),)),
+        "prometheus.unit_newer",
+        "blocker",
+        "ExecStart: the process has --a, the unit (none)",
+    ),
     "environment": (
         of_service(newer=(NewerFile("environment", "/etc/default/p"),)),
         "prometheus.environment_newer",

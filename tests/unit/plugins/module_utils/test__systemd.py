@@ -187,6 +187,15 @@ def test_a_unit_that_was_changed_and_not_reloaded_is_started_as_systemd_has_it()
     assert _systemd.start_line(unit, lambda _path: text)[3] == "fs)$"
 
 
+def test_a_program_without_a_path_is_found_where_systemd_looks_for_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "ne").touch()
+    start = "{ path=ne ; argv[]=ne --a ; ignore_errors=no ; }"
+    unit = shown()[0]._replace(main_pid=0, properties={"ExecStart": start, "ExecSearchPath": f"/nowhere {tmp_path}"})
+    assert _systemd.start_line(unit, lambda _path: "") == [f"{tmp_path}/ne", "--a"]
+    gone = unit._replace(properties={"ExecStart": start})
+    assert _systemd.start_line(gone, lambda _path: "") == ["ne", "--a"]
+
+
 def test_of_several_commands_the_one_of_the_program_counts() -> None:
     start = "\n".join(
         f"{{ path={path} ; argv[]={path} --a ; ignore_errors=no ; }}" for path in ("/bin/mkdir", "/opt/ne")

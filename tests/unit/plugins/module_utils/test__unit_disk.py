@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import os
 import pathlib
+import pwd
+import shutil
 import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _systemd, _unit_disk
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._systemd import Unit
+from ansible_collections.observability.stack.tests.unit.support import running
 
 NAME = "node_exporter.service"
 TEXT = "[Service]\nExecStart=/usr/bin/node_exporter --a\nUser=root\n"
@@ -182,3 +185,24 @@ def test_files_that_are_newer_than_the_process(place: Place, tmp_path: pathlib.P
 def test_what_a_start_would_lack(place: Place, properties: dict[str, str], why: str) -> None:
     assert _unit_disk.cannot_start(place.unit(**properties)) == [why] * bool(why)
     assert _unit_disk.cannot_start(place.unit(active="inactive", **properties)) == []
+
+
+def test_what_the_process_was_started_with(place: Place, tmp_path: pathlib.Path) -> None:
+    program = tmp_path / "program"
+    shutil.copy(shutil.which("bash") or "", program)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+
+    def look(argv: str, **properties: str) -> list[str]:
+        shown = f"{{ path={program} ; argv[]={program}{argv} ; ignore_errors=no ; }}"
+        unit = place.unit(ExecStart=shown, **{"User": user, **properties})._replace(main_pid=pid)
+        return [str(one) for one in _unit_disk.started_otherwise(unit)]
+
+    with running(program, "-c", "echo up; read -r 60") as pid:
+        assert look(" -c echo up; read -r 60") == []
+        assert look(" -c echo up; read -r $LINE", Environment="LINE=60") == []
+        assert look(" -c echo up; read -r 90") == ["ExecStart: loaded 60, on disk 90"]
+        assert look(" -c echo up; read -r 60", User="daemon") == [f"User: loaded {os.geteuid()}, on disk daemon"]
+        assert look(" -c echo up; read -r 60", User="daemon", DynamicUser="yes") == []
+        assert look(" -c echo up; read -r 60", User="nobody-knows") == []
+        wrapped = place.unit(ExecStart="{ path=/bin/wrapper ; argv[]=/bin/wrapper --x ; ignore_errors=no ; }")
+        assert _unit_disk.started_otherwise(wrapped._replace(main_pid=pid)) == ()

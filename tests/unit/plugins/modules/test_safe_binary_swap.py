@@ -52,7 +52,7 @@ class Host:
 
     def swap(self, **changes: t.Any) -> Data:
         files = [{"src": str(self.staged / name), "dest": str(self.bin / name)} for name in NAMES]
-        keep = {"config": [str(self.config)]}
+        keep = {"config": [str(self.config)], "state": [str(self.config.parent / "not-written-yet")]}
         wanted = {"version": "2.53.3", "from_version": "2.42.0", "files": files, "keep": keep}
         return self.act(**{**wanted, **changes})
 
@@ -102,6 +102,29 @@ def test_all_files_are_put_in_place_with_a_way_back(host: Host) -> None:
     ]
     assert (host.record()["state"], host.record()["backup_id"]) == ("activated", BACKUP)
     assert "geheim" not in json.dumps(result) + json.dumps(host.record())
+
+
+@pytest.mark.parametrize("kind", ["unit", "config", "state"])
+def test_a_restore_point_never_lacks_a_declared_file(host: Host, kind: str) -> None:
+    """A file that is gone, one that is no regular file, and state whose directory is gone."""
+    before = host.files()
+    fifo = host.config.parent / "fifo"
+    os.mkfifo(fifo)
+    for path in ("/nowhere/file", str(fifo)):
+        result = host.swap(keep={kind: [path]})
+        assert (result["failed"], result["key"]) == (True, "swap.incomplete_restore_point")
+        assert path in result["msg"]
+    assert host.files() == before
+
+
+def test_of_a_directory_all_files_are_kept(host: Host) -> None:
+    (host.config.parent / "d" / "e").mkdir(parents=True)
+    paths = [host.config.parent / "d" / name for name in ("a", "e/b")]
+    for path in paths:
+        path.touch()
+    host.swap(keep={"config": [str(host.config.parent / "d")]})
+    manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
+    assert [entry["path"] for entry in manifest["entries"] if entry["kind"] == "config"] == list(map(str, paths))
 
 
 def test_what_is_in_place_is_left_alone(host: Host) -> None:
@@ -315,7 +338,7 @@ def units(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     """Where drop-ins go, on a host that systemd runs."""
     directory = tmp_path / "etc"
     directory.mkdir()
-    monkeypatch.setattr(_guard, "_UNITS", str(directory))
+    monkeypatch.setattr(_guard, "UNITS", str(directory))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(directory))
     return directory
 

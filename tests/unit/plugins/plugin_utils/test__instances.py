@@ -267,6 +267,16 @@ def test_a_process_that_no_step_can_restart_is_a_blocker(changes: Data, says: st
     assert len(accepted["steps"][f"{OWN}@1.9.0"]["shared"]) == 1
 
 
+def test_a_unit_of_the_same_file_that_can_not_be_upgraded_is_a_blocker() -> None:
+    reason = "systemd made it of an init script"
+    found = host(not_upgradable={"key": "init_script", "reason": reason, "fix": "f"})
+    found["components"][OWN]["shared_by"] = [{**STRANGER, "unit": "node_exporter_ops.service"}]
+    draft = drafted(found, {OWN: "1.9.0"}, only=[OWN])
+    (finding,) = (each for each in draft["findings"] if each["key"] == f"{OWN}.shared_file")
+    assert reason in finding["message"]
+    assert keys(draft) == []
+
+
 def test_a_service_that_the_survey_does_not_know_is_restarted_and_looked_at_by_systemd_and_its_process() -> None:
     draft = drafted(host(strangers=[{**STRANGER, "unit": "federate@a.service"}]), {OWN: "1.9.0"})
     shared = draft["steps"][f"{OWN}@1.9.0"]["shared"]
@@ -370,8 +380,17 @@ def test_a_failure_of_another_unit_is_told_with_its_step() -> None:
     assert (failure["component"], failure["error"]) == (OWN, "it is down. start it")
 
 
+def test_the_version_variable_of_a_role_is_that_of_the_first_instance() -> None:
+    def bumps(*names: str) -> str:
+        steps = {f"{name}@1.9.0": "succeeded" for name in names}
+        document = {"upgrade": {"steps": steps}, "components": {name: {"to_version": "1.9.0"} for name in names}}
+        return _report_plan.bumps({"h1": document}, {OWN: {"version_variables": ["node_exporter_version"]}})
+
+    assert "node_exporter_version: 1.9.0" in bumps(OWN, OTHER)
+    assert bumps(OTHER) == ""
+
+
 def test_keys_of_steps_are_split_at_the_version() -> None:
-    document = {"upgrade": {"steps": {f"{OTHER}@1.9.0": "succeeded"}}, "components": {OTHER: {"to_version": "1.9.0"}}}
-    assert _report.outcome({"h1": document}).splitlines()[1].split() == ["h1", OTHER, "1.9.0", "succeeded"]
-    told = _report_plan.bumps({"h1": document}, {OWN: {"version_variables": ["node_exporter_version"]}})
-    assert "node_exporter_version: 1.9.0" in told
+    host = {"state": "succeeded", "steps": {f"{OTHER}@1.9.0": "succeeded"}, "errors": []}
+    done = {"outcome": {"hosts": {"h1": host}, "check_mode": False, "upgrade_id": "u1"}, "unasked": {}}
+    assert _report.outcome(done).splitlines()[1].split() == ["h1", OTHER, "1.9.0", "succeeded"]

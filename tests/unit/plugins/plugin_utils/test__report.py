@@ -333,15 +333,21 @@ def test_the_table_of_health_keeps_to_the_terminal_and_names_links_that_are_not_
     many = [
         {"probe": f"a long name of a probe {number}", "ok": True, "seen": "x", "wanted": "y"} for number in range(9)
     ]
-    absent = {"probe": "has one", "ok": True, "seen": f"{NOT_CONFIGURED}: m isn't there", "wanted": "y"}
+    absent = {"probe": "has one", "ok": False, "seen": f"{NOT_CONFIGURED}: m isn't there", "wanted": "y"}
     healthy = [
         unhealthy("prometheus", healthy=True, verdicts=many),
-        unhealthy("prometheus -> alertmanager", healthy=True, verdicts=[many[0], absent]),
+        unhealthy("prometheus -> alertmanager", verdicts=[many[0], absent]),
     ]
     text = _report.health({"monitoring-host-1.example": healthy})
     assert max(map(len, text.splitlines())) <= _report.WIDTH
     assert "prometheus -> alertmanager  not configured\n    a long name" in text
     assert "has one" not in text
+    assert _report.sick({"h": healthy}) == []
+    verified = _outcome.verify({"services": {"h": healthy}, "states": {"h": {"problems": []}}})
+    assert (verified["failed_hosts"], verified["unhealthy"]) == ([], {})
+    other = {**absent, "seen": "answered 500"}
+    for service in (unhealthy("grafana -> loki", verdicts=[absent, other]), unhealthy("grafana", verdicts=[absent])):
+        assert len(_report.sick({"h": [service]})) == 1
 
 
 def of_run(check: bool = False, alive: t.Sequence[str] = ("h1", "h2", "h3", "h4", "h5")) -> t.Any:

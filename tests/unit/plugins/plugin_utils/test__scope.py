@@ -90,7 +90,7 @@ def test_a_pattern_that_matches_nothing_is_an_error_that_names_it(pattern: t.Any
         "Step | *",
         "Survey*",
         "*",
-        "Go through the phase*",
+        "Carry out the plan",
         "observability.stack.plan : Show | Show the plan*",
     ],
 )
