@@ -35,6 +35,7 @@ from . import (
     _rehearsed,
     _sandbox,
     _systemd,
+    _unit_disk,
 )
 from ._rehearsed import Seen
 
@@ -128,7 +129,7 @@ class _Stage:
         self.is_private = wanted.rehearse["network"] == "private"
 
     def play(self) -> Seen:
-        unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
+        unit = _unit_disk.next_start(self.run, self.wanted.unit, more=(*_sandbox.PROPERTIES, *_ROOTS))
         argv = _systemd.command_line(unit, _files.read_text)
         trouble = self._hindrance(unit, argv)
         if trouble:
