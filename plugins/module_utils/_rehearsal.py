@@ -36,6 +36,7 @@ from . import (
     _sandbox,
     _systemd,
     _trial,
+    _unit_disk,
 )
 from ._rehearsed import Seen
 
@@ -129,7 +130,7 @@ class _Stage:
         self.is_private = wanted.rehearse["network"] == "private"
 
     def play(self) -> Seen:
-        unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
+        unit = _unit_disk.next_start(self.run, self.wanted.unit, more=(*_sandbox.PROPERTIES, *_ROOTS))
         argv = _trial.started_with(self.run, unit, self.wanted.programs)
         trouble = self._hindrance(unit, argv)
         if trouble:

@@ -197,12 +197,12 @@ def test_what_the_process_was_started_with(place: Place, tmp_path: pathlib.Path)
         unit = place.unit(ExecStart=shown, **{"User": user, **properties})._replace(main_pid=pid)
         return [str(one) for one in _unit_disk.started_otherwise(unit)]
 
-    with running(program, "-c", "echo up; read -r 60") as pid:
-        assert look(" -c echo up; read -r 60") == []
-        assert look(" -c echo up; read -r $LINE", Environment="LINE=60") == []
-        assert look(" -c echo up; read -r 90") == ["ExecStart: loaded 60, on disk 90"]
-        assert look(" -c echo up; read -r 60", User="daemon") == [f"User: loaded {os.geteuid()}, on disk daemon"]
-        assert look(" -c echo up; read -r 60", User="daemon", DynamicUser="yes") == []
-        assert look(" -c echo up; read -r 60", User="nobody-knows") == []
+    with running(program, "-c", "echo up; read -r line60") as pid:
+        assert look(" -c echo up; read -r line60") == []
+        assert look(" -c echo up; read -r $LINE", Environment="LINE=line60") == []
+        assert look(" -c echo up; read -r line90") == ["ExecStart: loaded line60, on disk line90"]
+        assert look(" -c echo up; read -r line60", User="daemon") == [f"User: loaded {os.geteuid()}, on disk daemon"]
+        assert look(" -c echo up; read -r line60", User="daemon", DynamicUser="yes") == []
+        assert look(" -c echo up; read -r line60", User="nobody-knows") == []
         wrapped = place.unit(ExecStart="{ path=/bin/wrapper ; argv[]=/bin/wrapper --x ; ignore_errors=no ; }")
         assert _unit_disk.started_otherwise(wrapped._replace(main_pid=pid)) == ()
