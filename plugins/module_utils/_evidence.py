@@ -26,7 +26,7 @@ import stat
 import time
 import typing as t
 
-from . import _elf, _files, _http, _metrics, _netns, _process, _processes, _sandbox, _version
+from . import _elf, _files, _http, _metrics, _netns, _process, _processes, _sandbox, _sockets, _version
 from ._state import name_of
 
 if t.TYPE_CHECKING:
@@ -223,7 +223,7 @@ class Versions:
         answer = self._metrics_of(spec, facts, pid)
         if answer.status == _BAD_REQUEST and facts["url"].startswith("http:"):  # how Go answers plain HTTP under TLS
             secure = facts["url"].replace("http:", "https:", 1)
-            if _http.speaks_tls(secure, timeout=self._left(), network=pid):
+            if _http.speaks_tls(secure, timeout=self._left(), network=_sockets.network_of(pid)):
                 facts["url"] = secure
                 answer = self._metrics_of(spec, facts, pid)
         if answer.status != _OK:
@@ -233,7 +233,7 @@ class Versions:
 
     def _metrics_of(self, spec: Data, facts: Data, pid: int) -> _http.Answer:
         url = facts["url"] + facts["metrics_path"]
-        return _http.get(url, timeout=self._left(), auth=spec.get("auth"), network=pid)
+        return _http.get(url, timeout=self._left(), auth=spec.get("auth"), network=_sockets.network_of(pid))
 
     def _left(self) -> float:
         return max(0.1, self._deadline - time.monotonic())

@@ -254,7 +254,8 @@ def _tcp(scene: Scene, probe: Probe) -> Observation:
     try:
         host, port = split_address(address)
         seconds = scene.time_for(_CONNECT_TIMEOUT)
-        _deadline.within(seconds, lambda: _connect(host, port, seconds, network=scene.unit.main_pid))
+        network = scene.unit.main_pid if probe["address"] else scene.network
+        _deadline.within(seconds, lambda: _connect(host, port, seconds, network=network))
     except (OSError, ValueError) as exc:
         return {"address": address, "error": f"refuses ({scene.redact(_why(exc))})"}
     return {"address": address, "error": ""}

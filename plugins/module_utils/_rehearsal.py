@@ -34,6 +34,7 @@ from . import (
     _process,
     _rehearsed,
     _sandbox,
+    _sockets,
     _systemd,
     _trial,
     _unit_disk,
@@ -136,7 +137,7 @@ class _Stage:
         if trouble:
             return Seen(trouble=trouble)
         self.secrets = _systemd.secrets_of(unit, files=[self.wanted.config])
-        live = self._families(self.wanted.target["url"], network=unit.main_pid)
+        live = self._families(self.wanted.target["url"], network=_sockets.network_of(unit.main_pid))
         begun, port = time.time(), _spare_port()
         trouble = self._start(unit.properties, argv, port)
         seen = Seen(trouble=trouble) if trouble else self._watch(port, live, begun)

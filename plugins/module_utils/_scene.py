@@ -14,7 +14,7 @@ import json
 import time
 import typing as t
 
-from . import _http, _output, _systemd
+from . import _http, _output, _sockets, _systemd
 from ._http import Answer
 from ._metrics import Page
 
@@ -87,9 +87,14 @@ class Scene:
             body=body,
             headers={"Content-Type": content_type} if content_type else None,
             auth=self.target.get("auth"),
-            network=self.unit.main_pid,
+            network=self.network,
             timeout=self.time_for(_TIMEOUT),
         )
+
+    @functools.cached_property
+    def network(self) -> int:
+        """The process in whose network the service answers; 0 where that is the host's."""
+        return _sockets.network_of(self.unit.main_pid)
 
     @functools.cached_property
     def _secrets(self) -> list[str]:

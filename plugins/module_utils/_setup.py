@@ -80,6 +80,7 @@ class _Setup:
         self.unit = unit
         self.pid = pid
         self._run = run
+        self.network = _sockets.network_of(pid)
         self.base = _working_directory(unit, pid)
         self.argv = _argv.with_files(argv, lambda path: _read(self.place(path)))
         own = _systemd.environment_of(unit, _files.read_text, run)
@@ -178,7 +179,7 @@ class _Setup:
         sockets = listens or self._declared_sockets()
         plain = self._chosen(wanted, sockets)
         hinted = web_config or values.get("protocol") or self._hints_at_tls()
-        spoken = _http.speaks_tls(plain, timeout=_ASK_TIMEOUT, network=self.pid) if hinted and self.pid else None
+        spoken = _http.speaks_tls(plain, timeout=_ASK_TIMEOUT, network=self.network) if hinted and self.pid else None
         if spoken is None:
             spoken = values.get("protocol") == "https" or _web_config.names_certificate(_read(web_config))
         return plain.replace("http", "https", 1) if spoken else plain
@@ -206,7 +207,7 @@ class _Setup:
         """The URL of a socket. One that is bound to all addresses of IPv6 takes those of IPv4, too, unless it was told
         not to, as by the BindIPv6Only of a socket unit."""
         if self._may_be_ipv6_only(found):
-            both = _http.get(_url_of("127.0.0.1", found.port), timeout=_ASK_TIMEOUT, network=self.pid)
+            both = _http.get(_url_of("127.0.0.1", found.port), timeout=_ASK_TIMEOUT, network=self.network)
             return _url_of("127.0.0.1" if both.status else "::1", found.port)
         return _url_of("127.0.0.1" if found.address in _WILDCARDS else found.address, found.port)
 
@@ -215,7 +216,7 @@ class _Setup:
 
     def _serves_metrics(self, each: Socket) -> bool:
         url = f"{self._reachable(each)}{self.value('metrics_path') or self.spec['metrics_path']}"
-        return _http.get(url, timeout=_ASK_TIMEOUT, network=self.pid).status in (200, 400, 401)
+        return _http.get(url, timeout=_ASK_TIMEOUT, network=self.network).status in (200, 400, 401)
 
     def _declared_sockets(self) -> list[Socket]:
         """The sockets that systemd listens at for the unit, where its process can't be seen."""
@@ -235,7 +236,7 @@ class _Setup:
         """Whether a login is asked for. Where the service doesn't answer, whether its configuration names users."""
         if not web_config:
             return False
-        status = _http.get(f"{url}/", timeout=_ASK_TIMEOUT, network=self.pid).status if self.pid else None
+        status = _http.get(f"{url}/", timeout=_ASK_TIMEOUT, network=self.network).status if self.pid else None
         return _web_config.names_users(_read(web_config)) if status is None else status == 401
 
 

@@ -16,7 +16,8 @@ import socket
 import struct
 import typing as t
 
-from . import _files, _process
+from . import _files, _netns, _process
+from ._netns import OURS
 
 _LISTENS = "0A"
 """State TCP_LISTEN in /proc/net/tcp."""
@@ -46,10 +47,19 @@ def of_unit(unit: str, pid: int) -> list[Socket] | None:
     inodes = _inodes(pid)
     if inodes is None:
         return None
-    found = _listening(pid, inodes)
+    found = _listening(pid, inodes) or _listening(OURS, inodes)
     for other in [] if found else _others(unit, pid):
         found.extend(_listening(other, _inodes(other) or set()))
     return sorted(set(found))[:_MOST]
+
+
+def network_of(pid: int) -> int:
+    """The process in whose network the sockets of a process are: itself, or 0 where they are of this process's network.
+    Systemd passes sockets of the host's network also to a service with C(PrivateNetwork)."""
+    if not pid or _netns.name(pid) in ("", _netns.name(OURS)):
+        return 0
+    inodes = _inodes(pid) or set()
+    return 0 if _listening(OURS, inodes) and not _listening(pid, inodes) else pid
 
 
 def _inodes(pid: int) -> set[str] | None:
@@ -82,7 +92,7 @@ def _group(pid: int | str) -> str:
     return _files.read_text(f"{_process.PROC}/{pid}/cgroup")
 
 
-def _listening(pid: int, inodes: set[str]) -> list[Socket]:
+def _listening(pid: int | str, inodes: set[str]) -> list[Socket]:
     """Those of some sockets that listen, as the network of a process lists them."""
     if not inodes:
         return []

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import typing as t
@@ -127,8 +128,28 @@ def test_a_unix_socket_has_a_url(tmp_path: pathlib.Path) -> None:
 def test_sockets_are_those_of_the_network_of_the_process() -> None:
     with service(["0.0.0.0", 9100], prefix=["unshare", "--net"]) as (pid, _ports):
         assert _netns.name(pid) != _netns.name(_netns.OURS)
+        assert _sockets.network_of(pid) == pid
         found = set_up("node_exporter", "--web.listen-address=:1", pid=pid)
     assert found["url"] == "http://127.0.0.1:9100"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter another network")
+def test_a_socket_of_the_host_that_a_service_in_another_network_was_passed_is_asked_on_the_host() -> None:
+    """As with PrivateNetwork and a socket unit."""
+    code = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); print('up', flush=True); sys.stdin.read()"
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        words = ["unshare", "--net", sys.executable, "-c", code, str(passed.fileno())]
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[passed.fileno()], cwd="/"
+        )
+        try:
+            assert process.stdout
+            assert process.stdout.readline()
+            port = passed.getsockname()[1]
+            assert _sockets.of_unit("x.service", process.pid) == [Socket("127.0.0.1", port, "")]
+            assert _sockets.network_of(process.pid) == 0
+        finally:
+            process.communicate()
 
 
 def test_the_program_s_variable_is_like_the_flag(tmp_path: pathlib.Path) -> None:
