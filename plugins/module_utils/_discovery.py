@@ -60,6 +60,7 @@ _MANAGED = (
     ("/opt/homebrew/", "package_manager", "Homebrew"),
     ("/usr/local/Cellar/", "package_manager", "Homebrew"),
     ("/usr/pkg/", "package_manager", "pkgsrc"),
+    ("/var/lib/portables/", "package_manager", "a portable service"),
     ("/var/lib/docker/", "container", "an image of Docker"),
     ("/var/lib/containers/", "container", "an image of Podman"),
     ("/var/lib/machines/", "container", "a machine of systemd-nspawn"),
@@ -236,9 +237,15 @@ class Host:
         elif not unit.main_pid and unit.properties.get("SourcePath", "").startswith(("/etc/init.d/", "/etc/rc.d/")):
             obstacle = obstacle or Obstacle(
                 "init_script",
-                f"systemd made {unit.name} of the init script {unit.properties['SourcePath']}, and does not follow its "
-                "main process: nothing would show that a new version fails to start",
+                f"systemd generated {unit.name} from the init script {unit.properties['SourcePath']}, and does not "
+                "follow its main process: nothing would show that a new version fails to start",
                 f"replace the init script by a unit whose ExecStart is {found.program}",
+            )
+        elif unit.properties.get("FragmentPath", "").startswith("/run/systemd/transient/"):
+            obstacle = obstacle or Obstacle(
+                "transient",
+                f"{unit.name} is a transient unit of systemd-run: it is gone as soon as it stops",
+                f"write a unit file for {name}, and start it by that",
             )
         return found._replace(obstacle=obstacle)
 

@@ -93,8 +93,20 @@ class Reader:
         if found.process:
             facts["main_pid"] = found.process.pid
         if unit:
-            facts.update(_set_up(spec, found))
+            facts.update(self._set_up(spec, found))
             facts["restore_point_bytes"] = sum(map(_files.bytes_below, _kept(spec, facts)))
+        return facts
+
+    def _set_up(self, spec: Spec, found: Candidate) -> Facts:
+        """How the unit runs the component. Where the unit starts a shell or another starter, the command line is
+        that of the component's own process."""
+        unit = t.cast("_systemd.Unit", found.unit)
+        pid = found.process.pid if found.process else unit.main_pid
+        started = found.process and not found.process.interpreted and found.program not in unit.programs
+        argv = list(found.process.argv) if found.process and started else _systemd.command_line(unit, _files.read_text)
+        facts = _setup.set_up(spec, unit, argv, pid=pid)
+        facts["state"] = {**facts["state"], "enabled": unit.properties.get("UnitFileState") or None}
+        facts["need_reload"] = unit.properties.get("NeedDaemonReload") == "yes"
         return facts
 
     def _versions_of(self, name: str, spec: Spec, facts: Facts, found: Candidate) -> Facts:
@@ -155,19 +167,6 @@ class Reader:
                 if self._checksum:
                     file["sha256"] = _files.sha256_file(file["path"])
         return files
-
-
-def _set_up(spec: Spec, found: Candidate) -> Facts:
-    """How the unit runs the component: where it starts that by a shell or another starter, by the command line of the
-    component's own process."""
-    unit = t.cast("_systemd.Unit", found.unit)
-    pid = found.process.pid if found.process else unit.main_pid
-    started = found.process and not found.process.interpreted and found.program not in unit.programs
-    argv = list(found.process.argv) if found.process and started else _systemd.command_line(unit, _files.read_text)
-    facts = _setup.set_up(spec, unit, argv, pid=pid)
-    facts["state"] = {**facts["state"], "enabled": unit.properties.get("UnitFileState") or None}
-    facts["need_reload"] = unit.properties.get("NeedDaemonReload") == "yes"
-    return facts
 
 
 def _instance(name: str, found: Candidate, facts: Facts, taken: dict[str, tuple[str, Candidate, Facts]]) -> str:

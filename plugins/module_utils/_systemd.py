@@ -69,10 +69,10 @@ class Unit(t.NamedTuple):
 
     @property
     def programs(self) -> list[str]:
-        """The programs that its ExecStart names, with the directory that is their root before them. systemd has looked
-        up those without a path."""
+        """The programs that its ExecStart names, with the directory that is their root before them."""
         root = self.properties.get("RootDirectory", "").rstrip("/")
-        return [f"{root}{path}" for path in _argv.exec_start_paths(self.properties.get("ExecStart", ""))]
+        paths = _argv.exec_start_paths(self.properties.get("ExecStart", ""))
+        return [f"{root}{path if '/' in path else _found(path)}" for path in paths]
 
     def describe(self) -> str:
         return f"{self.active}/{self.sub}, main pid {self.main_pid}, {self.n_restarts} restarts by systemd"
@@ -88,11 +88,21 @@ class Unit(t.NamedTuple):
         return [line.partition(" (ignore_errors=")[0] for line in lines if line]
 
 
+_SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd looks for a program without a path (DEFAULT_PATH in its path-util.h)."""
+
+
+def _found(program: str) -> str:
+    return next(filter(os.path.isfile, (f"{directory}/{program}" for directory in _SEARCH_PATH)), program)
+
+
 # Where unit files are (systemd.unit(5)), the directories of generators last: those make services of init scripts.
 _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
     "/run/systemd/transient",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system.attached",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",

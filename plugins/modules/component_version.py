@@ -124,11 +124,10 @@ components:
       elements: dict
     not_upgradable:
       description:
-        - Why the component was found and can't be upgraded. C(key), such as V(container), V(wrapper), V(other_program),
-          V(masked), V(template), V(init_script), V(user_unit), V(no_unit), V(no_program), V(hidden), V(listener),
-          V(supervisor), V(mounted), V(snap), V(flatpak), V(nix) or V(package_manager); the C(reason); and C(fix), which
-          makes it upgradable.
-      returned: if it can't be upgraded
+        - Why the component was found and cannot be upgraded. C(docs/discovery.md) lists the keys.
+        - C(key), such as V(container), V(wrapper), V(masked) or V(no_unit); the C(reason); and C(fix),
+          which makes it upgradable.
+      returned: if it cannot be upgraded
       type: dict
     not_read:
       description: What could not be read of its process, and why.

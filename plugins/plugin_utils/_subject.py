@@ -152,6 +152,9 @@ def notes(subject: Subject) -> list[Data]:
     if facts.get("not_read"):
         fix = "compare what the plan says of it, or give the host CAP_SYS_PTRACE"
         found.append(subject.finding("not_read", "warning", facts["not_read"], fix))
+    if facts.get("state", {}).get("active") == "failed":
+        fix = f"see journalctl --unit={facts['unit']}, and start it"
+        found.append(subject.finding("unit_failed", "warning", f"{facts['unit']} has failed, and does not run", fix))
     if facts.get("state", {}).get("enabled") == "disabled":
         message = f"{facts['unit']} is disabled: it runs, but does not start when the host does"
         found.append(subject.finding("disabled", "info", message, f"systemctl enable {facts['unit']}"))

@@ -293,6 +293,16 @@ def test_a_unit_that_only_mentions_a_program_is_not_the_component_s(
     assert host.found() == []
 
 
+def test_a_program_without_a_path_is_where_systemd_finds_it(
+    layout: t.Callable[[], Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    monkeypatch.setattr(_systemd, "_SEARCH_PATH", ("/nowhere", str(host.root / "bin")))
+    host.unit("mon.service", "node_exporter --a")
+    assert host.found() == one("mon.service", None, NE)
+
+
 def test_a_drop_in_counts(layout: t.Callable[[], Layout]) -> None:
     host = layout()
     host.elf("bin/node_exporter")
@@ -417,6 +427,22 @@ def test_a_script_of_another_project_with_a_component_s_name_is_not_the_componen
     host.unit("ci.service", "/usr/bin/node {root}/x start", pid=9)
     host.process(9, "/usr/bin/node {root}/lib/karma start", "/usr/bin/node", "ci.service")
     assert host.found("karma") == []
+
+
+def test_a_transient_unit_is_told(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, NE, pid=9, FragmentPath=f"/run/systemd/transient/{UNIT}")
+    host.process(9, NE, NE, UNIT)
+    assert host.found() == one(UNIT, 9, NE, "transient")
+
+
+def test_a_unit_of_an_init_script_whose_main_process_is_known_is_one_as_others(layout: t.Callable[[], Layout]) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, "/etc/init.d/node_exporter start", pid=9, SourcePath="/etc/init.d/node_exporter")
+    host.process(9, NE, NE, UNIT)
+    assert host.found() == one(UNIT, 9, NE)
 
 
 def test_a_flatpak_is_one_though_it_is_contained(layout: t.Callable[[], Layout]) -> None:

@@ -320,8 +320,9 @@ def test_metrics_show_what_a_program_is_only_at_a_socket_of_its_own(
     web.answers["/metrics"] = page("2.42.0")
     monkeypatch.setattr(_processes, "has_listener", lambda pid, port: own and port == web.port)
     program = native(bin_dir / "agent")
-    with running(program, "-c", "echo up; read -r line") as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
+    address = f"--web.listen-address=127.0.0.1:{web.port}"
+    with running(program, "-c", "echo up; read -r line", address) as pid:
+        systemd.add("prometheus.service", str(program), address, pid=pid)
         found = survey(systemd, spec("prometheus", version_args=[["-c", "echo no"]]))["prometheus"]
     assert (found["installed"], found["version"]) == (installed, "2.42.0" if installed else None)
 
@@ -353,7 +354,8 @@ def test_another_service_at_a_component_s_port_is_nothing_of_it(systemd: Systemd
 
 def test_a_port_that_is_explained_is_not_asked(systemd: Systemd, bin_dir: pathlib.Path, web: Web) -> None:
     web.answers["/metrics"] = page("2.42.0")
-    systemd.add("alertmanager.service", str(write_elf(bin_dir / "alertmanager")), listens_at(web))
+    address = f"--web.listen-address=127.0.0.1:{web.port}"
+    systemd.add("alertmanager.service", str(write_elf(bin_dir / "alertmanager")), address)
     assert sorted(survey(systemd, spec("alertmanager"), spec("prometheus", port=web.port))) == ["alertmanager"]
 
 
@@ -368,14 +370,15 @@ def listened(systemd: Systemd, web: Web, entry: Data) -> Data:
 
 
 def test_further_instances_have_keys_with_their_port_or_their_unit(systemd: Systemd, bin_dir: pathlib.Path) -> None:
-    program = write_elf(bin_dir / "node_exporter")
+    program = write_elf(bin_dir / "node_exporter", hangs=True)
     units = {"node_exporter": ":9100", "node_exporter_ops": ":9101", "node_exporter@a": ":9101", "site": ":9102"}
     with contextlib.ExitStack() as stack:
         for unit, address in units.items():
-            pid = stack.enter_context(running(program))
+            pid = stack.enter_context(running(program, f"--web.listen-address={address}"))
             systemd.add(f"{unit}.service", str(program), f"--web.listen-address={address}", pid=pid)
             (systemd.directory / f"{unit}.service").write_text(f"[Service]\nExecStart={program}\n")
-        found = survey(systemd, spec("node_exporter", build_info=[]))
+        recorded = {"node_exporter": {sha256(program): "1.5.0"}}
+        found = survey(systemd, spec("node_exporter", build_info=[]), recorded=recorded)
     assert {key: (facts["unit"], facts.get("instance_of")) for key, facts in found.items()} == {
         "node_exporter": ("node_exporter.service", None),
         "node_exporter@9101": ("node_exporter@a.service", "node_exporter"),

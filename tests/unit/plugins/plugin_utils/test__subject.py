@@ -158,6 +158,7 @@ def test_a_program_of_a_package_is_the_package_s_whatever_else_keeps_it() -> Non
             "node_exporter.disabled",
             "info",
         ),
+        ({"state": {"active": "failed", "sub": "failed", "n_restarts": 9}}, "node_exporter.unit_failed", "warning"),
     ],
 )
 def test_what_is_to_be_known_of_a_unit_is_told_beside_its_step(changes: Data, key: str, severity: str) -> None:
