@@ -199,27 +199,10 @@ class _Part(t.NamedTuple):
 def restart(module: AnsibleModule) -> dict[str, t.Any]:
     params = module.params
     parts = _parts(params)
-    before = [_facts(part.unit) for part in parts]
-    others = [{"unit": part.unit.name, "before": each, "after": each} for part, each in zip(parts[1:], before[1:])]
-    result: dict[str, t.Any] = {
-        "before": before[0],
-        "after": before[0],
-        **({"others": others} if params["also"] else {}),
-        "restarted_at": None,
-        "seconds": 0.0,
-        "restored_unit": None,
-        **_told(None),
-    }
     due = [part for part in parts if not part.runs_it or params["force"] or params["strategy"] == "reload"]
+    result = _planned(params, parts, due)
     if not due:
-        return {**result, "changed": False}
-    first = due[0]
-    anew = first.choice.strategy != "reload" and (params["reload_units"] or first.unit.needs_reload)
-    result.update(_told(_restart.Done(first.choice, killed=False, daemon_reload=anew)))
-    units = ", ".join(part.unit.name for part in due)
-    result.update(changed=True, diff={"before": before[0], "after": {**before[0], "runs": first.binary}})
-    if len(parts) > 1:
-        result["diff"]["after"]["units"] = units
+        return result
     limit = sum(part.limit for part in due) + _lease.LEASE_SECONDS
     with _store.session(
         params["state_dir"], run=params["run"], check_mode=module.check_mode, lease_seconds=limit
@@ -239,15 +222,14 @@ def restart(module: AnsibleModule) -> dict[str, t.Any]:
         if problems:
             raise _together(problems)
         result["after"] = after[0]
-        for other, each in zip(others, after[1:]):
+        for other, each in zip(result.get("others", []), after[1:]):
             other["after"] = each
         warnings = [
             *session.warnings,
-            *(text for part in due for text in _warnings(part.unit.name, done[part.unit.name])),
+            *(text for name, each in done.items() for text in _warnings(name, each)),
             *filter(None, [restored]),
         ]
-        told = _told(done[first.unit.name])
-        told["killed"] = any(each.killed for each in done.values())
+        told = {**_told(done[due[0].unit.name]), "killed": any(each.killed for each in done.values())}
         told.update(restarted_at=begun, seconds=round(time.monotonic() - start, 2), restored_unit=restored)
         return {**result, **told, "warnings": warnings}
 
@@ -275,6 +257,29 @@ def _bring_back(session: _store.Session, params: dict[str, t.Any]) -> str | None
     own = session.layout.own_command(manifest.component)
     restored = _loaded_unit.bring_back(run, manifest.loaded_units, own=own)
     return "; ".join(map(str, restored)) or None
+
+
+def _planned(params: dict[str, t.Any], parts: list[_Part], due: list[_Part]) -> dict[str, t.Any]:
+    """What is returned in check mode: the units as they are, and what would be done."""
+    seen = [(part.unit.name, _facts(part.unit)) for part in parts]
+    before, rest = seen[0][1], [{"unit": name, "before": facts, "after": facts} for name, facts in seen[1:]]
+    result: dict[str, t.Any] = {
+        "before": before,
+        "after": before,
+        **({"others": rest} if rest else {}),
+        "restarted_at": None,
+        "seconds": 0.0,
+        "restored_unit": None,
+        "changed": bool(due),
+        **_told(None),
+    }
+    if due:
+        unit, choice = due[0].unit, due[0].choice
+        anew = choice.strategy != "reload" and (params["reload_units"] or unit.needs_reload)
+        restarted = {"units": ", ".join(part.unit.name for part in due)} if rest else {}
+        result.update(_told(_restart.Done(choice, killed=False, daemon_reload=anew)))
+        result["diff"] = {"before": before, "after": {**before, "runs": due[0].binary, **restarted}}
+    return result
 
 
 def _parts(params: dict[str, t.Any]) -> list[_Part]:
