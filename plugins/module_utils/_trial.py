@@ -315,15 +315,15 @@ _ABOUT = {
 
 def started_with(run: Run, unit: _systemd.Unit, names: t.Collection[str]) -> list[str]:
     """What the unit's program is started with, next time: files of arguments and variables may have changed since the
-    process started. Where the unit starts a shell, a script or another starter, what the process was started with.
+    process started. Where the unit starts a shell, a script or another starter, what the process was started with: only
+    the starter knows which of the words behind the program are its own (C(start-stop-daemon --exec x --pidfile y --)).
 
     :param names: of the program.
     """
     declared = _systemd.start_line(unit, _files.read_text, run=run, names=names)
-    at = program_position(declared, names)
-    if at is None or (at == 0 and _elf.header_of(declared[0]) is None):
-        return _processes.arguments(unit, names) or _systemd.command_line(unit, _files.read_text, run=run, names=names)
-    return declared
+    if program_position(declared, names) == 0 and _elf.header_of(declared[0]) is not None:
+        return declared
+    return _processes.arguments(unit, names) or _systemd.command_line(unit, _files.read_text, run=run, names=names)
 
 
 def program_position(argv: list[str], names: t.Collection[str]) -> int | None:
