@@ -14,7 +14,7 @@ import os
 import re
 import typing as t
 
-from . import _process
+from . import _elf, _process
 
 if t.TYPE_CHECKING:
     from ._process import FileId
@@ -186,15 +186,26 @@ def of_component(unit: Unit, path: str) -> int:
 
 
 def arguments(unit: Unit, names: t.Collection[str]) -> list[str]:
-    """The command line of the process that a shell or another starter, a unit's main process, has started; empty if
-    there is none.
+    """The command line of the component's process, where the unit starts that by a shell, start-stop-daemon or another
+    starter; empty if the unit starts the program itself, or nothing of it runs.
 
-    :param names: of the program.
+    :param names: of the program. Under another name it is known if it is the only program that runs in the unit.
     """
-    if not unit.main_pid or not _process.is_starter(_process.program_name(unit.main_pid)):
+    if not unit.programs or (not _process.is_starter(unit.programs[0]) and not _is_script(unit.programs[0])):
         return []
-    found = (each for each in _beside_main(unit) if os.path.basename(each.path) in names and not each.interpreted)
-    return next((list(each.argv) for each in found), [])
+    inside = [each for each in read() if each.unit == unit.name or each.pid == (unit.main_pid or None)]
+    native = [
+        each
+        for each in inside
+        if not (each.interpreted or each.contained or each.hidden or _process.is_starter(each.program))
+    ]
+    named = [each for each in native if os.path.basename(each.path) in names]
+    chosen = named or (native if len(native) == 1 else [])
+    return list(chosen[0].argv) if chosen else []
+
+
+def _is_script(path: str) -> bool:
+    return _elf.header_of(path) is None
 
 
 def _beside_main(unit: Unit) -> list[Process]:

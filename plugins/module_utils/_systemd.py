@@ -16,7 +16,7 @@ import re
 import time
 import typing as t
 
-from . import _argv, _files, _output, _process, _secrets, _unit_text
+from . import _argv, _files, _output, _process, _processes, _secrets, _unit_text
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -343,7 +343,7 @@ def secrets_of(unit: Unit, *, files: t.Iterable[str | None] = ()) -> list[str]:
 
     :param files: further configuration files.
     """
-    argv = command_line(unit, _files.read_text)
+    argv = [*command_line(unit, _files.read_text), *_processes.arguments(unit, ())]
     paths = dict.fromkeys(path for path in (*files, *_argv.config_files(argv), *unit.environment_files()) if path)
     texts = {path: _files.read_text(path) for path in paths}
     named = [

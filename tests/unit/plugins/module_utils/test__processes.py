@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _process, _processes, _systemd
-from ansible_collections.observability.stack.tests.unit.support import running
+from ansible_collections.observability.stack.tests.unit.support import running, write_elf
 
 ID = "4f" * 32
 NODE = "node_exporter.service"
@@ -151,8 +151,9 @@ def test_who_listens_is_found_by_the_socket() -> None:
 # -- the component's process in a unit -----------------------------------------------------------------------------
 
 
-def unit(pid: int) -> _systemd.Unit:
-    return _systemd.Unit(NODE, "loaded", "active", "running", "success", pid, 0, {})
+def unit(pid: int, start: str = "/bin/sh") -> _systemd.Unit:
+    shown = {"ExecStart": f"{{ path={start} ; argv[]={start} -c x ; ignore_errors=no ; pid=0 }}"}
+    return _systemd.Unit(NODE, "loaded", "active", "running", "success", pid, 0, shown)
 
 
 @pytest.fixture
@@ -184,6 +185,32 @@ def test_after_a_swap_no_process_runs_the_file_and_the_old_one_is_still_known(
     assert (_processes.of_program(unit(9), path), _processes.of_component(unit(9), path)) == (0, 10)
 
 
-def test_a_program_that_is_the_main_process_has_arguments_of_its_own(started_by_a_shell: pathlib.Path) -> None:
-    assert _processes.of_program(unit(10), str(started_by_a_shell)) == 10
-    assert _processes.arguments(unit(10), ["node_exporter"]) == []
+@pytest.mark.parametrize(
+    ("start", "names", "found"),
+    [
+        ("/sbin/start-stop-daemon", ["node_exporter"], True),
+        ("{directory}/start.sh", ["node_exporter"], True),
+        ("/bin/sh", ["prometheus-node-exporter"], True),
+        ("{directory}/elf", ["node_exporter"], False),
+    ],
+    ids=["a starter that is gone", "a script", "another name", "the unit starts a program"],
+)
+def test_arguments_are_those_of_the_process_where_the_unit_starts_something_else(
+    started_by_a_shell: pathlib.Path, start: str, names: list[str], found: bool
+) -> None:
+    """start-stop-daemon has words of its own before those of the program, and a -- between them."""
+    (started_by_a_shell.parent / "start.sh").write_text("#!/bin/sh\n")
+    write_elf(started_by_a_shell.parent / "elf")
+    main = unit(10, start.format(directory=started_by_a_shell.parent))
+    assert _processes.of_program(main, str(started_by_a_shell)) == 10
+    assert _processes.arguments(main, names) == ([str(started_by_a_shell), "--a"] if found else [])
+
+
+def test_secrets_on_the_command_line_of_what_a_shell_starts_are_known(
+    proc: t.Callable[..., None], tmp_path: pathlib.Path
+) -> None:
+    program = tmp_path / "node_exporter"
+    program.touch()
+    proc(9, "/bin/sh /opt/start.sh", exe="/bin/sh", group=f"0::/system.slice/{NODE}")
+    proc(10, f"{program} --api-token=not-to-be-told", exe=str(program), group=f"0::/system.slice/{NODE}", parent=9)
+    assert "not-to-be-told" in _systemd.secrets_of(unit(9))
