@@ -58,7 +58,7 @@ def runs(server: Server, unit: str, port: int, version: str, program: str = USUA
 
 
 def stand(server: Server, unit: str = "node_exporter_ops") -> list[t.Any]:
-    return [server.pid("node_exporter"), server.pid(unit), server.out("stat --format='%i %Z' %s", USUAL)]
+    return [server.pid("node_exporter"), server.pid(unit), server.out("stat --format=%s %s", "%i %Z", USUAL)]
 
 
 def upgrade(version: str, *, code: int = 0, **variables: t.Any) -> str:
@@ -103,7 +103,7 @@ def test_a_flag_that_only_another_unit_sets_is_known_before_anything_is_touched(
 def test_the_host_alone_brings_all_units_back(server: Server, versions: Versions) -> None:
     with second(server):
         wish: dict[str, t.Any] = {"upgrade_versions": {"node_exporter": SILENT}, "upgrade_overrides": HURRIED}
-        with Run("upgrade", "-l", "host1", upgrade_confirm_within=20, **wish) as run:
+        with Run("upgrade", "-l", "host1", upgrade_confirm_within=60, **wish) as run:
             server.await_state("node_exporter", "verifying")
             run.kill()
         server.await_state("node_exporter", "rolled_back")
