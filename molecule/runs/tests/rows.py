@@ -173,10 +173,11 @@ class Pool:
 
     def __init__(self, servers: t.Iterable[Server]) -> None:
         self._free, self._changed = list(servers), threading.Condition()
+        self._turn = threading.Lock()  # of the row that waits: one that needs few hosts does not overtake it
 
     @contextlib.contextmanager
     def take(self, count: int) -> t.Iterator[list[Server]]:
-        with self._changed:
+        with self._turn, self._changed:
             self._changed.wait_for(lambda: len(self._free) >= count)
             taken, self._free = self._free[:count], self._free[count:]
         try:

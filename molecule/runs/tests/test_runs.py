@@ -176,12 +176,12 @@ def test_role_with_strategy_free(fleet: Fleet) -> None:
 
 
 @way(
-    f"Role `upgrade` in a play with `any_errors_fatal`, `timeout: 3` and `ignore_errors`; {FAILING}",
+    f"Role `upgrade` in a play with `any_errors_fatal`, `max_fail_percentage: 0`, `ignore_unreachable`; {FAILING}",
     ROLLED_BACK,
     hosts=2,
 )
 def test_role_in_a_play_with_other_rules_for_failures(fleet: Fleet) -> None:
-    keywords = "any_errors_fatal: true\n  timeout: 3\n  ignore_unreachable: true\n  max_fail_percentage: 0"
+    keywords = "any_errors_fatal: true\n  ignore_unreachable: true\n  max_fail_percentage: 0"
     with playbook(ROLE.format(keywords=keywords)) as site:
         fails_on_one_of_two(fleet, site)
 
