@@ -282,6 +282,12 @@ def check_wrong(row: Data, host: str, batch: Batch) -> list[str]:
     return []
 
 
+def status_wrong(row: Data, host: str, batch: Batch) -> list[str]:
+    """Playbook status names the reason for what can't be upgraded."""
+    told = f"{host} {row['named']}: not upgradable ({row['not_upgradable'].replace('_', ' ')})"
+    return [f"status: no line {told!r}"] if row["not_upgradable"] and told not in batch.output else []
+
+
 def upgrade_wrong(row: Data, host: str, batch: Batch) -> list[str]:
     before, after, back = (each[host][row["layout"]] for each in (batch.before, batch.upgraded, batch.rolled_back))
     wrong = []
@@ -319,7 +325,8 @@ def test_layout(
     if not failed:
         runs = batch.before[host][row["layout"]]["runs"]
         wrong += [] if runs == ["old"] * row["runs"] else [f"before: runs {runs}"]
-        wrong += read_wrong(row, host, batch) + check_wrong(row, host, batch) + plan_wrong(row, host, batch)
+        for compare in (read_wrong, check_wrong, status_wrong, plan_wrong):
+            wrong += compare(row, host, batch)
         if row["outcome"] == "upgraded" and not READ_ONLY:
             wrong += upgrade_wrong(row, host, batch)
     assert not wrong, "\n".join(["", f"[{host}, {batch.directory}]", *wrong])
