@@ -381,10 +381,11 @@ def _by_proxy(url: str) -> str:
     return f" (by way of the proxy {proxy.address}, which {proxy.variable} names)" if proxy else ""
 
 
-_FIX_PROXY = (
+FIX_PROXY = (
     "See whether that proxy can be reached, or name the host in no_proxy (names and addresses; a network such as "
     "10.0.0.0/8 has no effect there)"
 )
+"""What to do about a proxy that keeps a server from answering."""
 
 
 def _no_answer(name: str, text: str, reason: Exception, *, proxied: bool = False) -> TransferError:
@@ -395,12 +396,12 @@ def _no_answer(name: str, text: str, reason: Exception, *, proxied: bool = False
         )
     if isinstance(reason, TimeoutError):
         error = ReleaseError(
-            f"{name} is silent: {text}. {_FIX_PROXY if proxied else 'Try again, or set upgrade_release_mirror'}",
+            f"{name} is silent: {text}. {FIX_PROXY if proxied else 'Try again, or set upgrade_release_mirror'}",
             key="release.stalled",
         )
         return TransferError(error, why=text, again=True)
     error = ReleaseError(
-        f"{name} can't be fetched: {text}. {_FIX_PROXY if proxied else 'Without internet, set upgrade_release_mirror'}",
+        f"{name} can't be fetched: {text}. {FIX_PROXY if proxied else 'Without internet, set upgrade_release_mirror'}",
         key="release.not_found" if isinstance(reason, FileNotFoundError) else "release.unavailable",
     )
     return TransferError(error, why=text, again=not isinstance(reason, _NEVER_WORTH_A_RETRY))
