@@ -84,8 +84,15 @@ class _Setup:
         self.base = _working_directory(unit, pid)
         self.argv = _argv.with_files(argv, lambda path: _read(self.place(path)))
         own = _systemd.environment_of(unit, _files.read_text, run)
-        self.environment = {**own, **(_process.environment(pid) if pid else {})}
-        self.own_names = sorted({*own, *(name for name in self.environment if _is_told(name))})
+        live = _process.environment(pid) if pid else {}
+        # A process can give itself any arguments and variables. Which files are read, and where a login is sent,
+        # follows from the unit, which is root's, wherever that starts the program itself.
+        names = [os.path.basename(word) for word in argv[:1]]
+        declared = _systemd.start_line(unit, _files.read_text, run=run, names=names)
+        self.is_declared = bool(declared and argv) and os.path.basename(declared[0]) == os.path.basename(argv[0])
+        self.trusted = declared if self.is_declared else self.argv
+        self.environment = own if self.is_declared else {**own, **live}
+        self.own_names = sorted({*own, *filter(_is_told, live)})
         self.config_text = ""
 
     def facts(self) -> dict[str, t.Any]:
@@ -135,7 +142,7 @@ class _Setup:
             *([flags[meaning]] if meaning in flags else []),
             *self.spec.get("former_flags", {}).get(meaning, []),
         ]
-        values = [value for name in names for value in _argv.flag_values(self.argv, name)]
+        values = [value for name in names for value in _argv.flag_values(self.trusted, name)]
         variables = self.spec.get("flag_variables", {}).get(meaning, [])
         return values or [self.environment[name] for name in variables if self.environment.get(name)][:1]
 
@@ -200,8 +207,11 @@ class _Setup:
             internet.sort(key=lambda each: not self._serves_metrics(each))
         if internet:
             return self._reachable(internet[0])
-        local = [each.unix for each in sockets if each.unix]
-        return _http.unix_url(local[0]) if local else _url_of(*wanted[-1])
+        # A process can have a path in a file system of its own, which is another socket on the host.
+        local = {each.unix for each in sockets if each.unix} & {each.unix for each in self._declared_sockets()}
+        if local:
+            return _http.unix_url(min(local))
+        return _url_of(*wanted[-1]) if self.is_declared or not self.pid else _url_of("127.0.0.1", self.spec["port"])
 
     def _reachable(self, found: Socket) -> str:
         """The URL of a socket. One that is bound to all addresses of IPv6 takes those of IPv4, too, unless it was told
@@ -270,11 +280,12 @@ def _working_directory(unit: _systemd.Unit, pid: int) -> str:
 
 
 def _is_at(each: Socket, address: _argv.ListenAddress) -> bool:
-    """Whether a socket is the one that a flag names. A name, such as localhost, can be that of any address."""
+    """Whether a socket is the one that a flag names. Of names only localhost counts: any other could lead elsewhere."""
     if each.port != address.port:
         return False
-    is_name = not re.fullmatch(r"[0-9.]+|[0-9A-Fa-f:.%]*:[0-9A-Fa-f:.%\w]*", address.host)
-    return is_name or each.address in (*_WILDCARDS, address.host)
+    if address.host in (each.address, "localhost"):
+        return True
+    return each.address in _WILDCARDS and address.host in ("127.0.0.1", "::1")
 
 
 def _preference(each: Socket) -> tuple[bool, bool, int]:

@@ -109,6 +109,22 @@ def test_of_several_sockets_the_flag_chooses() -> None:
         assert usual["url"] == f"http://127.0.0.2:{ports[1]}"
 
 
+@pytest.mark.parametrize("host", ["elsewhere.example", "192.0.2.1", "127.0.0.9"])
+def test_a_process_can_not_send_a_login_elsewhere_by_its_arguments(host: str) -> None:
+    with service(["127.0.0.1", 0]) as (pid, (port,)):
+        found = set_up("node_exporter", f"--web.listen-address={host}:{port}", pid=pid)
+        assert found["url"] == f"http://127.0.0.1:{port}"
+    with service() as (pid, _ports):
+        assert set_up("node_exporter", f"--web.listen-address={host}:80", pid=pid)["url"] == "http://127.0.0.1:9100"
+
+
+def test_which_files_are_read_follows_from_the_unit_and_not_from_the_process(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "own.yml").touch()
+    start = f"{{ path=/x ; argv[]=/x --config.file={tmp_path}/own.yml ; ignore_errors=no ; }}"
+    found = set_up("prometheus", "--config.file=/etc/shadow", pid=os.getpid(), ExecStart=start)
+    assert found["config"] == f"{tmp_path}/own.yml"
+
+
 @pytest.mark.parametrize(
     ("place", "host"), [(["0.0.0.0", 0], "127.0.0.1"), (["::", 0], "127.0.0.1"), (["::1", 0], "[::1]")]
 )
@@ -119,7 +135,10 @@ def test_a_socket_of_all_addresses_is_asked_at_the_loopback_address(place: list[
 
 def test_a_unix_socket_has_a_url(tmp_path: pathlib.Path) -> None:
     with service(str(tmp_path / "x.sock")) as (pid, _ports):
-        found = set_up("node_exporter", pid=pid)
+        told = Completed(0, f"{tmp_path}/x.sock (Stream)\n", "")
+        looked = unit(pid, TriggeredBy="x.socket")
+        found = _setup.set_up(spec("node_exporter"), looked, ["/x"], run=lambda argv, **_options: told)
+        assert set_up("node_exporter", pid=pid)["url"] == "http://127.0.0.1:9100"
     assert found["url"] == f"http+unix://{str(tmp_path).replace('/', '%2F')}%2Fx.sock"
     assert found["listens"] == [{"address": "", "port": 0, "unix": str(tmp_path / "x.sock")}]
 
