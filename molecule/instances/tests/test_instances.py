@@ -123,7 +123,7 @@ def test_a_process_that_no_unit_runs_is_a_blocker(server: Server) -> None:
             assert "node_exporter.shared_file" in output
             assert stand(server) == before
         finally:
-            server.out("pkill -f web.listen-address=:9999")
+            server.out("pkill -f [w]eb.listen-address=:9999")
 
 
 def test_units_with_files_of_their_own_are_instances(server: Server, versions: Versions) -> None:
