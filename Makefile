@@ -126,6 +126,7 @@ test: venv ## All of it, each check even where another failed, three side by sid
 	    else units=; upgrade=; echo "Left out: newer"; fi; \
 	    trap '$(HOSTS) down --all' EXIT; \
 	    tests/tools/stages \
-	        lint-yaml lint-python lint-ansible lint-docs sanity units $$units reliability-brief -- \
+	        lint-yaml lint-python lint-ansible lint-docs sanity units $$units reliability-brief \
+	            LAB=.lab-c molecule-instances molecule-order $$upgrade -- \
 	        LAB=.lab molecule-resume molecule-rollback molecule-plan molecule-hostile -- \
-	        LAB=.lab-b molecule-exporters molecule-upgrade molecule-gates molecule-order molecule-programs molecule-instances molecule-runs molecule-layouts integration $$upgrade
+	        LAB=.lab-b molecule-exporters molecule-upgrade molecule-gates molecule-layouts molecule-runs molecule-programs integration
