@@ -4,7 +4,7 @@
 
 """A table of ways to start a run. Each row is a test that has hosts for itself; rows run side by side.
 
-As a program it prints the table for the documentation: C(python molecule/runs/tests/rows.py > docs/runs.md).
+As a program it writes the table into the documentation: C(python molecule/runs/tests/rows.py).
 PYTEST_DONT_REWRITE: tests import it before it is a plugin of pytest.
 """
 
@@ -25,14 +25,9 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])] if __name__ == "__main__" else 
 
 from conftest import STATE_DIR, Answering, Played, Run, Server  # noqa: E402  # the program finds it by the line above
 
-TABLE = HERE.parents[2] / "docs/runs.md"
-HEAD = """# Ways to start a run
-
-Each row is tested on real hosts by the Molecule scenario `runs`, which compares this table with its own.
-
-| way to start a run | what happens |
-|---|---|
-"""
+DOCUMENT = HERE.parents[2] / "docs/adoption.md"
+BEGIN, END = "<!-- rows of molecule/runs: written by rows.py -->", "<!-- end of the ways -->"
+HEAD = "| way to start a run | what happens |\n|---|---|\n"
 QUICK = {"node_exporter": {"probe_window": 1, "probe_timeout": 20}}
 """Overrides for a run whose probes have nothing to find out."""
 
@@ -222,13 +217,15 @@ def pytest_terminal_summary(terminalreporter: t.Any) -> None:
             terminalreporter.write_line(f"{ended[row.act.__name__]:7} {row.line}")
 
 
-def table() -> str:
-    """The whole table, of all files of tests in this directory."""
+def document() -> str:
+    """The document with the whole table, of all files of tests in this directory."""
     for path in sorted(HERE.glob("test_*.py")):
         importlib.import_module(path.stem)
     rows = importlib.import_module("rows").WAYS
-    return HEAD + "".join(f"{row.line}\n" for row in rows)
+    table = HEAD + "".join(f"{row.line}\n" for row in rows)
+    before, _begin, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{table}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(table())
+    DOCUMENT.write_text(document(), encoding="utf-8")

@@ -37,7 +37,7 @@ def playbook(text: str) -> t.Iterator[str]:
 
 
 def test_the_documentation_has_this_table() -> None:
-    assert rows.TABLE.read_text() == rows.table(), "python molecule/runs/tests/rows.py > docs/runs.md"
+    assert rows.DOCUMENT.read_text(encoding="utf-8") == rows.document(), "run molecule/runs/tests/rows.py"
 
 
 # -- settings of Ansible ----------------------------------------------------------------------------------------------
