@@ -37,7 +37,7 @@ def keys(survey: Data, name: str) -> list[str]:
 def members(survey: Data, key: str) -> list[str]:
     """The keys of all instances that run the same file as this one, the leader first; this one alone if none does."""
     here = survey["components"].get(key, {})
-    if not here.get("installed"):
+    if not here.get("installed") or here.get("not_upgradable"):
         return [key]
     place = _place(here)
     return [

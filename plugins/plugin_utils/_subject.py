@@ -166,7 +166,7 @@ def incomplete(subject: Subject) -> list[Data]:
 def notes(subject: Subject) -> list[Data]:
     """What the operator must know of the unit and of what could be read of it."""
     facts, found = subject.facts, []
-    if facts.get("not_read"):
+    if facts.get("not_read") and not facts.get("unseen"):  # which says the same, and more
         fix = "compare what the plan says of it, or give the host CAP_SYS_PTRACE"
         found.append(subject.finding("not_read", "warning", facts["not_read"], fix))
     if facts.get("state", {}).get("active") == "failed":

@@ -277,6 +277,12 @@ def test_a_unit_of_the_same_file_that_can_not_be_upgraded_is_a_blocker() -> None
     assert keys(draft) == []
 
 
+def test_an_instance_that_can_not_be_upgraded_has_a_blocker_of_its_own() -> None:
+    obstacle = {"key": "masked", "reason": "it is masked", "fix": "unmask it"}
+    draft = drafted(host(not_upgradable=obstacle), {OWN: "1.9.0"})
+    assert f"{OTHER}.masked" in finding_keys(draft, "blocker")
+
+
 def test_a_service_that_the_survey_does_not_know_is_restarted_and_looked_at_by_systemd_and_its_process() -> None:
     draft = drafted(host(strangers=[{**STRANGER, "unit": "federate@a.service"}]), {OWN: "1.9.0"})
     shared = draft["steps"][f"{OWN}@1.9.0"]["shared"]
