@@ -320,6 +320,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 rows.append((report.nodeid.partition("[")[2].rstrip("]"), properties["result"], outcome))
     if rows:
         terminalreporter.section("table")
-    width = max((len(name) for name, _, _ in rows), default=0)
+    width = max((len(row[0]) for row in rows), default=0)
     for name, result, outcome in rows:
         terminalreporter.write_line(f"{name:{width}}  {result:50}  {outcome}")

@@ -116,12 +116,12 @@ def await_answer(url):
 
 
 def answers(url):
-    kind, _, rest = url.partition(":")
+    kind, _colon, rest = url.partition(":")
     if kind == "unix":
         with socket.socket(socket.AF_UNIX) as peer:
             peer.connect(rest)
     elif kind == "tcp":
-        host, _, port = rest.rpartition(":")
+        host, _colon, port = rest.rpartition(":")
         socket.create_connection((host, int(port)), 5).close()
     else:
         context = ssl._create_unverified_context()  # noqa: S323  # whether it answers is asked, not who

@@ -142,7 +142,7 @@ def table(found: t.Iterable[Data]) -> str:
 
 def result(row: Data) -> str:
     """What comes of a row, in words."""
-    outcome, _, key = row["outcome"].partition(" ")
+    outcome, _space, key = row["outcome"].partition(" ")
     words = {"upgraded": "upgraded, rolled back", "blocker": "blocker", "skipped": "skipped", "planned": "planned"}
     told = f"{words[outcome]} `{key}`" if key else words[outcome]
     if row["not_upgradable"]:

@@ -94,17 +94,6 @@ components:
   returned: success
   type: dict
   contains:
-    instance_of:
-      description:
-        - The component that this is a further instance of; absent for the first one. The key of a further instance is
-          that of the component, C(@), and its port or unit, as in C(node_exporter@9101).
-      type: str
-    shared_by:
-      description:
-        - Other processes of this host that run the very same file. Each has its C(unit), C(pid), C(program), and
-          whether it runs in a C(container). Absent if there are none.
-      type: list
-      elements: dict
     installed:
       description:
         - Whether its program is a file of this host. If it isn't, RV(components.unit) and RV(components.not_upgradable)

@@ -44,7 +44,9 @@ def container(host: str) -> str:
     form = "{{.Name}} {{.NetworkSettings.IPAddress}}"
     names = subprocess.check_output(["podman", "ps", "--quiet"], text=True).split()
     listed = subprocess.check_output(["podman", "inspect", f"--format={form}", *names], text=True)
-    return next(name for name, _, found in (line.partition(" ") for line in listed.splitlines()) if found == address)
+    return next(
+        name for name, _space, found in (line.partition(" ") for line in listed.splitlines()) if found == address
+    )
 
 
 CONTAINERS = {host: container(host) for host in layouts.HOSTS}
@@ -242,7 +244,7 @@ def read_wrong(row: Data, host: str, batch: Batch) -> list[str]:
 
 
 def expected_findings(row: Data) -> Data:
-    severity, _, key = row["outcome"].partition(" ")
+    severity, _space, key = row["outcome"].partition(" ")
     return {**row["findings"], **({key: severity} if key else {})}
 
 
@@ -274,7 +276,7 @@ def check_wrong(row: Data, host: str, batch: Batch) -> list[str]:
     shown = [each for each in batch.checked["rows"] if (each["host"], each["component"]) == (host, row["named"])]
     if not shown:
         return ["check: no row"]
-    severity, _, key = row["outcome"].partition(" ")
+    severity, _space, key = row["outcome"].partition(" ")
     by_survey = bool(row["not_upgradable"]) or severity == "skipped"
     wanted = f"{row['component']}.{key}"
     if by_survey and wanted not in shown[0]["blocked_by"]:
@@ -312,7 +314,7 @@ def _told(output: str, row: Data, host: str) -> str:
     return "\n".join(lines[-6:])
 
 
-@pytest.mark.parametrize(("number", "host", "row"), PLACED, ids=[layouts.name(row) for _, _, row in PLACED])
+@pytest.mark.parametrize(("number", "host", "row"), PLACED, ids=[layouts.name(each[2]) for each in PLACED])
 def test_layout(
     batches: t.Callable[[int], Batch],
     number: int,
