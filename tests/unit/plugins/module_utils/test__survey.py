@@ -84,7 +84,7 @@ RUNNING, STOPPED, MASKED = {"pid": 1}, {}, {"LoadState": "masked"}
         ({"node-exporter": RUNNING, "node_exporter": RUNNING}, "node_exporter.service"),
         ({"node-exporter": STOPPED, "node_exporter": MASKED}, "node-exporter.service"),
         ({"node_exporter": MASKED}, None),
-        ({"other": RUNNING}, None),
+        ({"other": RUNNING}, "other.service"),
     ],
     ids=[
         "none",
@@ -142,6 +142,7 @@ def test_without_systemd_there_is_nothing_to_read(
 def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Systemd, bin_dir: pathlib.Path) -> None:
     program, tool = write_elf(bin_dir / "prometheus"), write_program(bin_dir / "promtool")
     systemd.add("prometheus.service", str(program), User="prom")
+    unit = systemd.directory / "prometheus.service"
     found = survey(systemd, spec("prometheus"), checksum=True)["prometheus"]
     assert all(file.pop("identity") for file in found["files"])
     assert found == {
@@ -174,7 +175,7 @@ def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Syste
         "url": "http://127.0.0.1:9090",
         "metrics_path": "/metrics",
         "protected": False,
-        "restore_point_bytes": program.stat().st_size + tool.stat().st_size,
+        "restore_point_bytes": sum(path.stat().st_size for path in (program, tool, unit)),
     }
 
 
