@@ -26,7 +26,7 @@ import os
 import re
 import typing as t
 
-from . import _elf, _process, _processes, _systemd, _unit_text
+from . import _elf, _process, _processes, _systemd, _targets, _unit_text
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -440,11 +440,13 @@ def _managed(name: str, program: str) -> Obstacle | None:
 
 
 def _mounted(name: str, found: Candidate) -> Obstacle | None:
-    """That the process runs a file which only its mount namespace has at the program's path, as with BindPaths=."""
+    """That the process runs a file which only its mount namespace has at the program's path, as with BindPaths=. What
+    the host itself has mounted there is for the preflight."""
     process = found.process
     if not (process and process.file) or process.replaced or process.program != os.path.realpath(found.program):
         return None
-    if _process.file_id(found.program) == process.file:
+    own = os.path.realpath(found.program)
+    if _process.file_id(found.program) == process.file or any(one.point == own for one in _targets.mounts()):
         return None
     return Obstacle(
         "mounted",
