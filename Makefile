@@ -23,7 +23,7 @@ export LC_ALL := C.UTF-8
 LAB ?= .lab
 export LAB
 
-SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates molecule-hostile molecule-programs
+SCENARIOS := molecule-upgrade molecule-rollback molecule-resume molecule-order molecule-plan molecule-exporters molecule-gates molecule-hostile molecule-programs molecule-instances molecule-runs molecule-layouts
 HOSTS := tests/lab/lab.py
 PLAY := ANSIBLE_CONFIG=tests/lab/ansible.cfg ANSIBLE_INVENTORY=$(LAB)/inventory ansible-playbook
 
@@ -106,7 +106,7 @@ integration: venv ## ansible-test integration, on one of the lab's hosts
 	$(PLAY) tests/lab/deploy.yml --extra-vars '{"lab_deploy": {"node_exporter": "1.5.0", "mysqld_exporter": "0.14.0"}}'
 	env -u ANSIBLE_COLLECTIONS_PATH tests/tools/integration --color no
 
-molecule: $(SCENARIOS) ## All scenarios: upgrade, rollback, resume, order, plan, exporters, gates
+molecule: $(SCENARIOS) ## All scenarios: upgrade, rollback, resume, order, plan, exporters, gates, hostile, programs, instances, runs, layouts
 
 $(SCENARIOS): molecule-%: venv
 	molecule test --scenario-name $*
@@ -126,6 +126,7 @@ test: venv ## All of it, each check even where another failed, three side by sid
 	    else units=; upgrade=; echo "Left out: newer"; fi; \
 	    trap '$(HOSTS) down --all' EXIT; \
 	    tests/tools/stages \
-	        lint-yaml lint-python lint-ansible lint-docs sanity units $$units reliability-brief -- \
+	        lint-yaml lint-python lint-ansible lint-docs sanity units $$units reliability-brief \
+	            LAB=.lab-c molecule-instances molecule-order $$upgrade -- \
 	        LAB=.lab molecule-resume molecule-rollback molecule-plan molecule-hostile -- \
-	        LAB=.lab-b molecule-exporters molecule-upgrade molecule-gates molecule-order molecule-programs integration $$upgrade
+	        LAB=.lab-b molecule-exporters molecule-upgrade molecule-gates molecule-layouts molecule-runs molecule-programs integration

@@ -74,12 +74,14 @@ class Run:
         *arguments: str,
         collections: pathlib.Path | None = None,
         settings: dict[str, str] | None = None,
+        under: t.Sequence[str] = (),
         **variables: t.Any,
     ) -> None:
         """Start it.
 
         :param collections: where the collection is installed; otherwise it is the checkout's.
         :param settings: Ansible's own settings as environment variables, beside those of the lab.
+        :param under: the command that runs C(ansible-playbook), if that isn't run directly.
         """
         path = playbook if "/" in playbook or playbook.count(".") > 1 else f"playbooks/{playbook}.yml"
         settings = {**SETTINGS, **(settings or {})}
@@ -88,7 +90,7 @@ class Run:
         # Not a pipe: while nobody reads it, a full one holds the run up.
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  # until the end of the run
         self._process = subprocess.Popen(
-            ["ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
+            [*under, "ansible-playbook", path, *arguments, "--extra-vars", json.dumps(variables)],
             cwd=collections or CHECKOUT,
             env={**os.environ, **settings},
             stdout=self._output,
@@ -130,17 +132,23 @@ class Answering:
     """A run of ansible-playbook at a terminal, where somebody answers what it asks."""
 
     def __init__(
-        self, playbook: str, *arguments: str, answers: t.Sequence[str | t.Callable[[], str]], **variables: t.Any
+        self,
+        playbook: str,
+        *arguments: str,
+        answers: t.Sequence[str | t.Callable[[], str]],
+        settings: dict[str, str] | None = None,
+        **variables: t.Any,
     ) -> None:
         """Start it.
 
         :param answers: what is answered, or what gives the answer.
+        :param settings: as for C(Run).
         """
         self._answers = answers
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
             os.chdir(CHECKOUT)
-            os.environ.update(SETTINGS)
+            os.environ.update({**SETTINGS, **(settings or {})})
             command = [
                 "ansible-playbook",
                 f"playbooks/{playbook}.yml",
@@ -300,3 +308,18 @@ def servers(inventory: Data) -> dict[str, Server]:
 def versions(inventory: Data) -> dict[str, list[str]]:
     """The versions of each program that the mirror has, oldest first."""
     return t.cast("dict[str, list[str]]", inventory["vars"]["lab_versions"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the tests that are rows of a table: what each expects, and whether that came."""
+    rows = []
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            properties = dict(report.user_properties)
+            if report.when == "call" and "result" in properties:
+                rows.append((report.nodeid.partition("[")[2].rstrip("]"), properties["result"], outcome))
+    if rows:
+        terminalreporter.section("table")
+    width = max((len(row[0]) for row in rows), default=0)
+    for name, result, outcome in rows:
+        terminalreporter.write_line(f"{name:{width}}  {result:50}  {outcome}")

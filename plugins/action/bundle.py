@@ -12,11 +12,10 @@ import typing as t
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from ..module_utils import _files
 from ..module_utils._errors import UpgradeError, shown
-from ..plugin_utils import _bundle, _obtain
+from ..plugin_utils import _bundle, _obtain, _publish
 
 
 class ActionModule(ActionBase):
@@ -54,11 +53,26 @@ class ActionModule(ActionBase):
             made_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             _bundle.write(dest, archives, made_at=made_at, plan=plan["digest"], index=index, documents=documents)
         sha256 = _files.sha256_or_none(dest)
+        text = ""
         if not same and sha256:
             size = _megabytes(os.path.getsize(dest))
-            Display().display(f"{dest}: {len(releases)} releases, {size}; upgrade_bundle_sha256: {sha256}")
+            text = f"{dest}: {len(releases)} releases, {size}; upgrade_bundle_sha256: {sha256}"
         told = [release._asdict() for release in releases]
-        return {"changed": not same, "dest": dest, "sha256": sha256, "releases": told}
+        outcome = {
+            "kind": "bundle",
+            "digest": plan["digest"],
+            "counts": {"releases": len(releases)},
+            "failed_hosts": [],
+            "bundle": dest,
+            "sha256": sha256,
+        }
+        return {
+            **_publish.publish(text, outcome=outcome),
+            "changed": not same,
+            "dest": dest,
+            "sha256": sha256,
+            "releases": told,
+        }
 
 
 def _wanted(plan: dict[str, t.Any]) -> list[_obtain.Wanted]:
@@ -85,7 +99,7 @@ def _obtained(
         path, size = str(got.path), os.path.getsize(str(got.path))
         release = _bundle.Release(*each[:4], sha256=got.sha256, size=size, verified=got.verified)
         archives.append((release, path))
-        Display().display(shown(f"{number} of {len(wanted)}: {release.told}, {_megabytes(size)}"))
+        _publish.say(shown(f"{number} of {len(wanted)}: {release.told}, {_megabytes(size)}"))
     return archives
 
 

@@ -11,6 +11,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 
 from ..module_utils._argv import private_url, redact_url
+from ..module_utils._state import name_of
 from ..plugin_utils import _obtain
 from ..plugin_utils._host_action import HostAction
 
@@ -36,6 +37,7 @@ class ActionModule(HostAction):
             if not isinstance(arguments.get(name), str):
                 raise AnsibleActionFail(f"release_stage needs {name}: {what}")
         wanted = _obtain.Wanted(*(arguments[name] for name in _NEEDED))
+        wanted = wanted._replace(component=name_of(wanted.component))  # all instances have the same releases
         wanted = wanted._replace(from_version=arguments.get("from_version"))
         arguments["checksums"] = redact_url(wanted.checksums)  # the host logs its arguments
         return self._bring(arguments, wanted, _obtain.read(settings), task_vars)

@@ -51,15 +51,21 @@ options:
       pid:
         description: Process on the controller.
         type: int
-      started:
-        description: When that process started, in seconds since the epoch. With O(run.pid) it is known to live or not.
-        type: float
+      start_ticks:
+        description:
+          - When that process started, in ticks since the controller's boot. No change of a clock changes it. With
+            O(run.pid) and O(run.boot), it tells whether the process lives.
+        type: int
+      boot:
+        description: Boot of the controller that O(run.start_ticks) counts from.
+        type: str
       dead:
         description: Upgrades that are known to be dead. Their lease doesn't stand in the way.
         type: list
         elements: str
         default: []
 requirements:
+  - Python 3.9 or later
   - systemd
   - root
 """

@@ -107,7 +107,6 @@ _raw:
         note: null
 """
 
-import os
 import typing as t
 
 from ansible.errors import AnsibleError
@@ -115,9 +114,7 @@ from ansible.plugins.lookup import LookupBase
 
 from ..module_utils._errors import UpgradeError
 from ..plugin_utils import _release_settings, _releases
-from ..plugin_utils._run import this_run
 
-_TOKENS = {"api.github.com": "GITHUB_TOKEN", "gitlab.com": "GITLAB_TOKEN"}
 _PASSED_ON = ("apis", "ttl", "timeout", "index")
 
 
@@ -126,14 +123,12 @@ class LookupModule(LookupBase):
 
     def run(self, terms: list[t.Any], variables: t.Any = None, **kwargs: t.Any) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        environment = {host: os.environ[name] for host, name in _TOKENS.items() if os.environ.get(name)}
         try:
-            found = _releases.answers(
+            found = _releases.of_this_run(
                 map(str, self._flatten(terms)),
                 tell=self.get_option("problems") == "tell",
                 cache_dir=self.get_option("cache_dir") or _release_settings.default_cache_dir(),
-                tokens={**environment, **self.get_option("tokens")},
-                fresh_since=this_run()["started"],
+                tokens=self.get_option("tokens"),
                 **{name: self.get_option(name) for name in _PASSED_ON},
             )
         except UpgradeError as exc:

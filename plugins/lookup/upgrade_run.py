@@ -15,6 +15,7 @@ author:
 description:
   - Returns the identity of this run of C(ansible-playbook), for the O(observability.stack.upgrade_state#module:run)
     option of the modules. It is the same in all tasks and on all forks of a run, and another in every other run.
+    It is that of the process, so a clock that is set meanwhile doesn't change it.
 options:
   _terms:
     description: None.
@@ -38,8 +39,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One dictionary with C(upgrade_id), C(user), C(controller), C(job), C(origin), C(pid), C(started),
-    C(dead).
+  description: One dictionary with C(upgrade_id), C(user), C(controller), C(job), C(origin), C(pid),
+    C(start_ticks), C(boot), C(dead).
   type: list
   elements: dict
 """

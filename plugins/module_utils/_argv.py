@@ -16,7 +16,9 @@ import typing as t
 from ._redaction import HIDDEN, is_secret_name, parse_url, redact_text
 
 _CONFIG_NAME = re.compile(r"\.(?:ya?ml|json|ini|conf|cnf|cfg|toml|env|hcl|river|alloy|properties|config)$")
-_REFERENCE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+_MOST_FILE_ARGUMENTS = 1000
 
 
 class ListenAddress(t.NamedTuple):
@@ -26,57 +28,37 @@ class ListenAddress(t.NamedTuple):
     port: int
 
 
-def exec_start_argv(shown: str) -> list[str]:
-    """The argument vector in C(systemctl show -p ExecStart).
-
-    The form is ``{ path=/bin/x ; argv[]=/bin/x --a --b ; ignore_errors=no ; ... }``; systemd has dropped the quotes, so
-    an argument with a space in it comes back as two. Whoever needs it exactly asks the process.
-    """
-    found = re.search(r"argv\[\]=(.*?) ; ignore_errors=", shown, re.DOTALL)
-    return found.group(1).split() if found else []
-
-
-def parse_environment(text: str) -> dict[str, str]:
-    r"""The assignments of an environment file, as systemd reads it: one a line, quotes allowed, # and ; comment.
-
-    A backslash takes the next character as it is; within double quotes only before one of C(\"`$), within single quotes
-    never (parse_env_file_internal in systemd's env-file.c).
-    """
-    environment = {}
-    for line in map(str.strip, text.replace("\\\n", "").splitlines()):
-        name, equals, value = line.partition("=")
-        if line[:1] in "#;" or not equals or not re.fullmatch(r"\w+", name.strip()):
-            continue
-        environment[name.strip()] = _unquoted(value.strip())
-    return environment
-
-
-def _unquoted(value: str) -> str:
-    if re.fullmatch(r"'.*'", value):
-        return value[1:-1]
-    if re.fullmatch(r'".*"', value):
-        return re.sub(r'\\(["\\`$])', r"\1", value[1:-1])
-    return re.sub(r"\\(.)", r"\1", value)
-
-
-def expand(argv: list[str], environment: dict[str, str]) -> list[str]:
-    """Replace C($NAME) (a word of its own: split into words) and C(${NAME}) (kept together), as systemd does."""
-    expanded: list[str] = []
-    for word in argv:
-        alone = _REFERENCE.fullmatch(word)
-        if alone and alone.group(2):
-            expanded.extend(split_words(environment.get(alone.group(2), "")))
-        else:
-            expanded.append(_REFERENCE.sub(lambda m: environment.get(m.group(1) or m.group(2), ""), word))
-    return expanded
-
-
 def split_words(text: str) -> list[str]:
     """Words of a text in which quotes hold words together."""
     try:
         return shlex.split(text)
-    except ValueError:  # an unbalanced quote: systemd takes it as it is
+    except ValueError:  # an unbalanced quote
         return text.split()
+
+
+def with_files(argv: list[str], read: t.Callable[[str], str]) -> list[str]:
+    """A command line with each C(@file) replaced by the arguments in that file, one a line, as kingpin does. A file
+    that can't be read stays as it is.
+
+    :param read: reads a file by the path on the command line; an empty text for one that can't be read.
+    """
+    found: list[str] = argv[:1]
+    waiting, room = argv[1:], _MOST_FILE_ARGUMENTS
+    while waiting:
+        word = waiting.pop(0)
+        if word == "--" or room <= 0:
+            return [*found, word, *waiting]
+        lines = read(word[1:]).splitlines() if re.match("@.", word) else []
+        arguments = [line for line in lines if line.strip() and not line.startswith("#")]
+        room -= len(arguments) + 1 if lines else 0
+        waiting[:0] = arguments
+        found.extend([] if lines else [word])
+    return found
+
+
+def as_list(value: t.Any) -> list[str]:
+    """A value of the catalog that is one text, several, or none."""
+    return [value] if isinstance(value, str) else list(value or [])
 
 
 def flag_values(argv: list[str], name: str) -> list[str]:

@@ -19,6 +19,7 @@ import typing as t
 
 from . import _files, _json_file, _schema
 from ._errors import HostError
+from ._state import Step, name_of
 
 if t.TYPE_CHECKING:
     from ._state import Document
@@ -57,7 +58,7 @@ def sweep(session: Session) -> None:
         return
     over = _reached(session.document)
     for key in _names(session.layout):
-        component, at, _version = key.partition("@")
+        component, at, _version = key.rpartition("@")
         path = session.layout.staging(key)
         is_kept = (key.endswith(FETCH) or os.path.lexists(os.path.join(path, _AHEAD))) and not key.endswith(".removed")
         if not (at and is_kept and component not in over):
@@ -65,10 +66,10 @@ def sweep(session: Session) -> None:
 
 
 def _reached(document: Document) -> set[str]:
-    """The components of which all steps of the upgrade have succeeded."""
-    steps = document.upgrade.get("steps", {})
-    unlike = {key.partition("@")[0] for key, outcome in steps.items() if outcome != "succeeded"}
-    return {key.partition("@")[0] for key in steps} - unlike
+    """The components of which all steps of the upgrade have succeeded, on all their instances."""
+    names = {key: name_of(Step.of(key).component) for key in document.upgrade.get("steps", {})}
+    unlike = {names[key] for key, outcome in document.upgrade.get("steps", {}).items() if outcome != "succeeded"}
+    return set(names.values()) - unlike
 
 
 def _names(layout: Layout) -> list[str]:

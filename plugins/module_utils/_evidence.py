@@ -26,7 +26,8 @@ import stat
 import time
 import typing as t
 
-from . import _elf, _files, _http, _metrics, _process, _sandbox, _version
+from . import _elf, _files, _http, _metrics, _netns, _process, _processes, _sandbox, _sockets, _version
+from ._state import name_of
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -37,11 +38,16 @@ Known = dict[str, dict[str, str]]
 """For each component the versions of its files, by sha256."""
 
 NOT_IN_A_UNIT = r"[^\w-]"
+_OK, _BAD_REQUEST = 200, 400
+_STRANGERS_TIME = 2.0
+"""Seconds for what listens at a usual port, and may be anything."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def known(state_dir: str, components: t.Any) -> Known:
-    """What a host has recorded of versions and their files. Of a state directory that others own or may write, nothing.
+    """What a host has recorded of versions and their files, by component, whichever instance they are of. Of a state
+    directory that others own or may write, nothing.
 
     :param components: those of the state.
     """
@@ -53,7 +59,7 @@ def known(state_dir: str, components: t.Any) -> Known:
     for component, version, sha256 in claims:
         texts = all(isinstance(each, str) for each in (component, version, sha256))
         if texts and _SHA256.fullmatch(sha256) and _version.parse(version) != _version.UNKNOWN:
-            found.setdefault(component, {})[sha256] = _version.parse(version)
+            found.setdefault(name_of(component), {})[sha256] = _version.parse(version)
     return found
 
 
@@ -140,12 +146,17 @@ class Versions:
         self._numbers = itertools.count(1)
         self._listeners: dict[int, set[int]] | None = None
 
-    def of(self, name: str, spec: Data, facts: Data, properties: dict[str, str]) -> Data:
+    def of(
+        self, name: str, spec: Data, facts: Data, properties: dict[str, str], *, names: t.Collection[str] = ()
+    ) -> Data:
         """The version on disk, the version that runs, how they are known or why they are not, and whether a restart is
         pending; and which other project with the same name the program is of, if it is of one.
 
         :param facts: of the component, as the survey collects them.
         :param properties: of its unit; none if it has none.
+        :param names: of the component's program, where its own name doesn't tell what it is. Its version is unknown
+            then unless something shows that it is that program: its sha256 is on record, it serves the component's
+            metrics at a socket of its own, or one of the names is in its version text.
         """
         if not facts["installed"]:
             return _told(None, None, pending=False)
@@ -156,7 +167,7 @@ class Versions:
         is_same = bool(pid) and _process.runs_file(pid, facts["binary"])
         asked = Found(_version.UNKNOWN)
         if pid and not (is_same and on_disk.is_known):
-            asked = self._running(name, spec, facts, pid, is_same=is_same)
+            asked = self._running(name, spec, facts, pid, is_same=is_same, strictly=bool(names))
         if is_same and not on_disk.is_known:
             on_disk = asked
         if not on_disk.is_known:
@@ -164,19 +175,28 @@ class Versions:
             found = Found(_version.UNKNOWN, why=no_program)
             if is_program:
                 found = self._on_record(name, facts["binary"])
-                found = found if found.is_known else self._of_program(name, spec, facts["binary"], properties)
+                found = found if found.is_known else self._of_program(name, spec, facts["binary"], properties, names)
             on_disk = found if found.is_known else Found(_version.UNKNOWN, why="; ".join([*_why(on_disk), found.why]))
         told = _told(on_disk, (on_disk if is_same else asked) if pid else None, pending=bool(pid) and not is_same)
         unsure = is_program and on_disk.how != "sha256"
         other = self._lookalike(name, spec, facts["binary"], properties) if unsure else ""
         return {**told, "lookalike": other} if other else told
 
-    def _running(self, name: str, spec: Data, facts: Data, pid: int, *, is_same: bool) -> Found:
+    def at_port(self, spec: Data) -> str:
+        """The version that a component reports at its usual port, whoever runs it; empty if none does."""
+        url, path = f"http://127.0.0.1:{spec['port']}", spec["metrics_path"]
+        left = min(_STRANGERS_TIME, self._deadline - time.monotonic())
+        answer = _http.get(url + path, timeout=max(0.1, left)) if spec.get("build_info") else None
+        told = _metrics.version_in(answer.body, spec["build_info"]) if answer and answer.status == _OK else None
+        version = _version.parse(told or "")
+        return "" if version == _version.UNKNOWN else version
+
+    def _running(self, name: str, spec: Data, facts: Data, pid: int, *, is_same: bool, strictly: bool) -> Found:
         """The version of the program that a process runs."""
         recorded = Found(_version.UNKNOWN)
         if not is_same and self._known.get(name) and not _process.is_starter(_process.program_name(pid)):
             recorded = self._recorded(name, _process.executable_sha256(pid))
-        return recorded if recorded.is_known else self._of_service(spec, facts, pid)
+        return recorded if recorded.is_known else self._of_service(spec, facts, pid, strictly=strictly)
 
     def _on_record(self, name: str, path: str) -> Found:
         """The version that is on record for a file. It takes as long as to read it, so a service is asked before; and
@@ -187,36 +207,63 @@ class Versions:
         version = self._known.get(name, {}).get(sha256 or "")
         return Found(version, "sha256") if version else Found(_version.UNKNOWN)
 
-    def _of_service(self, spec: Data, facts: Data, pid: int) -> Found:
+    def _of_service(self, spec: Data, facts: Data, pid: int, *, strictly: bool) -> Found:
         """What a service reports itself. It can report what it wants, but only of itself: what listens at the port must
-        be of its user."""
+        be of its user.
+
+        :param strictly: the very process must listen there.
+        """
         if not spec.get("build_info"):
             return Found(_version.UNKNOWN, why="its metrics carry no version")
-        if not self._is_its_own(facts["url"], pid):
+        if not facts.get("url"):
+            facts = {**facts, "url": f"http://127.0.0.1:{spec['port']}", "metrics_path": spec["metrics_path"]}
+        own = self._is_its_own(facts, pid)
+        if not own or (strictly and not _processes.has_listener(pid, _http.port_of(facts["url"]))):
             return Found(_version.UNKNOWN, why=f"nothing of its user alone listens at {facts['url']}")
-        left = max(0.1, self._deadline - time.monotonic())
-        answer = _http.get(facts["url"] + facts["metrics_path"], timeout=left)
-        if answer.status != 200:
+        answer = self._metrics_of(spec, facts, pid)
+        if answer.status == _BAD_REQUEST and facts["url"].startswith("http:"):  # how Go answers plain HTTP under TLS
+            secure = facts["url"].replace("http:", "https:", 1)
+            if _http.speaks_tls(secure, timeout=self._left(), network=_sockets.network_of(pid)):
+                facts["url"] = secure
+                answer = self._metrics_of(spec, facts, pid)
+        if answer.status != _OK:
             return Found(_version.UNKNOWN, why=f"its metrics can't be read ({answer.status or answer.error})")
         told = _version.parse(_metrics.version_in(answer.body, spec["build_info"]) or "")
         return Found(told, "service") if told != _version.UNKNOWN else Found(told, why="its metrics tell no version")
 
-    def _is_its_own(self, url: str, pid: int) -> bool:
+    def _metrics_of(self, spec: Data, facts: Data, pid: int) -> _http.Answer:
+        url = facts["url"] + facts["metrics_path"]
+        return _http.get(url, timeout=self._left(), auth=spec.get("auth"), network=_sockets.network_of(pid))
+
+    def _left(self) -> float:
+        return max(0.1, self._deadline - time.monotonic())
+
+    def _is_its_own(self, facts: Data, pid: int) -> bool:
         """Whether only root and the process's user listen at the port of a URL, as far as that can be seen."""
+        port = _http.port_of(facts["url"])
+        if not port or _netns.name(pid) not in ("", _netns.name(_netns.OURS)):  # a Unix socket, or a network of its own
+            told = facts.get("listens") or []
+            return any(_http.leads_to(facts["url"], port=each["port"], unix=each["unix"]) for each in told)
         if self._listeners is None:
             self._listeners = _process.listeners()
-        port = _http.port_of(url)
         users = self._listeners.get(port, set())
         return not self._listeners or (bool(users) and users <= {0, _process.effective_user(pid)})
 
-    def _of_program(self, name: str, spec: Data, path: str, properties: dict[str, str]) -> Found:
-        """What a program on disk prints of itself."""
+    def _of_program(
+        self, name: str, spec: Data, path: str, properties: dict[str, str], names: t.Collection[str]
+    ) -> Found:
+        """What a program on disk prints of itself.
+
+        :param names: of which its text must have one, if there are any.
+        """
         why = []
         for arguments, answer in self._answers(name, path, spec["version_args"], properties):
             version = _version.find_version(answer.text)
-            if version != _version.UNKNOWN and not answer.trouble:
+            is_named = not names or any(re.search(rf"\b{re.escape(each)}\b", answer.text) for each in names)
+            if version != _version.UNKNOWN and not answer.trouble and is_named:
                 return Found(version, "program")
-            why.append(f"{' '.join(arguments)}: {answer.trouble or 'it printed no version'}")
+            printed = "it printed no version" if is_named else f"it didn't print that it is {name}"
+            why.append(f"{' '.join(arguments)}: {answer.trouble or printed}")
         return Found(_version.UNKNOWN, why=f"{path} was asked ({', '.join(why)})")
 
     def _lookalike(self, name: str, spec: Data, path: str, properties: dict[str, str]) -> str:
@@ -244,6 +291,14 @@ class Versions:
 
 def _why(found: Found) -> list[str]:
     return [found.why] if found.why else []
+
+
+def only_running(version: str) -> Data:
+    """What C(Versions.of) says of a component that has no program on disk, but reports a version.
+
+    :param version: empty if it reports none.
+    """
+    return _told(None, Found(version, "service") if version else None, pending=False)
 
 
 def _told(on_disk: Found | None, running: Found | None, *, pending: bool) -> Data:

@@ -18,13 +18,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import fcntl
 import functools
+import glob
 import grp
 import hashlib
+import itertools
 import os
 import pwd
 import shutil
 import stat
+import struct
 import typing as t
 
 from ._errors import HostError
@@ -42,6 +46,9 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EMLINK, errno.EFBIG)
 _SETID = stat.S_ISUID | stat.S_ISGID
+_PROTECTED = {0x10: "immutable", 0x20: "append-only"}
+"""What of the flags of a file (ioctl_iflags(2)) keeps it, and the names in a directory, as they are."""
+
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFDIR: "a directory",
@@ -169,6 +176,17 @@ class Location:
         finally:
             os.close(descriptor)
 
+    def flags(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Which of C(immutable) and C(append-only) the file is, and its directory. A link has no flags."""
+        own: tuple[str, ...] = ()
+        with contextlib.suppress(OSError), self.opened() as descriptor:
+            own = _flags(descriptor)
+        directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+        try:
+            return own, _flags(directory)
+        finally:
+            os.close(directory)
+
     def remove(self) -> None:
         """Remove the file or the link there, if there is one."""
         with _about(self.path), contextlib.suppress(FileNotFoundError):
@@ -206,6 +224,19 @@ class Location:
             return Attributes(os.geteuid(), os.getegid(), 0o755, {})
         owner = os.fstat(self.descriptor)
         return Attributes(owner.st_uid, owner.st_gid, attributes.mode & 0o666, {})
+
+
+def _flags(descriptor: int) -> tuple[str, ...]:
+    """Which of C(_PROTECTED) a file has; none where its file system knows no flags."""
+    # FS_IOC_GETFLAGS: a few architectures have other bits for reading.
+    reading = 1 << 30 if os.uname().machine.startswith(("ppc", "mips", "sparc", "alpha")) else 1 << 31
+    request = reading | struct.calcsize("l") << 16 | ord("f") << 8 | 1
+    try:
+        answer = fcntl.ioctl(descriptor, request, bytes(struct.calcsize("l")))
+    except OSError:
+        return ()
+    value = struct.unpack("i", answer[: struct.calcsize("i")])[0]
+    return tuple(name for bit, name in _PROTECTED.items() if value & bit)
 
 
 @contextlib.contextmanager
@@ -460,6 +491,12 @@ def is_file(path: str) -> bool:
         return False
 
 
+def matching(pattern: str) -> list[str]:
+    """The paths that a pattern of the shell matches, in order; a path without wildcards is itself, whether it is there
+    or not."""
+    return sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+
+
 def read_bytes(path: str, *, most: int = 4 << 20) -> bytes:
     """The first bytes of a file.
 
@@ -562,6 +599,19 @@ def entries_below(place: Location) -> t.Iterator[Found]:
     yield from _entries(top, "", _DEEPEST)
 
 
+def files_below(path: str, *, most: int) -> list[str]:
+    """The regular files below a directory, in order; none if it can't be read.
+
+    :param most: so many at most.
+    """
+    try:
+        with located(path, follow=True) as place:
+            names = (found.path for found in entries_below(place) if stat.S_ISREG(found.status.st_mode))
+            return sorted(os.path.join(path, name) for name in itertools.islice(names, most))
+    except OSError:
+        return []
+
+
 def _entries(directory: int, prefix: str, levels: int) -> t.Iterator[Found]:
     """:param directory: is closed at the end."""
     try:
@@ -585,7 +635,16 @@ def apply_attributes(descriptor: int, attributes: Attributes) -> None:
     os.fchown(descriptor, attributes.uid, attributes.gid)
     os.fchmod(descriptor, attributes.mode & ~_SETID)
     for name, value in attributes.xattrs.items():
-        os.setxattr(descriptor, name, value)
+        # A file system that is mounted with one SELinux context for all files refuses to set even that.
+        if not _has_xattr(descriptor, name, value):
+            os.setxattr(descriptor, name, value)
+
+
+def _has_xattr(descriptor: int, name: str, value: bytes) -> bool:
+    try:
+        return os.getxattr(descriptor, name) == value
+    except OSError:
+        return False
 
 
 def fsync_directory(path: str) -> None:
@@ -773,7 +832,9 @@ def explain(exc: OSError) -> str:
     hint = {
         errno.ENOSPC: "; free some space there and run again",
         errno.EROFS: "; the file system is mounted read-only",
+        errno.EDQUOT: "; a quota is used up: free some space there, or raise the quota, and run again",
         errno.EACCES: "; run as root (become: true)",
-        errno.EPERM: "; run as root (become: true)",
+        errno.EPERM: "; run as root (become: true), and look for an immutable or append-only attribute (lsattr)",
+        errno.EBUSY: "; something is mounted there (findmnt): it can't be replaced before that is unmounted",
     }.get(exc.errno or 0, "")
     return f"{exc.filename or 'operating system'}: {exc.strerror or exc}{hint}"

@@ -38,8 +38,10 @@ from . import (
     _health,
     _json_file,
     _lease,
+    _loaded_unit,
     _probes,
     _process,
+    _processes,
     _restore_point,
     _schema,
     _store,
@@ -64,7 +66,9 @@ _IDLE = 60.0
 _PATIENCE = 3600.0
 _RETRY = 30
 _SYSTEMD_IS_HERE = "/run/systemd/system"  # sd_booted(3)
-_UNITS = "/etc/systemd/system"
+UNITS = "/etc/systemd/system"
+"""Where the watchdog puts its drop-in."""
+
 _NOT_LOADED = 5  # what systemctl stop says where there is no such unit
 _HAS_CONDITIONS = 243  # the first systemd that knows ExecCondition=
 
@@ -92,7 +96,8 @@ class Guard(t.NamedTuple):
     """What a host must know to undo a step by itself.
 
     ``target`` and the two times are how the old version is proven, see C(_health.wait). ``confirm_within`` is how many
-    seconds the host waits after the last sign of life of a run.
+    seconds the host waits after the last sign of life of a run. ``shared`` are the targets of other units that run the
+    same file: they are restarted and verified after the component's own unit.
     """
 
     component: str
@@ -102,6 +107,12 @@ class Guard(t.NamedTuple):
     confirm_within: float
     probe_timeout: float
     probe_window: float
+    shared: t.Sequence[Target] = ()
+
+    @property
+    def units(self) -> list[str]:
+        """All units that run the file, the component's own first."""
+        return [self.unit, *(target["unit"] for target in self.shared)]
 
 
 def arm(run: Run, session: Session, guard: Guard) -> None:
@@ -119,10 +130,11 @@ def arm(run: Run, session: Session, guard: Guard) -> None:
     marker = {
         **guard._asdict(),
         "target": {"component": name, **guard.target},
+        "shared": list(guard.shared),
         "record": session.document.component(name),
         "revision": session.document.data["revision"],
         "boot": boot_token(),
-        "starts": 0,
+        "starts": {},
         "undone": None,
     }
     problem = _schema.problem(marker, _schema.MARKER)
@@ -135,7 +147,7 @@ def arm(run: Run, session: Session, guard: Guard) -> None:
     try:
         _write(layout, marker)
         _files.write_durably(_program(layout, name), _archive())
-        _write_condition(run, layout, guard)
+        _write_conditions(run, layout, guard)
         _stop(run, name, "timer", "service")
         _checked(
             run, _transient(layout, name, f"--on-active={guard.confirm_within:g}", "--timer-property=AccuracySec=1s")
@@ -154,10 +166,9 @@ def disarm(run: Run, layout: Layout, component: str, *, itself: bool = False) ->
     if not os.path.lexists(layout.pending(component)):
         return
     _stop(run, component, "timer", *([] if itself else ["service"]))
-    conditions = glob.glob(os.path.join(glob.escape(_UNITS), "*.d", _condition_name(component)))
-    unit = (read_marker(layout, component) or {}).get("unit")
-    if unit:  # a disarming that was cut off may have left its directory
-        conditions.append(os.path.join(_UNITS, f"{unit}.d", _condition_name(component)))
+    conditions = glob.glob(os.path.join(glob.escape(UNITS), "*.d", _condition_name(component)))
+    for unit in _units(read_marker(layout, component) or {}):  # an interrupted disarming may have left its directory
+        conditions.append(os.path.join(UNITS, f"{unit}.d", _condition_name(component)))
     for condition in conditions:
         _files.remove_if_there(condition)
         _files.remove_directory_if_empty(os.path.dirname(condition))
@@ -190,20 +201,22 @@ def fire(
     component: str,
     *,
     clock: t.Callable[[], float] = time.time,
+    uptime: t.Callable[[], float] = _process.uptime,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> None:
     """Undo the step, unless it was confirmed or undone meanwhile. A run that still lives is waited for."""
     seen = None
     while os.path.lexists(_store.Layout(state_dir).pending(component)):
-        with _store.session(state_dir, force=True, wait=_PATIENCE, clock=clock) as session:
+        with _store.session(state_dir, force=True, wait=_PATIENCE, clock=clock, uptime=uptime) as session:
             marker = _pending(session, component)
             if marker is None:
                 _note_damage(session, component)
                 disarm(run, session.layout, component, itself=True)
                 return
             lease = _store.read_lease(state_dir)
-            left = 0.0 if marker["undone"] else _alive_for(lease, marker["confirm_within"], now=clock())
-            if left <= 0 or lease == seen:  # whatever was done to the clock: nobody has renewed it meanwhile
+            now = _store.present(lease, clock=clock, uptime=uptime)
+            left = 0.0 if marker["undone"] else _alive_for(lease, marker["confirm_within"], now=now)
+            if left <= 0 or lease == seen:  # no module has renewed it meanwhile
                 late = f"nobody has confirmed it within {marker['confirm_within']:g} s: the run that did it is gone"
                 _undo(run, session, marker, f"{marker['undone'] or late}. The host has undone it by itself")
                 return
@@ -211,17 +224,26 @@ def fire(
         sleep(left)
 
 
-def start(run: Run, state_dir: str, component: str, *, clock: t.Callable[[], float] = time.time) -> None:
-    """Before a start of the service: put its old files back if the host was rebooted, or if it has started in vain too
-    often. Where a module is at work on the host, the start is its own."""
+def start(
+    run: Run,
+    state_dir: str,
+    component: str,
+    unit: str,
+    *,
+    clock: t.Callable[[], float] = time.time,
+    uptime: t.Callable[[], float] = _process.uptime,
+) -> None:
+    """Before a start of one of its units: put its old files back if the host was rebooted, or if the unit has started
+    in vain too often. Where a module is at work on the host, the start is its own."""
     if not os.path.lexists(_store.Layout(state_dir).pending(component)):
         return
     try:
-        with _store.session(state_dir, force=True, wait=0, clock=clock) as session:
+        with _store.session(state_dir, force=True, wait=0, clock=clock, uptime=uptime) as session:
             marker = _pending(session, component)
             if marker is None or marker["undone"]:
                 return
-            marker["undone"] = _why(marker, _store.read_lease(state_dir), now=clock())
+            lease = _store.read_lease(state_dir)
+            marker["undone"] = _why(marker, unit, lease, now=_store.present(lease, clock=clock, uptime=uptime))
             _write(session.layout, marker)
             if not marker["undone"]:
                 return
@@ -233,14 +255,15 @@ def start(run: Run, state_dir: str, component: str, *, clock: t.Callable[[], flo
     _checked(run, _transient(_store.Layout(state_dir), component, "--no-block", suffix="-settle"))
 
 
-def _why(marker: Marker, lease: dict[str, t.Any], *, now: float) -> str | None:
+def _why(marker: Marker, unit: str, lease: dict[str, t.Any], *, now: float) -> str | None:
     """Why a service that is about to start must not start with the new version."""
     if marker["boot"] != boot_token():
         return "the host was rebooted before anybody had confirmed it"
-    marker["starts"] = int(marker["starts"]) + 1
-    if marker["starts"] < START_LIMIT or _alive_for(lease, _IDLE, now=now) > 0:
+    starts = marker["starts"].get(unit, 0) + 1
+    marker["starts"][unit] = starts
+    if starts < START_LIMIT or _alive_for(lease, _IDLE, now=now) > 0:
         return None
-    return f"its service has started {marker['starts']} times, and nobody has confirmed it"
+    return f"{unit} has started {starts} times, and nobody has confirmed it"
 
 
 def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
@@ -248,8 +271,11 @@ def _undo(run: Run, session: Session, marker: Marker, reason: str) -> None:
     name, document = marker["component"], session.document
     outcome = "rolled_back"
     try:
-        _bring_back(session, marker)
-        _prove_old(run, marker)
+        manifest = _bring_back(session, marker)
+        own = session.layout.own_command(name)
+        restored = _loaded_unit.bring_back(run, manifest.loaded_units, own=own)
+        reason = "; ".join([reason, *map(str, restored)])
+        _prove_old(run, marker, again=[one.unit for one in restored])
         _check_undone(document.component(name))
     except HostError as exc:
         outcome, reason = "failed", f"{reason}, but manual intervention is required: {exc}"
@@ -272,27 +298,55 @@ def _check_undone(record: dict[str, t.Any]) -> None:
         raise HostError(f"{', '.join(present)} isn't what it was before")
 
 
-def _bring_back(session: Session, marker: Marker) -> None:
+def _bring_back(session: Session, marker: Marker) -> _restore_point.Manifest:
     session.document.rolling_back(now=session.now)
     session.save()
     manifest = _restore_point.read(session, session.document.component(marker["component"]).get("backup_id") or "")
     _restore_point.restore(session, manifest, marker["kinds"])
+    return manifest
 
 
-def _prove_old(run: Run, marker: Marker) -> None:
-    """Let the service run what is on disk, and prove it. A start that is under way is waited for first.
+def _prove_old(run: Run, marker: Marker, *, again: t.Collection[str]) -> None:
+    """Let all units that run the file run what is on disk, in order, and verify them together.
 
-    :raises HostError: if it isn't healthy.
+    :param again: units that are restarted in any case: they have changed.
+    :raises HostError: if one of them could not be restarted or isn't healthy; the others were restarted all the same.
     """
-    limit = _systemd.stop_timeout(_systemd.show(run, [marker["unit"]])[0]) + _systemd.START_TIMEOUT
-    run(["systemctl", "start", "--", marker["unit"]], timeout=limit)
-    unit = _systemd.show(run, [marker["unit"]])[0]
-    if not (unit.main_pid and _process.runs_file(unit.main_pid, marker["target"]["binary"])):
-        _systemd.restart(run, unit, timeout=limit, reload="unit" in marker["kinds"])
-    targets = [{**marker["target"], "proofs": []}]  # those may need more than this host
-    health = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])[0]
-    if not health.healthy:
-        raise HostError(f"{marker['target']['version']} is back in place, but isn't healthy: {health.reason}")
+    targets = [{**target, "proofs": []} for target in _targets(marker)]  # those may need more than this host
+    problems = []
+    for unit, target in zip(_units(marker), targets):
+        try:
+            _run_what_is_on_disk(run, unit, target["binary"], reload="unit" in marker["kinds"], again=again)
+        except HostError as exc:
+            problems.append(str(exc))
+    found = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])
+    back = f"{marker['target']['version']} is back in place"
+    for each in found:
+        if not each.healthy:
+            whose = "" if len(found) == 1 else f"{each.component} "
+            problems.append(f"{back}, but {whose}isn't healthy: {each.reason}")
+    if problems:
+        raise HostError("; ".join(problems))
+
+
+def _run_what_is_on_disk(run: Run, name: str, binary: str, *, reload: bool, again: t.Collection[str]) -> None:
+    """Restart a unit, unless its process runs the file on disk and the unit has not changed. A start that is under way
+    is waited for first."""
+    limit = _systemd.stop_timeout(_systemd.show(run, [name])[0]) + _systemd.START_TIMEOUT
+    run(["systemctl", "start", "--", name], timeout=limit)
+    unit = _systemd.show(run, [name])[0]
+    if unit.identity in again or not _processes.of_program(unit, binary):
+        _systemd.restart(run, unit, timeout=limit, reload=reload)
+
+
+def _targets(marker: Marker) -> list[Target]:
+    """What is verified: the component, and the other units that run its file."""
+    return [marker["target"], *marker.get("shared", ())]
+
+
+def _units(marker: Marker) -> list[str]:
+    """The units that run the file, the component's own first; none of an empty marker."""
+    return [marker["unit"], *(target["unit"] for target in marker.get("shared", ()))] if marker else []
 
 
 def _pending(session: Session, component: str) -> Marker | None:
@@ -324,7 +378,7 @@ def marker_problem(layout: Layout, component: str) -> str:
 
 def _load_marker(layout: Layout, component: str) -> Marker:
     marker = _json_file.load(layout.pending(component), _schema.MARKER, named=("component", component))
-    for probe in marker["target"].get("probes") or []:
+    for probe in (probe for target in _targets(marker) for probe in target.get("probes") or []):
         _probes.complete(probe)
     return marker
 
@@ -368,15 +422,16 @@ def _write(layout: Layout, marker: Marker) -> None:
 
 def unit_name(component: str) -> str:
     """The name of the transient units, without what they are."""
-    return f"observability-upgrade-{component}"
+    return f"observability-upgrade-{_systemd.in_unit_name(component)}"
 
 
 def _program(layout: Layout, component: str) -> str:
     return layout.pending(component).removesuffix(".json") + ".pyz"
 
 
-def _command_line(layout: Layout, component: str, action: str) -> list[str]:
-    return [sys.executable, "-I", "-c", _IF_ROOTS_ALONE, _program(layout, component), action, layout.root, component]
+def _command_line(layout: Layout, component: str, action: str, *more: str) -> list[str]:
+    program = _program(layout, component)
+    return [sys.executable, "-I", "-c", _IF_ROOTS_ALONE, program, action, layout.root, component, *more]
 
 
 def _transient(layout: Layout, component: str, *options: str, suffix: str = "") -> list[str]:
@@ -391,20 +446,22 @@ def _condition_name(component: str) -> str:
     return f"{_systemd.OWN_DROP_IN}{component}.conf"
 
 
-def _write_condition(run: Run, layout: Layout, guard: Guard) -> None:
-    """The drop-in that runs C(start), with all privileges, whatever the unit's hardening; its failure stops nothing."""
+def _write_conditions(run: Run, layout: Layout, guard: Guard) -> None:
+    """For each unit the drop-in that runs C(start), with all privileges, whatever the unit's hardening; its failure
+    stops nothing."""
     version = run(["systemctl", "show", "--property=Version"], timeout=30).out.partition("=")[2].split(".")[0].split()
     known = version and version[0].isdigit() and int(version[0]) >= _HAS_CONDITIONS
     setting = "ExecCondition" if known else "ExecStartPre"
-    program = _command_line(layout, guard.component, "start")
-    command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
-    directory = os.path.join(_UNITS, f"{guard.unit}.d")
-    _files.make_directory(directory)
-    text = (
-        "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"
-        f"[Service]\n{setting}=-+{command}\n"
-    )
-    _files.write_durably(os.path.join(directory, _condition_name(guard.component)), text.encode(), mode=0o644)
+    for unit in guard.units:
+        program = _command_line(layout, guard.component, "start", unit)
+        command = " ".join(map(_systemd.quote, ["/bin/sh", "-c", _UNLESS_OWN, "sh", layout.restarting, *program]))
+        directory = os.path.join(UNITS, f"{unit}.d")
+        _files.make_directory(directory)
+        text = (
+            "# Written by observability.stack for the time of an upgrade; removed when the new version is confirmed.\n"
+            f"[Service]\n{setting}=-+{command}\n"
+        )
+        _files.write_durably(os.path.join(directory, _condition_name(guard.component)), text.encode(), mode=0o644)
     _checked(run, ["systemctl", "daemon-reload"])
 
 
@@ -446,10 +503,10 @@ _ACTIONS: dict[str, t.Callable[..., None]] = {"fire": fire, "start": start}
 
 
 def main(argv: list[str]) -> int:
-    """The program: C(fire STATE_DIR COMPONENT) or C(start STATE_DIR COMPONENT)."""
-    action, state_dir, component = argv
+    """The program: C(fire STATE_DIR COMPONENT) or C(start STATE_DIR COMPONENT UNIT)."""
+    action, state_dir, component, *more = argv
     try:
-        _ACTIONS[action](_command.run, state_dir, component)
+        _ACTIONS[action](_command.run, state_dir, component, *more)
     except (UpgradeError, OSError) as exc:
         sys.stderr.write(f"{component}: {_files.explain(exc) if isinstance(exc, OSError) else exc}\n")
         return 1

@@ -12,9 +12,9 @@ from __future__ import annotations
 import time
 import typing as t
 
-from . import _deadline, _files, _systemd
+from . import _deadline, _files, _http, _sockets, _systemd
 from ._observe import Scene, observe
-from ._probes import Look, Watch, judge, key_of
+from ._probes import ELSEWHERE, Look, Watch, judge, key_of
 from ._verdicts import Verdict
 
 if t.TYPE_CHECKING:
@@ -32,6 +32,7 @@ _AT_LEAST = 1.0
 _GB = 1e9
 _MEASURING = 20.0
 _MOST_GROWTH = 3600.0
+_SHOWN_PLACES = 5
 
 
 class Health(t.NamedTuple):
@@ -123,6 +124,18 @@ def wait(
     return [_health(run, each, healthy=number in proven, since=since) for number, each in enumerate(services)]
 
 
+def _elsewhere(service: _Service) -> str:
+    """Where a service listens, if that isn't where it was asked; otherwise empty."""
+    unit, url = service.unit, service.target.get("url") or ""
+    if unit is None or not unit.is_running or not url:
+        return ""
+    places = [each for each in _sockets.of_unit(unit.name, unit.main_pid) or [] if each.port or each.unix]
+    if not places or any(_http.leads_to(url, port=each.port, unix=each.unix) for each in places):
+        return ""
+    told = ", ".join(each.unix or f"{each.address} port {each.port}" for each in places[:_SHOWN_PLACES])
+    return f"; but {unit.name} is active and {ELSEWHERE} {told}"
+
+
 def grown_by(target: Target) -> float:
     """Seconds by which a service gets more time: it reads what is below a path before it is ready. An hour at most: the
     service's user decides what is there."""
@@ -146,12 +159,12 @@ def _health(run: Run, service: _Service, *, healthy: bool, since: float | None) 
     watch, journal = service.watch, []
     if service.unit and not healthy:
         secrets = _systemd.secrets_of(service.unit)
-        journal = _systemd.journal_tail(run, service.target["unit"], since=since, secrets=secrets)
+        journal = _systemd.journal_tail(run, service.unit.identity, since=since, secrets=secrets)
     return Health(
         component=service.target["component"],
         healthy=healthy,
         ready_after=round(watch.ready_after, 2) if watch.ready_after is not None else None,
-        reason="" if healthy else watch.why(),
+        reason="" if healthy else watch.why() + _elsewhere(service),
         verdicts=[verdict._asdict() for verdict in watch.told()],
         journal=journal,
         main_pid=watch.main_pid if healthy else 0,

@@ -27,17 +27,27 @@ from . import (
     _argv,
     _elf,
     _files,
+    _guard,
     _health,
+    _http,
     _lease,
+    _loaded_unit,
+    _netns,
     _output,
     _packages,
     _preflight,
     _process,
+    _processes,
+    _scene,
+    _sockets,
     _state,
     _store,
     _systemd,
+    _targets,
+    _unit_disk,
     _web,
 )
+from ._obstacles import NewerFile
 from ._preflight import Facts, Listener, Place, Service, UnsafePath
 
 if t.TYPE_CHECKING:
@@ -48,8 +58,11 @@ if t.TYPE_CHECKING:
 
 HEALTH_TIMEOUT = 3.0
 URL_TIMEOUT = 10.0
-_MORE = ("StartLimitBurst", "StartLimitIntervalUSec")
+_MORE = ("StartLimitBurst", "StartLimitIntervalUSec", *_unit_disk.PROPERTIES)
 _LISTENS = "0A"
+_RELOADED = re.compile(r"^\w*config_last_reload_success_timestamp_seconds(?:\{[^}\n]*\})? ([0-9.e+]+)$", re.MULTILINE)
+"""How Prometheus, Alertmanager, the blackbox exporter and their kin tell when they last loaded their configuration."""
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -60,6 +73,7 @@ class Request(t.NamedTuple):
     :ivar urls: what the host must be able to fetch.
     :ivar temporary: the directory in which Ansible's own files arrive.
     :ivar passing: candidates are run in the temporary directory: check mode.
+    :ivar watchdog: the steps arm the rollback watchdog.
     :ivar writing: whether it is tried to write into the state directory; nowhere else is, not even for a moment.
     """
 
@@ -70,6 +84,7 @@ class Request(t.NamedTuple):
     urls: t.Sequence[str] = ()
     run: Data | None = None
     passing: bool = False
+    watchdog: bool = False
     writing: bool = True
 
 
@@ -88,7 +103,9 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
     )
     executed_in = request.temporary if request.passing else state_dir
     directories = sorted({os.path.dirname(path) for step in steps for path in _preflight.places_of(step)})
+    directories += [_guard.UNITS] if request.watchdog and steps else []
     own = [state_dir, os.path.join(state_dir, "backups")]
+    replaced = {path: step["component"] for step in steps for path in _preflight.replaced(step)}
     now = clock()
     return Facts(
         services=tuple(services(run, steps, document.data["components"])),
@@ -101,9 +118,10 @@ def read(run: Run, request: Request, *, open_url: t.Callable[..., t.Any], clock:
         now=(time.gmtime(now).tm_year, now),
         newest=newest(document.data),
         synchronised=synchronised(run),
-        holder=holder(state_dir, request.run or {}, now=now),
+        holder=holder(state_dir, request.run or {}),
         unreachable=unreachable(request.urls, open_url=open_url, now=now),
         unsafe_paths=tuple(unsafe_paths(path for step in steps for path in _preflight.replaced(step))),
+        targets=tuple(_targets.read(run, steps, replaced)),
         selinux=_files.read_text("/sys/fs/selinux/enforce").strip() == "1",
     )
 
@@ -174,7 +192,9 @@ def unwritable(directories: t.Iterable[str], *, passing: bool) -> dict[str, str]
         try:
             if passing or there != directory or not os.path.isdir(there):
                 if not os.access(there, os.W_OK):
-                    found.setdefault(there, "read-only, or not allowed")
+                    read_only = os.statvfs(there).f_flag & os.ST_RDONLY
+                    why = "its file system is mounted read-only" if read_only else "this user is not allowed to"
+                    found.setdefault(there, why)
             else:
                 _write(directory)
         except OSError as exc:
@@ -220,9 +240,10 @@ def synchronised(run: Run) -> bool | None:
     return {"yes": True, "no": False}.get(done.out.strip()) if done.rc == 0 else None
 
 
-def holder(state_dir: str, run: Data, *, now: float) -> str:
+def holder(state_dir: str, run: Data) -> str:
     """The other run that has this host, as a text; empty if none has."""
     lease = _store.read_lease(state_dir)
+    now = _store.present(lease)
     who = _lease.holder(lease, now=now, dead=run.get("dead") or ())
     return _lease.told(lease, now=now, held=True) if who not in (None, run.get("upgrade_id")) else ""
 
@@ -251,18 +272,21 @@ def unreachable(urls: t.Iterable[str], *, open_url: t.Callable[..., t.Any], now:
 
 def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
     """What each component of the steps is now. The first of its steps tells what it is."""
-    first: dict[str, Data] = {}
+    first: dict[str, tuple[Data, str]] = {}
     for step in steps:
-        first.setdefault(step["component"], step)
-    chosen = list(first.values())
+        for part in _preflight.parts(step):
+            first.setdefault(part["component"], (part, step["component"]))
+    chosen = [part for part, _of in first.values()]
     if not chosen:
         return
     units = _systemd.show(run, [step["unit"] for step in chosen], more=_MORE)
+    directories = _systemd.unit_path(run)
     states = _health.wait(run, [now_target(step) for step in chosen], timeout=HEALTH_TIMEOUT, window=0)
     owned = _packages.owners(run, [step["binary"] for step in chosen])
     listening = _listening()
     for step, unit, health in zip(chosen, units, states):
-        record = records.get(step["component"]) or {"state": "idle"}
+        owner = first[step["component"]][1]
+        record = records.get(owner) or {"state": "idle"}
         yield Service(
             component=step["component"],
             unit=unit.name,
@@ -275,7 +299,13 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
             package=owned.get(step["binary"]),
             restart_only=not step.get("stage"),
             architectures=((step.get("stage") or {}).get("architecture") or "", _architecture(step["binary"])),
-            listeners=_listeners(listening, step["target"]["url"], unit),
+            another_program=_another_program(unit, step["binary"]) if step["component"] != owner else "",
+            listeners=_listeners(listening, step["target"]["url"], unit) if step["target"]["url"] else None,
+            change=_unit_disk.change_of(unit, directories),
+            newer=(*_unread(unit, directories), *_newer_config(run, step, unit)),
+            started_otherwise=_unit_disk.started_otherwise(unit),
+            restored_unit=next((path for path in unit.files() if os.path.basename(path) == _loaded_unit.DROP_IN), ""),
+            cannot_start=tuple(_unit_disk.cannot_start(_unit_disk.reloaded(unit, directories))),
             **_of_unit(unit, step["binary"]),
         )
 
@@ -287,8 +317,27 @@ def now_target(step: Data) -> Data:
     return {**target, "version": None, "probes": probes or [{"kind": "systemd"}], "proofs": []}
 
 
+def _unread(unit: Unit, directories: t.Sequence[str]) -> list[NewerFile]:
+    """What was changed since the process started. Of a unit that systemd has not loaded anyway, that says no more."""
+    newer = _unit_disk.newer_files(unit, directories)
+    changed = _unit_disk.change_of(unit, directories) is not None
+    return [one for one in newer if not (changed and one.what == "unit")]
+
+
+def _newer_config(run: Run, step: Data, unit: Unit) -> t.Iterator[NewerFile]:
+    """The configuration, where it was changed after the service last loaded it: by its own metric, or at its start."""
+    config = ((step.get("stage") or {}).get("facts") or {}).get("config")
+    if not config or not unit.main_pid or not _unit_disk.is_newer(config, _process.started(unit.main_pid)):
+        return
+    paths = [probe["path"] for probe in step["target"].get("probes") or [] if probe.get("kind") == "build_info"]
+    body = _scene.Scene(run, step["target"], unit).get(paths[0]).body if paths and step["target"].get("url") else ""
+    loaded = [float(found) for found in _RELOADED.findall(body)]
+    if not loaded or _unit_disk.is_newer(config, max(loaded)):
+        yield NewerFile("config", config)
+
+
 def _of_unit(unit: Unit, binary: str) -> Data:
-    pid, burst = unit.main_pid, unit.properties.get("StartLimitBurst", "")
+    pid, burst = _processes.of_component(unit, binary), unit.properties.get("StartLimitBurst", "")
     return {
         "restarts": unit.n_restarts,
         "result": unit.result,
@@ -297,6 +346,15 @@ def _of_unit(unit: Unit, binary: str) -> Data:
         "rss": _kilobytes(f"{_process.PROC}/{pid}/status", "VmRSS") if pid else None,
         "restart_pending": bool(pid) and os.path.exists(binary) and not _process.runs_file(pid, binary),
     }
+
+
+def _another_program(unit: Unit, binary: str) -> str:
+    """The program of the unit's main process, if it is neither the binary, nor what was there before it, nor what
+    starts other programs; empty also where it can't be seen."""
+    running = (_process.told_executable(unit.main_pid) or "").removesuffix(" (deleted)") if unit.main_pid else ""
+    directory, name = os.path.split(binary)
+    places = {binary, os.path.realpath(binary), os.path.join(os.path.realpath(directory), name)}
+    return "" if running in ("", *places) or _process.is_starter(running) else running
 
 
 def _architecture(binary: str) -> str:
@@ -342,6 +400,8 @@ def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def _listeners(listening: list[Socket] | None, url: str, unit: Unit) -> tuple[Listener, ...] | None:
     """Who listens where a URL leads to; None if that can't be seen. What systemd holds for a unit is the unit's."""
+    if _listens_apart(url, unit):
+        return (Listener(unit.main_pid, _process.program_name(unit.main_pid), True),)
     parts = urllib.parse.urlsplit(url)
     port = parts.port or {"https": 443}.get(parts.scheme, 80)
     wanted = _resolved(parts.hostname or "")
@@ -352,6 +412,15 @@ def _listeners(listening: list[Socket] | None, url: str, unit: Unit) -> tuple[Li
     if inodes and not pids:  # in a container, root may not look into processes of others
         return None
     return tuple(Listener(pid, _process.program_name(pid), _is_own(pid, unit)) for pid in pids)
+
+
+def _listens_apart(url: str, unit: Unit) -> bool:
+    """Whether a URL is that of a unit's own socket which none but the unit can have: a Unix socket, or one in a network
+    namespace of its own."""
+    if _http.port_of(url) and _netns.name(unit.main_pid) in ("", _netns.name(_netns.OURS)):
+        return False
+    own = _sockets.of_unit(unit.name, unit.main_pid) or []
+    return any(_http.leads_to(url, port=each.port, unix=each.unix) for each in own)
 
 
 def _resolved(name: str) -> set[str]:

@@ -30,9 +30,9 @@ SIZE = 1024
 UNREADABLE = "unreadable"
 """The key of a lease that isn't one; its value tells why."""
 
-_TEXTS = ("user", "controller", "job", "origin", "boot_id")
+_TEXTS = ("user", "controller", "job", "origin", "boot", "boot_id")
 _CUT = 16  # characters by which a text is shortened at once; three come back as dots
-_FROM_RUN = ("upgrade_id", "user", "controller", "job", "origin", "pid", "started")
+_FROM_RUN = ("upgrade_id", "user", "controller", "job", "origin", "pid", "start_ticks", "boot")
 
 if t.TYPE_CHECKING:
     Lease = dict[str, t.Any]
@@ -80,6 +80,22 @@ def released(lease: Lease) -> Lease:
     return {"token": lease.get("token", 0), **{key: lease[key] for key in ("revision",) if key in lease}}
 
 
+def present(lease: Lease, *, now: float, uptime: float, boot_id: str) -> float:
+    """The time of day by which a lease is judged: when it was renewed, and what has passed since then.
+
+    That is measured by the host's clock that never goes back nor jumps. After a reboot, it is the time since the boot:
+    the lease may end later than it would have, never earlier.
+
+    :param now: seconds since the epoch, for a lease that doesn't say when it was renewed by that other clock.
+    :param uptime: seconds since the host's kernel started, also those in which it slept (``CLOCK_BOOTTIME``).
+    :param boot_id: the host's present boot.
+    """
+    if lease.get("uptime") is None or lease.get("renewed") is None:
+        return now
+    begun = lease["uptime"] if lease.get("boot_id") == boot_id else 0.0
+    return float(lease["renewed"]) + max(0.0, uptime - begun)
+
+
 def holder(lease: Lease, *, now: float, dead: t.Collection[str] = ()) -> str | None:
     """The upgrade that has the host, unless its lease has ended or it is known to be dead."""
     upgrade_id = lease.get("upgrade_id")
@@ -89,30 +105,41 @@ def holder(lease: Lease, *, now: float, dead: t.Collection[str] = ()) -> str | N
 
 
 def enter(
-    lease: Lease, run: dict[str, t.Any] | None, *, now: float, seconds: float, boot_id: str, acquire: bool = False
+    lease: Lease,
+    run: dict[str, t.Any] | None,
+    *,
+    now: float,
+    uptime: float,
+    seconds: float,
+    boot_id: str,
+    acquire: bool = False,
 ) -> Lease:
     """The lease after a module has come in: renewed or taken for its run, or as it was if it belongs to none.
 
     :param run: ``upgrade_id``, ``user``, ``controller``, ... of the run; ``dead`` names runs that are known to be dead.
+    :param now: seconds since the epoch; ``uptime`` and ``boot_id`` as for C(present).
     :param acquire: take a lease that nobody has. Otherwise only the run's own is renewed, even one that has ended: a
         module that comes late, after another run or the host itself went on, is refused.
     :raises LockedError: naming who holds it, since when, and how to go on.
     """
+    seen = present(lease, now=now, uptime=uptime, boot_id=boot_id)
     if run is None or (acquire and not is_of(lease, run)):
-        if holder(lease, now=now, dead=(run or {}).get("dead") or ()) is not None:
-            raise LockedError(describe(lease, now=now))
+        if holder(lease, now=seen, dead=(run or {}).get("dead") or ()) is not None:
+            raise LockedError(describe(lease, now=seen))
     elif not is_of(lease, run):
-        raise LockedError(lost(lease, run, now=now), key="lock.lost")
+        raise LockedError(lost(lease, run, now=seen), key="lock.lost")
     if run is None:
         return lease
     taken = not is_of(lease, run)
+    renewed = now if taken else seen
     return {
         **{key: run.get(key) for key in _FROM_RUN},
         **{key: lease[key] for key in ("revision",) if key in lease},
         "token": lease.get("token", 0) + taken,
         "acquired": now if taken else lease["acquired"],
-        "renewed": now,
-        "expires": now + seconds,
+        "renewed": renewed,
+        "expires": renewed + seconds,
+        "uptime": uptime,
         "boot_id": boot_id,
     }
 

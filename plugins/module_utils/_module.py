@@ -14,7 +14,7 @@ import typing as t
 
 from . import _files
 from ._errors import HostError, InputError, UpgradeError
-from ._state import check_backup_id, check_name, check_run
+from ._state import check_backup_id, check_key, check_name, check_run
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -22,7 +22,6 @@ if t.TYPE_CHECKING:
 DEFAULT_STATE_DIR = "/var/lib/observability-upgrades"
 
 _NAMES = {
-    "component": "component",
     "version": "version",
     "from_version": "version",
     "name": "checkpoint or restore point",
@@ -50,7 +49,8 @@ def arguments(**own: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
                 "job": {"type": "str"},
                 "origin": {"type": "str"},
                 "pid": {"type": "int"},
-                "started": {"type": "float"},
+                "start_ticks": {"type": "int"},
+                "boot": {"type": "str"},
                 "dead": {"type": "list", "elements": "str", "default": []},
             },
         },
@@ -81,6 +81,8 @@ def _check(params: dict[str, t.Any]) -> None:
     for option, what in _NAMES.items():
         if params.get(option) is not None:
             check_name(what, params[option])
+    if params.get("component") is not None:
+        check_key(params["component"])
     if params.get("backup_id") is not None:
         check_backup_id(params["backup_id"])
     if params.get("run"):
@@ -104,3 +106,11 @@ def _is_writable(value: t.Any) -> bool:
 def differences(before: dict[str, t.Any], after: dict[str, t.Any]) -> dict[str, t.Any]:
     """What a module reports: whether anything changed, and for C(--diff) what."""
     return {"changed": before != after, "diff": {"before": before, "after": after}}
+
+
+def of_version(version: str | None, sha256: str | None) -> str:
+    """A file as C(--diff) shows it.
+
+    :param sha256: None if there is no file.
+    """
+    return f"{version or 'unknown'} (sha256 {sha256[:12]})" if sha256 else "absent"

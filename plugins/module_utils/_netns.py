@@ -29,6 +29,17 @@ def name(pid: int | str) -> str:
         return ""
 
 
+def join(pid: int) -> None:
+    """Give the calling thread, and none but it, the network of a process for as long as the thread lives. Nothing is
+    done where that is its own network already, or can't be seen.
+
+    :param pid: 0 for none.
+    :raises OSError: if that network can't be entered.
+    """
+    if pid and name(pid) not in ("", name("thread-self")):
+        _enter(pid)
+
+
 def within(pid: int, body: t.Callable[[], t.Any], *, seconds: float = 3600) -> t.Any:
     """What a function returns that is called in the network of another process; it must be JSON data.
 

@@ -18,7 +18,7 @@ import time
 import typing as t
 import urllib.parse
 
-from . import _deadline, _files
+from . import _deadline, _files, _netns
 from ._observe_web import split_address
 
 if t.TYPE_CHECKING:
@@ -138,10 +138,15 @@ _ENGINES: dict[str, t.Callable[[Probe], str]] = {"sqlite": _sqlite, "mysql": _my
 def _database(scene: Scene, probe: Probe) -> Observation:
     limit = scene.time_for(_CHECK_TIME if probe["engine"] == "sqlite" else _TIMEOUT)
     try:
-        return {"error": "", "says": _deadline.within(limit, lambda: _ENGINES[probe["engine"]](probe))}
+        return {"error": "", "says": _deadline.within(limit, lambda: _say(probe, network=scene.unit.main_pid))}
     except (_RefusedError, OSError, ValueError, sqlite3.Error) as exc:
         why = scene.redact(getattr(exc, "strerror", None) or str(exc))
         return {"error": f"{probe['engine']} doesn't answer as it must: {why}", "says": ""}
+
+
+def _say(probe: Probe, *, network: int) -> str:
+    _netns.join(network)
+    return _ENGINES[probe["engine"]](probe)
 
 
 OBSERVERS: dict[str, Observer] = {"database": _database}

@@ -15,7 +15,7 @@ import re
 import shutil
 import typing as t
 
-from . import _files, _process
+from . import _files, _process, _processes
 from ._systemd import message_of
 
 if t.TYPE_CHECKING:
@@ -44,9 +44,9 @@ def _systemd(scene: Scene, probe: Probe) -> Observation:
 
 
 def _runs(scene: Scene, probe: Probe) -> Observation:
-    pid = scene.unit.main_pid
-    runs_it = bool(pid) and _process.runs_file(pid, scene.target["binary"])
-    return {"main_pid": pid, "runs_binary": runs_it, "runs": _process.told_executable(pid)}
+    pid = _processes.of_program(scene.unit, scene.target["binary"])
+    told = pid or scene.unit.main_pid
+    return {"main_pid": told, "runs_binary": bool(pid), "runs": _process.told_executable(told)}
 
 
 # -- the journal --------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def _entries(scene: Scene) -> tuple[list[dict[str, t.Any]], str]:
 
     Of an earlier start of the unit nothing is taken: what a service complains of while it is stopped is no sign.
     """
-    argv = ["journalctl", f"--unit={scene.unit.name}", f"--since=@{int(scene.since)}", f"--lines={_MOST_LINES}"]
+    argv = ["journalctl", f"--unit={scene.unit.identity}", f"--since=@{int(scene.since)}", f"--lines={_MOST_LINES}"]
     argv += ["--reverse", "--no-pager", "--quiet", "--output=json"]
     done = scene.run([*argv, "--output-fields=MESSAGE,_PID,_SYSTEMD_INVOCATION_ID"], timeout=scene.time_for(_TIMEOUT))
     if done.rc != 0:
@@ -99,7 +99,7 @@ def _time(entry: dict[str, t.Any]) -> float:
 
 
 def _resources(scene: Scene, probe: Probe) -> Observation:
-    pid = scene.unit.main_pid
+    pid = _processes.of_component(scene.unit, scene.target["binary"])
     try:
         seen = {
             "rss": _from_proc(pid, "status", r"^VmRSS:\s+(\d+) kB", 1024),

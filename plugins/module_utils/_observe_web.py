@@ -18,7 +18,7 @@ import time
 import typing as t
 import urllib.parse
 
-from . import _deadline, _json_path, _metrics, _scene
+from . import _deadline, _json_path, _metrics, _netns, _scene
 
 if t.TYPE_CHECKING:
     from ._scene import Observer, Scene
@@ -72,8 +72,12 @@ def _build_info(scene: Scene, probe: Probe) -> Observation:
 
 def _metric(scene: Scene, probe: Probe) -> Observation:
     answer = scene.get(probe["path"])
-    value = scene.page(probe["path"]).total(probe["metric"], probe["labels"]) if answer.status == 200 else None
-    return {"status": answer.status, "error": answer.error, "value": value}
+    seen: Observation = {"status": answer.status, "error": answer.error, "value": None}
+    if answer.status == 200:
+        page, sign = scene.page(probe["path"]), probe.get("only_where")
+        seen["value"] = page.total(probe["metric"], probe["labels"])
+        seen["configured"] = sign is None or page.total(sign["metric"], sign.get("labels") or {}) is not None
+    return seen
 
 
 def _samples(scene: Scene, probe: Probe) -> Observation:
@@ -245,13 +249,21 @@ def _fill(text: str, values: dict[str, str]) -> str:
 
 def _tcp(scene: Scene, probe: Probe) -> Observation:
     address = probe["address"] or urllib.parse.urlsplit(scene.target["url"]).netloc
+    if not probe["address"] and scene.target["url"].partition(":")[0].endswith("+unix"):
+        return _unix(scene, {"socket": urllib.parse.unquote(address)})
     try:
         host, port = split_address(address)
         seconds = scene.time_for(_CONNECT_TIMEOUT)
-        _deadline.within(seconds, lambda: socket.create_connection((host, port), timeout=seconds).close())
+        network = scene.unit.main_pid if probe["address"] else scene.network
+        _deadline.within(seconds, lambda: _connect(host, port, seconds, network=network))
     except (OSError, ValueError) as exc:
         return {"address": address, "error": f"refuses ({scene.redact(_why(exc))})"}
     return {"address": address, "error": ""}
+
+
+def _connect(host: str, port: int, seconds: float, *, network: int) -> None:
+    _netns.join(network)
+    socket.create_connection((host, port), timeout=seconds).close()
 
 
 def split_address(text: str, *, port: int | None = None) -> tuple[str, int]:

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import typing as t
 
+from . import _obstacles
+from ._obstacles import BLOCKER, INFO, WARNING, NewerFile, Target, UnitChange, finding
+from ._probes import ELSEWHERE, WANTS_CERTIFICATE
+from ._state import is_accepted
+
 if t.TYPE_CHECKING:
+    from ._unit_changes import Difference
+
     Data = dict[str, t.Any]
     Measured = t.Mapping[str, int]
-
-BLOCKER, WARNING, INFO = "blocker", "warning", "info"
 
 HEADROOM = 1.2
 """How much more space there must be than is counted."""
@@ -85,8 +90,15 @@ class Service(t.NamedTuple):
     :ivar unhealthy: why it isn't healthy; empty if it is.
     :ivar stopped: its unit was stopped, or never started, and didn't fail.
     :ivar rss: bytes of memory that its main process has.
+    :ivar another_program: what the main process of its unit runs, where that isn't the component's program at all, so
+        that a restart of the unit would be one of another service; only looked at where the unit shares the file.
     :ivar restart_only: there is nothing to put in place for it, only a restart to catch up with.
     :ivar architectures: what the release is made for, and what the program in place is made for.
+    :ivar change: how its unit's files differ from what systemd has loaded.
+    :ivar newer: files that its process has not read as they are now.
+    :ivar started_otherwise: in what it was started otherwise than its unit, which is newer, starts it.
+    :ivar cannot_start: why systemd could not start it again.
+    :ivar restored_unit: the drop-in by which its unit is as it was before an upgrade that was undone.
     """
 
     component: str
@@ -105,8 +117,14 @@ class Service(t.NamedTuple):
     package: t.Mapping[str, str] | None = None
     restart_pending: bool = False
     restart_only: bool = False
+    another_program: str = ""
     architectures: tuple[str, str] = ("", "")
     listeners: tuple[Listener, ...] | None = None
+    change: UnitChange | None = None
+    newer: tuple[NewerFile, ...] = ()
+    started_otherwise: tuple[Difference, ...] = ()
+    cannot_start: tuple[str, ...] = ()
+    restored_unit: str = ""
 
 
 class UnsafePath(t.NamedTuple):
@@ -134,6 +152,7 @@ class Facts(t.NamedTuple):
     :ivar holder: the other run that has this host.
     :ivar unreachable: why, by URL.
     :ivar unsafe_paths: directories that users other than root can write, on the way to what is replaced.
+    :ivar targets: the files that are replaced.
     """
 
     services: tuple[Service, ...] = ()
@@ -149,21 +168,8 @@ class Facts(t.NamedTuple):
     holder: str = ""
     unreachable: t.Mapping[str, str] = {}
     unsafe_paths: tuple[UnsafePath, ...] = ()
+    targets: tuple[Target, ...] = ()
     selinux: bool = False
-
-
-def finding(
-    key: str, severity: str, message: str, fix: str, *, component: str | None = None, **evidence: t.Any
-) -> Data:
-    """Something the operator must know, what it is seen by, and what to do about it."""
-    return {
-        "key": f"{component or 'host'}.{key}",
-        "severity": severity,
-        "component": component,
-        "message": message,
-        "evidence": evidence,
-        "fix": fix,
-    }
 
 
 def findings(facts: Facts, accept: t.Collection[str] = ()) -> list[Data]:
@@ -171,7 +177,10 @@ def findings(facts: Facts, accept: t.Collection[str] = ()) -> list[Data]:
     found = [one for check in HOST_CHECKS for one in check(facts)]
     found += [one for service in facts.services for look in SERVICE_CHECKS for one in look(service)]
     return [
-        {**one, "severity": "accepted"} if one["severity"] == BLOCKER and one["key"] in accept else one for one in found
+        {**one, "severity": "accepted"}
+        if one["severity"] == BLOCKER and is_accepted(one["key"], one["component"], accept)
+        else one
+        for one in found
     ]
 
 
@@ -191,6 +200,22 @@ def kept(step: Data) -> list[str]:
     """What a restore point keeps of a step: its programs, and what else the plan says."""
     keep = step.get("keep") or {}
     return [*places_of(step), *(path for paths in keep.values() for path in paths or [])]
+
+
+def parts(step: Data) -> list[Data]:
+    """The services of a step: the component, and the other units that run its file, each with the fields of a step."""
+    shared = [
+        {
+            **step,
+            "component": other["target"]["component"],
+            "unit": other["target"]["unit"],
+            "binary": other["target"]["binary"],
+            "target": other["target"],
+            "from_target": other["from_target"],
+        }
+        for other in step.get("shared") or []
+    ]
+    return [step, *shared]
 
 
 def places_of(step: Data) -> list[str]:
@@ -252,7 +277,9 @@ def _by_file_system(facts: Facts) -> dict[int, tuple[Place, list[Need]]]:
     for need in facts.needs:
         place = facts.places.get(need.path)
         if place:
-            found.setdefault(place.device, (place, []))[1].append(need)
+            known, needed = found.get(place.device, (place, []))
+            # A quota of a directory is told as the size of its file system: the least that is free counts.
+            found[place.device] = (min(known, place, key=lambda one: one.free), [*needed, need])
     return found
 
 
@@ -438,8 +465,18 @@ def _healthy(service: Service) -> list[Data]:
         fix = f"start it, leave {service.component} out, or accept {service.component}.not_running"
         return [finding("not_running", severity, message, fix, component=service.component, **evidence)]
     message = f"{service.component} isn't healthy before anything was done to it: {service.unhealthy}"
-    fix = "the steps settle what an earlier run left" if service.unsettled else f"see journalctl -u {service.unit}"
+    fix = "the steps settle what an earlier run left" if service.unsettled else _where_to_look(service)
     return [finding("unhealthy", severity, message, fix, component=service.component, **evidence)]
+
+
+def _where_to_look(service: Service) -> str:
+    """What to do about an unhealthy service: the journal tells nothing where the question was wrong."""
+    if ELSEWHERE in service.unhealthy:
+        return "see which address its unit, its socket unit, its variables and its configuration name"
+    if WANTS_CERTIFICATE in service.unhealthy:
+        auth = "{auth: {client_cert: FILE, client_key: FILE}}"
+        return f"set upgrade_overrides: {{{service.component}: {auth}}}, with files on the host"
+    return f"see journalctl -u {service.unit}"
 
 
 def _restarts(service: Service) -> list[Data]:
@@ -490,6 +527,19 @@ def _restart_pending(service: Service) -> list[Data]:
     return [finding("restart_pending", severity, message, fix, component=service.component, binary=service.binary)]
 
 
+def _another_program(service: Service) -> list[Data]:
+    """A process that runs the shared file below a unit that is another service, such as that of a login."""
+    if not service.another_program:
+        return []
+    name, unit = service.component, service.unit
+    message = (
+        f"{unit} is another service: its main process runs {service.another_program}, not {service.binary}. A process "
+        "that somebody started there runs this file, and a restart of the unit would not restart it"
+    )
+    fix = f"stop that process, or run it by a unit of its own. Don't accept this: {unit} would be restarted"
+    return [finding("another_service", BLOCKER, message, fix, component=name, program=service.another_program)]
+
+
 def _port(service: Service) -> list[Data]:
     """Who has the service's port, if it isn't the service. One that is stopped frees a port that others may take."""
     if service.listeners is None or any(listener.own for listener in service.listeners):
@@ -507,12 +557,33 @@ def _port(service: Service) -> list[Data]:
     return [finding("port_taken", BLOCKER, message, fix, component=name, **evidence)]
 
 
+def _targets(facts: Facts) -> list[Data]:
+    return _obstacles.of_targets(facts.targets)
+
+
+def _unit_changed(service: Service) -> list[Data]:
+    return _obstacles.unit_changed(service.component, service.unit, service.change)
+
+
+def _newer(service: Service) -> list[Data]:
+    return _obstacles.newer(service.component, service.unit, service.newer, service.started_otherwise)
+
+
+def _cannot_start(service: Service) -> list[Data]:
+    return _obstacles.cannot_start(service.component, service.unit, service.cannot_start)
+
+
+def _restored_unit(service: Service) -> list[Data]:
+    return _obstacles.restored_unit(service.component, service.unit, service.restored_unit)
+
+
 HOST_CHECKS: tuple[t.Callable[[Facts], list[Data]], ...] = (
     _free,
     _clock,
     _synchronised,
     _writable,
     _unsafe_path,
+    _targets,
     _noexec,
     _space,
     _inodes,
@@ -524,7 +595,12 @@ HOST_CHECKS: tuple[t.Callable[[Facts], list[Data]], ...] = (
 SERVICE_CHECKS: tuple[t.Callable[[Service], list[Data]], ...] = (
     _package,
     _healthy,
+    _unit_changed,
+    _cannot_start,
+    _newer,
+    _restored_unit,
     _port,
+    _another_program,
     _restart_pending,
     _restarts,
     _start_limit,

@@ -22,6 +22,12 @@ if t.TYPE_CHECKING:
 CRASH_LOOP_RESTARTS = 3
 """A crash loop shows within this many restarts by systemd; one alone may be an impatient start."""
 
+ELSEWHERE = "listens at"
+"""In the reason why a service is unhealthy: it is up, and was asked at another place than it listens at."""
+
+WANTS_CERTIFICATE = "asks for a client certificate"
+"""In the reason why a service is unhealthy: it refused TLS without a certificate."""
+
 NEEDED = "needed"
 """Stands for a default where there is none."""
 
@@ -35,7 +41,7 @@ FIELDS: dict[str, dict[str, t.Any]] = {
     "build_info": {"path": NEEDED, "metrics": NEEDED},
     "tcp": {"address": None},
     "unix": {"socket": NEEDED},
-    "metric": {"path": NEEDED, "metric": NEEDED, "labels": {}, **_LIMITS},
+    "metric": {"path": NEEDED, "metric": NEEDED, "labels": {}, "only_where": None, **_LIMITS},
     "metric_kept": {"path": NEEDED, "metric": NEEDED, "labels": {}, "least": 100},
     "samples": {"path": NEEDED, "least": 80},
     "json_kept": {"path": NEEDED, "items": NEEDED, "where": {}, "least": 100},

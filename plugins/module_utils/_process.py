@@ -19,9 +19,14 @@ import typing as t
 from . import _files
 
 PROC = "/proc"
-_STARTERS = re.compile(r"(?:sh|bash|dash|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv)")
+_STARTERS = re.compile(
+    r"(?:sh|bash|dash|ksh|zsh|busybox|env|python[\d.]*|nice|ionice|taskset|numactl|chrt|setpriv|start-stop-daemon|runuser"
+    r"|sudo|su|doas|gosu|su-exec|setuidgid|chpst|chroot|daemonize|daemon|nohup|setsid|stdbuf|timeout|flock|prlimit"
+    r"|cgexec|ip|nsenter|unshare|bwrap|firejail|tini|dumb-init|catatonit|systemd-cat|systemd-run|logger)"
+)
 _CHUNK = 1 << 20
-_LISTENS = "0A"
+_MOST_ENVIRONMENT = 4 << 20
+LISTENS = "0A"
 """State TCP_LISTEN in /proc/net/tcp."""
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -117,7 +122,7 @@ def runs_file(pid: int, path: str) -> bool:
     if there is None or running == there:
         return there is not None
     words = command_line(pid)[:3] if running is None else command_line(pid)[1:3]
-    return path in words and _precise_start(pid) + _TICK >= os.stat(path).st_ctime
+    return path in words and started(pid) + _TICK >= os.stat(path).st_ctime
 
 
 def command_line(pid: int) -> list[str]:
@@ -127,6 +132,25 @@ def command_line(pid: int) -> list[str]:
             return source.read().decode("utf-8", "surrogateescape").split("\0")[:-1]
     except OSError:
         return []
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The variables that a process was started with; empty if they can't be read. Their values may be secrets."""
+    try:
+        with open(f"{PROC}/{pid}/environ", "rb") as source:
+            words = source.read(_MOST_ENVIRONMENT).decode("utf-8", "surrogateescape").split("\0")
+    except OSError:
+        return {}
+    return {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+
+
+def directory(pid: int) -> str | None:
+    """The working directory of a process, as the kernel calls it; none if it can't be seen or is gone."""
+    try:
+        told = os.readlink(f"{PROC}/{pid}/cwd")
+    except OSError:
+        return None
+    return told if told.startswith("/") and not told.endswith(" (deleted)") else None
 
 
 def effective_user(pid: int) -> int | None:
@@ -142,26 +166,14 @@ def listeners() -> dict[int, set[int]]:
     for name in ("tcp", "tcp6"):
         for line in _files.read_text(f"{PROC}/net/{name}").splitlines():
             words = line.split()
-            if len(words) > 9 and words[3] == _LISTENS:
+            if len(words) > 9 and words[3] == LISTENS:
                 found.setdefault(int(words[1].rpartition(":")[2], 16), set()).add(int(words[7]))
     return found
 
 
 def started(pid: int) -> float:
-    """When a process started, in seconds since the epoch; 0 if it is gone. With the pid it names a process for ever.
-
-    The same at every call, but only exact to a second: the kernel tells its own start no better.
-    """
-    try:
-        with open(f"{PROC}/stat", encoding="utf-8") as source:
-            boot = next(int(line.split()[1]) for line in source if line.startswith("btime "))
-        return boot + since_boot(pid)
-    except (OSError, ValueError, StopIteration, IndexError):
-        return 0.0
-
-
-def _precise_start(pid: int) -> float:
-    """When a process started, exact to a tick, but only as steady as the clock."""
+    """When a process started, in seconds since the epoch, by the clock as it is set now; 0 if it is gone. It is for
+    comparison with the times of files alone: C(identity) names a process."""
     try:
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot(pid)
     except (OSError, ValueError, IndexError):

@@ -27,7 +27,7 @@ import typing as t
 
 from . import _files, _history, _json_file, _lease, _schema
 from ._errors import HostError
-from ._state import TOUCHED, is_unsettled, new_document
+from ._state import TOUCHED, is_unsettled, name_of, new_document
 
 if t.TYPE_CHECKING:
     from ._store import Layout
@@ -36,7 +36,7 @@ if t.TYPE_CHECKING:
 
 _REVISION = re.compile(rb'"revision"\s*:\s*(\d{1,12})(?!\d)')
 _MANIFEST_NUMBER = re.compile(rb'"manifest_number"\s*:\s*(\d{1,15})(?!\d)')
-_COMPONENT_LINE = re.compile(rb'^\s*("[A-Za-z0-9_.+~-]{1,64}")\s*:\s*(\{.*\})\s*,?\s*$', re.MULTILINE)
+_COMPONENT_LINE = re.compile(rb'^\s*("[A-Za-z0-9_.+~@-]{1,100}")\s*:\s*(\{.*\})\s*,?\s*$', re.MULTILINE)
 _MOST_SET_ASIDE = 20
 # Less than what is needed to use them is enough to know that they are there.
 _MARKER = {**_schema.MARKER, "required": ["component", "record"]}
@@ -164,10 +164,10 @@ def _staged_version(layout: Layout, component: str, files: list[Data]) -> str:
     """The version of the candidate whose file is in place now; C(unknown) if there is none."""
     there = {file["after"] for file in files} - {None}
     for key in _names(layout.staging()):
-        name, _at, version = key.partition("@")
+        name, _at, version = key.rpartition("@")
         with contextlib.suppress(ValueError, OSError, HostError):
             candidate = _json_file.load(os.path.join(layout.staging(key), "candidate.json"), _schema.CANDIDATE)
-            if name == component and there & {*candidate["files"].values()}:
+            if name == name_of(component) and there & {*candidate["files"].values()}:
                 return version
     return "unknown"
 

@@ -34,7 +34,10 @@ from . import (
     _process,
     _rehearsed,
     _sandbox,
+    _sockets,
     _systemd,
+    _trial,
+    _unit_disk,
 )
 from ._rehearsed import Seen
 
@@ -84,7 +87,7 @@ class Wanted(t.NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{PREFIX}{self.component}"
+        return f"{PREFIX}{_systemd.in_unit_name(self.component)}"
 
     @property
     def seconds(self) -> int:
@@ -128,13 +131,13 @@ class _Stage:
         self.is_private = wanted.rehearse["network"] == "private"
 
     def play(self) -> Seen:
-        unit = _systemd.show(self.run, [self.wanted.unit], more=(*_sandbox.PROPERTIES, *_ROOTS))[0]
-        argv = _systemd.command_line(unit, _files.read_text)
+        unit = _unit_disk.next_start(self.run, self.wanted.unit, more=(*_sandbox.PROPERTIES, *_ROOTS))
+        argv = _trial.started_with(self.run, unit, self.wanted.programs)
         trouble = self._hindrance(unit, argv)
         if trouble:
             return Seen(trouble=trouble)
         self.secrets = _systemd.secrets_of(unit, files=[self.wanted.config])
-        live = self._families(self.wanted.target["url"])
+        live = self._families(self.wanted.target["url"], network=_sockets.network_of(unit.main_pid))
         begun, port = time.time(), _spare_port()
         trouble = self._start(unit.properties, argv, port)
         seen = Seen(trouble=trouble) if trouble else self._watch(port, live, begun)
@@ -142,7 +145,7 @@ class _Stage:
 
     def _hindrance(self, unit: Unit, argv: list[str]) -> str:
         """Why the candidate can't be started beside the service, if so."""
-        if not argv:
+        if _trial.program_position(argv, self.wanted.programs) is None:
             return f"what {unit.name} runs isn't known"
         if any(unit.properties.get(name) for name in _ROOTS):
             return f"{unit.name} has a file system of its own"
@@ -288,11 +291,11 @@ class _Stage:
             return f"systemd couldn't set it up (status {status}, see systemd.exec(5))"
         return ""
 
-    def _families(self, url: str) -> list[str]:
+    def _families(self, url: str, *, network: int = 0) -> list[str]:
         """The metric families that a service tells; none if it doesn't answer."""
         target = self.wanted.target
-        login = _http.login(target.get("auth"))
-        answer = _http.get(url + _rehearsed.metrics_path(target), timeout=_SCRAPE_TIMEOUT, headers=login)
+        path = _rehearsed.metrics_path(target)
+        answer = _http.get(url + path, timeout=_SCRAPE_TIMEOUT, auth=target.get("auth"), network=network)
         return _metrics.Page(answer.body).families() if answer.status == 200 else []
 
 

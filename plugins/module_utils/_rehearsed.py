@@ -14,6 +14,7 @@ import re
 import typing as t
 
 from . import _output
+from ._state import is_accepted
 
 if t.TYPE_CHECKING:
     from ._verdicts import Probe
@@ -81,7 +82,7 @@ def command(argv: list[str], binary: str, flags: dict[str, str]) -> list[str]:
 
 def url_at(live: str, port: int) -> str:
     """Where the candidate answers: as the service that runs does, but for its address."""
-    return re.sub("(?<=://)[^/]*", f"127.0.0.1:{port}", live, count=1)
+    return re.sub(r"(?:\+unix)?://[^/]*", f"://127.0.0.1:{port}", live, count=1)
 
 
 def probes_of(target: Data) -> list[Probe]:
@@ -160,8 +161,8 @@ def _finding(
 
 
 def _as_accepted(finding: Data, accept: t.Collection[str]) -> Data:
-    is_accepted = finding["severity"] == "blocker" and finding["key"] in accept
-    return {**finding, "severity": "warning"} if is_accepted else finding
+    known = finding["severity"] == "blocker" and is_accepted(finding["key"], finding["component"], accept)
+    return {**finding, "severity": "warning"} if known else finding
 
 
 def in_words(blockers: t.Iterable[Data]) -> str:

@@ -57,16 +57,11 @@ def choose(wanted: str, unit: _systemd.Unit, *, runs_it: bool, signal: bool, for
         "it doesn't run": not unit.is_running,
         "its process doesn't run the file on disk": not runs_it,
         "force asks for a restart": force,
-        "its unit files have changed": needs_daemon_reload(unit) or reload_units,
+        "its unit files have changed": unit.needs_reload or reload_units,
         "its unit has no ExecReload=, and SIGHUP isn't known to do": not (_can_reload(unit) or signal),
     }
     reason = next((words for words, there in obstacles.items() if there), None)
     return Choice("graceful", reason) if wanted == "reload" and reason else Choice(wanted)
-
-
-def needs_daemon_reload(unit: _systemd.Unit) -> bool:
-    """Whether its unit files are others than those that systemd has read."""
-    return unit.properties.get("NeedDaemonReload") == "yes"
 
 
 def stop_patience(unit: _systemd.Unit, strategy: str) -> float:
@@ -101,7 +96,7 @@ def act(
         choice = Choice("graceful", "it ended when it was told to read its configuration anew")
         if now.is_running:  # systemd has restarted it itself
             return Done(choice, killed=False, daemon_reload=False)
-    anew = reload_units or needs_daemon_reload(unit)
+    anew = reload_units or unit.needs_reload
     patience = stop_patience(unit, choice.strategy)
     limit = time_limit(unit, choice.strategy)
     return Done(choice, _systemd.restart(run, unit, timeout=limit, reload=anew, patience=patience), daemon_reload=anew)

@@ -42,13 +42,15 @@ class Entry(t.NamedTuple):
 
 
 class Manifest(t.NamedTuple):
-    """What a restore point holds. ``version`` is that of the program in it."""
+    """What a restore point holds. ``version`` is that of the program in it; ``loaded_units`` are its units as systemd
+    had them loaded, see C(_loaded_unit)."""
 
     id: str
     component: str
     version: str | None
     created_at: str
     entries: list[Entry]
+    loaded_units: t.Sequence[dict[str, t.Any]] = ()
 
 
 class Original(t.NamedTuple):
@@ -61,7 +63,15 @@ class Original(t.NamedTuple):
     optional: bool = False
 
 
-def create(session: Session, *, backup_id: str, component: str, version: str | None, files: list[Original]) -> Manifest:
+def create(
+    session: Session,
+    *,
+    backup_id: str,
+    component: str,
+    version: str | None,
+    files: list[Original],
+    loaded_units: t.Sequence[dict[str, t.Any]] = (),
+) -> Manifest:
     """Keep files as they are now. The restore point is there whole, or not at all; one that is there already is kept.
 
     :raises HostError: if one of the files can't be read or written; nothing is left behind then.
@@ -80,7 +90,7 @@ def create(session: Session, *, backup_id: str, component: str, version: str | N
             if not original.optional:
                 raise
             session.warnings.append(f"restore point {backup_id} is without {original.path}: {exc.strerror}")
-    manifest = Manifest(backup_id, component, version, session.now, entries)
+    manifest = Manifest(backup_id, component, version, session.now, entries, loaded_units)
     data = {**manifest._asdict(), "entries": [entry._asdict() for entry in entries]}
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     _files.write_durably(os.path.join(building, "manifest.json"), text.encode())
@@ -153,7 +163,8 @@ def read(session: Session, backup_id: str) -> Manifest:
         entries = [Entry(**{field: entry[field] for field in Entry._fields}) for entry in data["entries"]]
         for entry in entries:
             _files.Attributes.from_dict(entry.attributes)
-        return Manifest(**{field: data[field] for field in Manifest._fields[:-1]}, entries=entries)
+        named = {field: data[field] for field in ("id", "component", "version", "created_at")}
+        return Manifest(**named, entries=entries, loaded_units=data.get("loaded_units", []))
     except (OSError, ValueError) as exc:
         raise HostError(
             f"restore point {backup_id} can't be used: {path}: {exc}. "
@@ -230,9 +241,19 @@ def _restore(session: Session, manifest: Manifest, kinds: t.Collection[str]) -> 
     return [entry.path for entry in differ]
 
 
+def point_back(place: _files.Location, link: str | None, sha256: str) -> bool:
+    """Make the link beside a place that was there before, if one was and it still leads to the same content. Otherwise
+    a file has to take its place: what it led to was changed or removed meanwhile."""
+    if link is None or place.unsafe:
+        return False
+    if _files.sha256_or_none(os.path.join(os.path.dirname(place.path), link)) != sha256:
+        return False
+    place.beside().point_to(link)
+    return True
+
+
 def _prepare(stored: str, entry: Entry, place: _files.Location) -> None:
-    if entry.link is not None and not place.unsafe:
-        place.beside().point_to(entry.link)
+    if point_back(place, entry.link, entry.sha256):
         return
     attributes = place.carried(_files.Attributes.from_dict(entry.attributes), program=entry.kind == "binary")
     _files.prepare_copy(stored, place, attributes=attributes, sha256=entry.sha256)

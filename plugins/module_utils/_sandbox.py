@@ -30,7 +30,7 @@ import tempfile
 import time
 import typing as t
 
-from . import _argv, _files, _systemd
+from . import _files, _systemd, _unit_text
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -173,7 +173,7 @@ def of_unit(
 
     :param properties: of the unit, as C(systemctl show) reports them: those of C(PROPERTIES).
     """
-    environment = _argv.split_words(properties.get("Environment", ""))
+    environment = _unit_text.shown_words(properties.get("Environment", ""))
     return Sandbox(
         name=name,
         programs=programs,

@@ -14,8 +14,7 @@ import json
 import time
 import typing as t
 
-from . import _http, _output, _systemd
-from ._errors import HostError
+from . import _http, _output, _sockets, _systemd
 from ._http import Answer
 from ._metrics import Page
 
@@ -82,14 +81,20 @@ class Scene:
             return Answer(None, "", "no process")
         if self._end is not None and time.monotonic() >= self._end:
             return Answer(None, "", "timed out: earlier requests have taken all the time that this look has")
-        try:
-            headers = _http.login(self.target.get("auth"))
-        except HostError as exc:
-            return Answer(None, "", str(exc))
-        if content_type:
-            headers["Content-Type"] = content_type
-        url = self.target["url"] + path
-        return _http.ask(method, url, body=body, headers=headers, timeout=self.time_for(_TIMEOUT))
+        return _http.ask(
+            method,
+            self.target["url"] + path,
+            body=body,
+            headers={"Content-Type": content_type} if content_type else None,
+            auth=self.target.get("auth"),
+            network=self.network,
+            timeout=self.time_for(_TIMEOUT),
+        )
+
+    @functools.cached_property
+    def network(self) -> int:
+        """The process in whose network the service answers; 0 where that is the host's."""
+        return _sockets.network_of(self.unit.main_pid)
 
     @functools.cached_property
     def _secrets(self) -> list[str]:

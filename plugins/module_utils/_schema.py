@@ -24,6 +24,9 @@ Shape = dict[str, t.Any]
 MOST_NAME = 64
 """Characters of an identifier or a name."""
 
+MOST_KEY = 100
+"""Characters of the key of a component: C(node_exporter), or C(node_exporter@9101) for a further instance of it."""
+
 MOST_BACKUP_ID = 240
 """Characters of the name of a restore point: with C(.removed) behind it, it is still the name of a file."""
 
@@ -39,7 +42,9 @@ _MOST_ENTRIES = 10_000
 _MOST_SECONDS = 1e11  # of a time since the epoch
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+~-]*$"
-STEP_KEY = r"^[A-Za-z0-9][A-Za-z0-9_.+~-]*@[A-Za-z0-9][A-Za-z0-9_.+~-]*$"
+KEY = r"^[A-Za-z0-9][A-Za-z0-9_.+~-]*(@[A-Za-z0-9][A-Za-z0-9_.-]*)?$"
+STEP_KEY = r"^[A-Za-z0-9][A-Za-z0-9_.+~-]*(@[A-Za-z0-9][A-Za-z0-9_.-]*)?@[A-Za-z0-9][A-Za-z0-9_.+~-]*$"
+BACKUP_ID = r"^[A-Za-z0-9][A-Za-z0-9_.+~@-]*$"
 _SHA256 = r"^[0-9a-f]{64}$"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 _PATH = r"^/[^\u0000-\u001f\u007f]*$"
@@ -111,14 +116,16 @@ def _object(required: dict[str, Shape], optional: dict[str, Shape] | None = None
 
 
 _NAME_OR_NULL = _or_null(_text(NAME, MOST_NAME))
+_KEY = _text(KEY, MOST_KEY)
 _TEXT_OR_NULL = _or_null(_text())
-_STEP = _text(STEP_KEY, 2 * MOST_NAME + 1)
+_MOST_STEP = MOST_KEY + 1 + MOST_NAME
+_STEP = _text(STEP_KEY, _MOST_STEP)
 _AT = _text(_TIME, 20)
 _AT_OR_NULL = _or_null(_AT)
 _HASH = _text(_SHA256, 64)
 _HASH_OR_NULL = _or_null(_HASH)
 _FILE = _text(_PATH)
-_BACKUP_ID = _text(NAME, MOST_BACKUP_ID)
+_BACKUP_ID = _text(BACKUP_ID, MOST_BACKUP_ID)
 _REVISION = _number("integer", 0, MOST_REVISION)
 _WHO = {"user": _TEXT_OR_NULL, "controller": _TEXT_OR_NULL}
 
@@ -140,14 +147,14 @@ UPGRADE = _object(
         "started_at": _AT,
         "updated_at": _AT,
         "finished_at": _AT_OR_NULL,
-        "component": _NAME_OR_NULL,
-        "steps": _named({"enum": ["pending", *OUTCOMES]}, STEP_KEY, 2 * MOST_NAME + 1),
+        "component": _or_null(_KEY),
+        "steps": _named({"enum": ["pending", *OUTCOMES]}, STEP_KEY, _MOST_STEP),
         "phases": _named(_PHASE),
         "outcome": {"enum": list(OUTCOMES)},
         "failure": _text(),
         "ended_by": {"enum": ["run", "watchdog", "next_run", "reset"]},
         "unlocked_by": _text(),
-        "errors": _list(_object({"at": _AT, "message": _text()}, {"component": _text(NAME, MOST_NAME)}), 50),
+        "errors": _list(_object({"at": _AT, "message": _text()}, {"component": _KEY}), 50),
         "checkpoints": _list(
             _object(
                 {
@@ -213,13 +220,14 @@ COMPONENT = _object(
         "inventory": _INVENTORY,
     },
 )
+_COMPONENTS = _named(COMPONENT, KEY, MOST_KEY)
 _HISTORY = _object({"head": _HASH_OR_NULL, "base": _HASH_OR_NULL})
 DOCUMENT = _object(
     {
         "schema_version": _number("integer", 1, SCHEMA_VERSION),
         "revision": _REVISION,
         "upgrade": UPGRADE,
-        "components": _named(COMPONENT),
+        "components": _COMPONENTS,
     },
     {
         "history": _HISTORY,
@@ -227,9 +235,7 @@ DOCUMENT = _object(
         "repairs": _list(_object({"at": _AT, "problem": _text()}, {"set_aside": _TEXT_OR_NULL}), 20),
     },
 )
-ARCHIVE = _object(
-    {"previous": _HASH_OR_NULL, "upgrade": UPGRADE}, {"components": _named(COMPONENT), "revision": _REVISION}
-)
+ARCHIVE = _object({"previous": _HASH_OR_NULL, "upgrade": UPGRADE}, {"components": _COMPONENTS, "revision": _REVISION})
 """What a file of history/ is."""
 
 _SECONDS = _number("number", 0, _MOST_SECONDS)
@@ -243,10 +249,12 @@ LEASE = _object(
         "job": _TEXT_OR_NULL,
         "origin": _TEXT_OR_NULL,
         "pid": _or_null(_number("integer", 0, 2**31)),
-        "started": _or_null(_SECONDS),
+        "start_ticks": _or_null(_number("integer", 0, 2**53)),
+        "boot": _TEXT_OR_NULL,
         "acquired": _SECONDS,
         "renewed": _SECONDS,
         "expires": _SECONDS,
+        "uptime": _SECONDS,
         "boot_id": _text(),
     },
 )
@@ -254,7 +262,7 @@ HELD_LEASE = {**LEASE, "required": ["upgrade_id", "acquired", "renewed", "expire
 """A lease that names a run."""
 
 _TARGET = _object(
-    {"component": _text(NAME, MOST_NAME), "unit": _text(_UNIT, 255), "binary": _FILE, "url": _text()},
+    {"component": _KEY, "unit": _text(_UNIT, 255), "binary": _FILE, "url": _text()},
     {
         "version": _NAME_OR_NULL,
         "probes": _or_null(_list(_object({"kind": _text()}))),
@@ -263,7 +271,7 @@ _TARGET = _object(
 )
 MARKER = _object(
     {
-        "component": _text(NAME, MOST_NAME),
+        "component": _KEY,
         "unit": _text(_UNIT, 255),
         "kinds": _list({"enum": list(KINDS)}),
         "target": _TARGET,
@@ -272,13 +280,22 @@ MARKER = _object(
         "probe_window": _number("number", 0, _MOST_SECONDS),
         "record": COMPONENT,
         "boot": _text(),
-        "starts": _number("integer", 0, MOST_REVISION),
+        "starts": _named(_number("integer", 0, MOST_REVISION), _UNIT, 255),
         "undone": _TEXT_OR_NULL,
     },
-    {"revision": _REVISION},
+    {"revision": _REVISION, "shared": _list(_TARGET, 100)},
 )
 """What the marker of a rollback watchdog is, pending/<component>.json."""
 
+_COMMAND = _object({"prefix": _text(r"^[-+:!]*$", 5), "path": _text(most=1 << 16), "argv": _list(_text(most=1 << 20))})
+_LOADED_UNIT = _object(
+    {
+        "unit": _text(_UNIT, 255),
+        "loaded": {"type": "boolean"},
+        "properties": _named(_text(most=1 << 20)),
+        "commands": _named(_list(_COMMAND)),
+    }
+)
 _ATTRIBUTES = _object(
     {
         "uid": _number("integer", 0, 2**32),
@@ -290,7 +307,7 @@ _ATTRIBUTES = _object(
 MANIFEST = _object(
     {
         "id": _BACKUP_ID,
-        "component": _text(NAME, MOST_NAME),
+        "component": _KEY,
         "version": _NAME_OR_NULL,
         "created_at": _AT,
         "entries": _list(
@@ -305,7 +322,8 @@ MANIFEST = _object(
                 }
             )
         ),
-    }
+    },
+    {"loaded_units": _list(_LOADED_UNIT)},
 )
 """What the manifest of a restore point is."""
 
@@ -317,6 +335,7 @@ CANDIDATE = _object(
 )
 """What staging/<step>/candidate.json is."""
 
+_UNIT_MARKS = _object({"salt": _text(most=MOST_NAME), "marks": _named(_HASH)})
 _COUNT = _or_null({"type": "number"})
 BASELINE = _object(
     {
@@ -335,7 +354,7 @@ BASELINE = _object(
             ),
         },
     },
-    {"taken_at": _AT, "version": _NAME_OR_NULL},
+    {"taken_at": _AT, "version": _NAME_OR_NULL, "unit": _UNIT_MARKS},
 )
 """What baseline/<component>.json is."""
 

@@ -25,7 +25,7 @@ import json
 import re
 import typing as t
 
-from . import _argv
+from . import _argv, _unit_text
 from ._redaction import NAME, QUOTE, VALUE, is_secret_name, looks_random, parse_url
 
 _ENTRY = re.compile(
@@ -255,7 +255,7 @@ def _plain(text: str) -> t.Iterator[str]:
     for each in dict.fromkeys((text, re.split(r"\s[#;]", text)[0])):
         yield each.strip()
         yield each.strip().rstrip(",}] \t")
-    yield from _argv.parse_environment(f"value={text}").values()
+    yield from _unit_text.environment(f"value={text}").values()
 
 
 def _joined(lines: list[str]) -> list[str]:

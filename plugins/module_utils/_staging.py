@@ -118,7 +118,7 @@ def _prove_version(run: Run, path: str, release: Release) -> None:
         )
     sandbox, answers = _sandbox.bare(_user(run, release), name="", programs={program: path}, hidden=release.hidden), []
     for number, arguments in enumerate(release.version_args):
-        name = f"observability-first-run-{release.component}-{os.getpid()}-{number}"
+        name = f"observability-first-run-{_systemd.in_unit_name(release.component)}-{os.getpid()}-{number}"
         answer = _sandbox.once(run, sandbox._replace(name=name), [program, *arguments], timeout=_TIMEOUT)
         found = _version.find_version(answer.text)
         if not answer.trouble and _version.same_version(found, release.version):

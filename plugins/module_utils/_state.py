@@ -14,7 +14,6 @@ case). All operations take the time as an argument and change the document in me
 from __future__ import annotations
 
 import copy
-import math
 import re
 import typing as t
 
@@ -61,8 +60,9 @@ _ATTEMPT = frozenset({"checking", "downloading", "staged", "activated", "verifyi
 _PHASE: dict[str, t.Any] = {"state": "pending", "steps": [], "started_at": None, "finished_at": None, "error": None}
 _NO_HISTORY = {"head": None, "base": None}
 _NAME = re.compile(_schema.NAME)
+_SUFFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_FREE_TEXTS = ("user", "controller", "job", "origin")
+_FREE_TEXTS = ("user", "controller", "job", "origin", "boot")
 _MAX_ERRORS = 50
 _MAX_CHECKPOINTS = 50
 
@@ -76,6 +76,55 @@ class Step(t.NamedTuple):
     @property
     def key(self) -> str:
         return f"{self.component}@{self.to_version}"
+
+    @classmethod
+    def of(cls, key: str) -> Step:
+        """The step of a key. The version has no C(@) in it; the component's own key may."""
+        component, at, version = key.rpartition("@")
+        return cls(component, version) if at else cls(key, "")
+
+    @property
+    def release(self) -> str:
+        """The release that the step installs: one for all instances of a component."""
+        return f"{name_of(self.component)}@{self.to_version}"
+
+
+def name_of(key: str) -> str:
+    """The component that a key stands for, as the catalog calls it: C(node_exporter) for C(node_exporter@9101)."""
+    return key.partition("@")[0]
+
+
+def is_accepted(finding: str, component: str | None, accept: t.Collection[str]) -> bool:
+    """Whether the operator accepts a finding: by its own key, or by that of its component for all instances of it.
+
+    :param finding: its key, such as C(node_exporter@9101.unhealthy).
+    :param component: the key of the component that it is about; none if it is about the host.
+    """
+    if finding in accept:
+        return True
+    return component is not None and f"{name_of(component)}{finding[len(component) :]}" in accept
+
+
+def check_key(key: t.Any) -> str:
+    """The key of a component. Like a name, it may become that of a file.
+
+    :raises InputError: as C(check_name).
+    """
+    name, at, suffix = key.partition("@") if isinstance(key, str) else (key, "", "")
+    check_name("component", name)
+    if at and not _SUFFIX.fullmatch(suffix):
+        raise InputError(
+            f"{_shortened(key)!r} can't be the key of a component: after the @ there must be the port or the unit of "
+            "an instance",
+            key="input.name",
+        )
+    if len(key) > _schema.MOST_KEY:
+        raise InputError(
+            f"{_shortened(key)!r} can't be the key of a component: it has {len(key)} characters, and may have "
+            f"{_schema.MOST_KEY}",
+            key="input.name",
+        )
+    return t.cast("str", key)
 
 
 def check_name(what: str, name: t.Any, *, most: int = _schema.MOST_NAME) -> str:
@@ -104,7 +153,10 @@ def check_backup_id(backup_id: t.Any) -> str:
 
     :raises InputError: as C(check_name).
     """
-    return check_name("restore point", backup_id, most=_schema.MOST_BACKUP_ID)
+    if not isinstance(backup_id, str):
+        return check_name("restore point", backup_id)
+    check_name("restore point", backup_id.replace("@", "."), most=_schema.MOST_BACKUP_ID)
+    return backup_id
 
 
 def check_run(run: dict[str, t.Any]) -> None:
@@ -115,11 +167,11 @@ def check_run(run: dict[str, t.Any]) -> None:
     check_name("run (run.upgrade_id)", run["upgrade_id"])
     for field in _FREE_TEXTS:
         check_text(f"run.{field}", run.get(field) or "")
-    pid, started = run.get("pid"), run.get("started")
+    pid, ticks = run.get("pid"), run.get("start_ticks")
     if pid is not None and not 0 <= pid < 2**31:
         raise InputError(f"run.pid is {_shortened(pid)}, which is the number of no process", key="input.run")
-    if started is not None and not (math.isfinite(started) and 0 <= started < 1e11):
-        raise InputError(f"run.started is {started}, which is no time in seconds since the epoch", key="input.run")
+    if ticks is not None and not 0 <= ticks < 2**53:
+        raise InputError(f"run.start_ticks is {_shortened(ticks)}, which is no number of ticks", key="input.run")
 
 
 def check_text(what: str, text: str) -> None:
@@ -340,7 +392,7 @@ class Document:
             bad = [key for key, outcome in outcomes.items() if outcome not in ("pending", "succeeded")]
             error = f"it ended before {', '.join(left)}" if left else None
             if bad:
-                error = self.component(bad[0].partition("@")[0]).get("last_error") or f"{bad[0]}: {outcomes[bad[0]]}"
+                error = self.component(Step.of(bad[0]).component).get("last_error") or f"{bad[0]}: {outcomes[bad[0]]}"
             phase.update(state="failed" if error else "completed", finished_at=now, error=error)
 
     def checkpoint(self, name: str, description: str | None, *, now: str) -> None:
@@ -499,6 +551,7 @@ class Document:
             self._set_component(step.component, "checking", now=now)
             record.update(from_version=from_version or was, started_at=now, files=[], backup_id=None)
             record.update(rollback_available=False, health_check_passed=None, outcome=None, skip_reason=None)
+            record.update(restored_from=None)  # of an earlier rollback: this step is to another version
             record.pop("verified", None)
         record.update(to_version=step.to_version, upgrade_id=upgrade_id, finished_at=None, probe=None)
         self.upgrade["component"] = step.component

@@ -30,9 +30,9 @@ import os
 import time
 import typing as t
 
-from . import _files, _history, _json_file, _lease, _private, _rebuild, _schema
+from . import _files, _history, _json_file, _lease, _private, _process, _rebuild, _schema
 from ._errors import HostError, InputError, LockedError, StateError
-from ._state import Document, check_document, check_part, clean, is_unsettled, new_document, why_lost
+from ._state import Document, Step, check_document, check_part, clean, is_unsettled, new_document, why_lost
 
 _LOCK_WAIT = 120.0
 _POLL = 0.1
@@ -72,6 +72,10 @@ class Layout(t.NamedTuple):
     def pending(self, component: str | None = None) -> str:
         return self._under("pending", component, ".json")
 
+    def own_command(self, component: str) -> str:
+        """What the command lines of a component's rollback watchdog have in them, and no command of its unit has."""
+        return self.pending(component).removesuffix(".json")
+
     def baseline(self, component: str | None = None) -> str:
         return self._under("baseline", component, ".json")
 
@@ -93,7 +97,15 @@ class Layout(t.NamedTuple):
 class Session:
     """One module's time with the state of a host. In check mode nothing that it records reaches the disk."""
 
-    def __init__(self, layout: Layout, document: Document, *, writable: bool, clock: t.Callable[[], float]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        document: Document,
+        *,
+        writable: bool,
+        clock: t.Callable[[], float],
+        uptime: t.Callable[[], float] = _process.uptime,
+    ) -> None:
         self.layout = layout
         self.document = document
         self.writable = writable
@@ -101,7 +113,7 @@ class Session:
         self.took_over: dict[str, t.Any] | None = None
         self.acquired = False
         self.lease_before: dict[str, t.Any] = {}
-        self._clock = clock
+        self._clock, self._uptime = clock, uptime
         self._lock: int | None = None
         self._noting = False
         self._saved = _parts(document) if os.path.lexists(layout.document) else {}
@@ -171,7 +183,7 @@ class Session:
         upgrade = self.document.upgrade
         if not upgrade.get("upgrade_id"):
             return
-        names = sorted({key.partition("@")[0] for key in upgrade.get("steps", {})})
+        names = sorted({Step.of(key).component for key in upgrade.get("steps", {})})
         data = {
             "schema_version": self.document.data["schema_version"],
             "revision": self.document.data["revision"] + 1,
@@ -222,15 +234,17 @@ class Session:
     def renew(self) -> None:
         """Count the lease from now: what a module had announced to take long has come to its end."""
         if self._lock is not None:
-            lease, now = self.lease, self._clock()
-            _write_lease(self.layout, self._lock, {**lease, "renewed": now, "expires": now + _lease.LEASE_SECONDS})
+            lease, uptime = self.lease, self._uptime()
+            now = present(lease, clock=self._clock, uptime=self._uptime)
+            renewed = {"renewed": now, "expires": now + _lease.LEASE_SECONDS, "uptime": uptime, "boot_id": _boot_id()}
+            _write_lease(self.layout, self._lock, {**lease, **renewed})
 
     def take(self, run: dict[str, t.Any]) -> None:
         """Take the lease for a run, whoever has it."""
         if self._lock is not None:
-            free, now = _lease.released(self.lease), self._clock()
-            seconds, boot_id = _lease.LEASE_SECONDS, _boot_id()
-            lease = _lease.enter(free, run, now=now, seconds=seconds, boot_id=boot_id, acquire=True)
+            free, seconds = _lease.released(self.lease), _lease.LEASE_SECONDS
+            when = {"now": self._clock(), "uptime": self._uptime()}
+            lease = _lease.enter(free, run, **when, seconds=seconds, boot_id=_boot_id(), acquire=True)
             _write_lease(self.layout, self._lock, lease)
 
     def release(self) -> None:
@@ -261,6 +275,7 @@ def session(
     wait: float = _LOCK_WAIT,
     lease_seconds: float = _lease.LEASE_SECONDS,
     clock: t.Callable[[], float] = time.time,
+    uptime: t.Callable[[], float] = _process.uptime,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> t.Iterator[Session]:
     """Enter the state directory: under the kernel's lock, with the run's lease renewed, and the document read.
@@ -272,14 +287,17 @@ def session(
         module may.
     :param force: don't ask for the lease at all, nor renew it: for the host's own guard, and for releasing one.
     :param wait: seconds to wait for the kernel's lock; 0 is one try.
+    :param clock: the time of day in seconds since the epoch, for what is written down.
+    :param uptime: seconds since the host's kernel started, for how long a lease lasts.
     :raises LockedError: if another run has the host, or another process holds the kernel's lock.
     """
-    layout = Layout(state_dir)
+    layout, boot_id = Layout(state_dir), _boot_id()
+    when = {"now": clock(), "uptime": uptime(), "seconds": lease_seconds}
     if check_mode:
         before = read_lease(state_dir)
-        current = Session(layout, read_document(state_dir), writable=False, clock=clock)
+        current = Session(layout, read_document(state_dir), writable=False, clock=clock, uptime=uptime)
         if not force:
-            lease = _lease.enter(before, run, now=clock(), seconds=lease_seconds, boot_id="", acquire=True)
+            lease = _lease.enter(before, run, **when, boot_id=boot_id, acquire=True)
             current.note_takeover(before, lease)
         current.lease_before = before
         yield current
@@ -290,13 +308,13 @@ def session(
     with _locked(layout.lock, sleep=sleep, wait=wait, narrowed=warnings) as descriptor:
         before = lease = _lease_in(descriptor)
         if not force:
-            with _saying_why(layout, before, run, now=clock()):
-                boot_id = _boot_id()
-                lease = _lease.enter(before, run, now=clock(), seconds=lease_seconds, boot_id=boot_id, acquire=acquire)
+            when.update(now=clock(), uptime=uptime())  # the kernel's lock may have been waited for
+            with _saying_why(layout, before, run, now=present(before, clock=clock, uptime=uptime)):
+                lease = _lease.enter(before, run, **when, boot_id=boot_id, acquire=acquire)
         document = _load(layout, warnings, now=timestamp(clock()))
         if lease != before:
             _write_lease(layout, descriptor, lease)
-        current = Session(layout, document, writable=True, clock=clock)
+        current = Session(layout, document, writable=True, clock=clock, uptime=uptime)
         current.warnings.extend(warnings)
         current.note_takeover(before, lease)
         current.acquired = lease.get("upgrade_id") != before.get("upgrade_id")
@@ -351,6 +369,16 @@ def read_lease(state_dir: str) -> dict[str, t.Any]:
     lease = _lease.decode(_json_file.beginning(Layout(state_dir).lock, most=_json_file.MOST_BYTES_OF_LEASE + 1))
     lease.pop("revision", None)  # it is there for one who rebuilds the document
     return lease
+
+
+def present(
+    lease: dict[str, t.Any],
+    *,
+    clock: t.Callable[[], float] = time.time,
+    uptime: t.Callable[[], float] = _process.uptime,
+) -> float:
+    """The time of day by which a lease of this host is judged now; see C(_lease.present)."""
+    return _lease.present(lease, now=clock(), uptime=uptime(), boot_id=_boot_id())
 
 
 def _lease_in(descriptor: int) -> dict[str, t.Any]:

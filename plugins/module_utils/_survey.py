@@ -7,7 +7,8 @@
 
 """Io ring. Reading a host: which components it has, what is on disk, what runs, and how it is set up.
 
-Nothing is assumed that can be read: the catalog only says under which names to look and which flag means what.
+Nothing is assumed that can be read: the catalog only says under which names to look and which flag means what. Which
+unit and which program is a component's is found by evidence: C(_discovery.py).
 """
 
 from __future__ import annotations
@@ -15,17 +16,23 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
+import re
 import typing as t
+import urllib.parse
 
-from . import _elf, _files, _packages, _process, _setup, _systemd
+from . import _discovery, _elf, _evidence, _files, _packages, _process, _processes, _setup, _systemd
 
 if t.TYPE_CHECKING:
     from ._command import Run
+    from ._discovery import Candidate
     from ._evidence import Versions
 
     Spec = dict[str, t.Any]
+    Facts = dict[str, t.Any]
 
 _USUAL_PLACES = ("/usr/local/bin", "/usr/bin", "/usr/local/sbin", "/usr/sbin")
+_MOST_OF_A_UNIT = 35
+_NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 class Reader:
@@ -36,49 +43,114 @@ class Reader:
         self._versions = versions
         self._checksum = checksum
 
-    def survey(self, components: dict[str, Spec]) -> dict[str, dict[str, t.Any]]:
-        """The components that the host has, by name; what it has no trace of is left out."""
-        units = self._units(components)
-        located = {name: self._locate(spec, units[name]) for name, spec in components.items()}
-        found = {name: facts for name, facts in located.items() if facts["installed"] or facts["unit"]}
-        with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
-            specs, properties = map(components.get, found), (_properties(units[name]) for name in found)
-            versions = dict(zip(found, pool.map(self._versions.of, found, specs, found.values(), properties)))
-        owners = _packages.owners(self._run, [path for facts in found.values() for path in _paths(facts)])
-        for name, facts in found.items():
-            facts.update(versions[name])
-            facts["package"] = next((owners[path] for path in _paths(facts) if path in owners), None)
-            facts.pop("main_pid", None)
-        return found
-
-    def _units(self, components: dict[str, Spec]) -> dict[str, _systemd.Unit | None]:
-        """For each component the unit that runs it: of its candidates the running one, else the first that is there."""
-        names = _systemd.existing(dict.fromkeys(unit for spec in components.values() for unit in spec["units"]))
-        shown = dict(zip(names, _systemd.show(self._run, names)))
-        chosen: dict[str, _systemd.Unit | None] = {}
+    def survey(self, components: dict[str, Spec]) -> dict[str, Facts]:
+        """The components that the host has, by name; what it has no trace of is left out. Further instances of one are
+        C(component@suffix), each with C(instance_of)."""
+        host = _discovery.Host(self._run, components, places=_USUAL_PLACES)
+        found: dict[str, tuple[str, Candidate, Facts]] = {}
         for name, spec in components.items():
-            loaded = [shown[unit] for unit in spec["units"] if unit in shown and shown[unit].is_loaded]
-            running = [unit for unit in loaded if unit.is_running]
-            chosen[name] = next(iter(running or loaded), None)
-        return chosen
+            for candidate in host.candidates(name):
+                facts = self._locate(spec, candidate, host)
+                key = name if name not in found else _instance(name, candidate, facts, found)
+                found[key] = (name, candidate, facts if key == name else {**facts, "instance_of": name})
+        with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
+            asked = {
+                key: pool.submit(self._versions_of, name, components[name], facts, candidate)
+                for key, (name, candidate, facts) in found.items()
+            }
+        told = {
+            key: self._told(name, candidate, facts, asked[key].result())
+            for key, (name, candidate, facts) in found.items()
+        }
+        told.update(self._listeners(host, components, told))
+        owners = _packages.owners(self._run, [path for facts in told.values() for path in _paths(facts)])
+        for facts in told.values():
+            facts["package"] = next((owners[path] for path in _paths(facts) if path in owners), None)
+        return told
 
-    def _locate(self, spec: Spec, unit: _systemd.Unit | None) -> dict[str, t.Any]:
-        """Where a component is, and how its unit runs it."""
-        argv = _systemd.command_line(unit, _files.read_text) if unit else []
-        binary = _binary(spec, unit, argv)
-        if binary is None:
-            return {"installed": False, "unit": unit.name if unit else None, "files": []}
-        facts: dict[str, t.Any] = {
+    def _locate(self, spec: Spec, found: Candidate, host: _discovery.Host) -> Facts:
+        """Where an instance of a component is, and how its unit runs it."""
+        unit, binary = found.unit, found.program
+        more = {"not_upgradable": found.obstacle._asdict()} if found.obstacle else {}
+        if not binary:
+            return {"installed": False, "unit": unit.name if unit else None, "files": [], **more}
+        facts: Facts = {
             "installed": True,
             "unit": unit.name if unit else None,
             "binary": binary,
             "files": self._files(spec, binary),
             "architecture": _architecture(binary),
+            **more,
         }
+        shared = host.shared_by(found)
+        if shared:
+            facts["shared_by"] = shared
+        if found.process and found.process.hidden:
+            facts["not_read"] = (
+                f"root may not see which file process {found.process.pid} runs (CAP_SYS_PTRACE is missing): whether it "
+                "runs the file on disk follows from its command line and its start"
+            )
+        if found.process:
+            facts["main_pid"] = found.process.pid
         if unit:
-            facts.update(_setup.set_up(spec, unit, argv))
+            facts.update(self._set_up(spec, found))
             facts["restore_point_bytes"] = sum(map(_files.bytes_below, _kept(spec, facts)))
         return facts
+
+    def _set_up(self, spec: Spec, found: Candidate) -> Facts:
+        """How the unit runs the component: by the command line of the component's own process, also where that is not
+        the unit's main process."""
+        unit, names = t.cast("_systemd.Unit", found.unit), _discovery.program_names(spec)
+        pid = found.process.pid if found.process else unit.main_pid
+        argv = _systemd.command_line(unit, _files.read_text, run=self._run, pid=pid, names=names)
+        facts = _setup.set_up(spec, unit, argv, pid=pid, run=self._run)
+        facts["state"] = {**facts["state"], "enabled": unit.properties.get("UnitFileState") or None}
+        facts["need_reload"] = unit.needs_reload
+        return facts
+
+    def _versions_of(self, name: str, spec: Spec, facts: Facts, found: Candidate) -> Facts:
+        if found.obstacle and found.obstacle.key == "container":
+            return _evidence.only_running(self._versions.at_port(spec))
+        names = () if found.certain else _discovery.program_names(spec)
+        properties = found.unit.properties if found.unit else {}
+        return self._versions.of(name, spec, facts, properties, names=names)
+
+    def _told(self, name: str, found: Candidate, facts: Facts, versions: Facts) -> Facts:
+        """The facts with the versions. A program that nothing shows to be of the component isn't taken for it."""
+        if found.certain or versions["version_source"]:
+            facts.pop("main_pid", None)
+            return {**facts, **versions}
+        unit = t.cast("_systemd.Unit", found.unit)
+        reason = (
+            f"{unit.name} starts {found.program}, and neither its name, its version text, a recorded sha256 nor its "
+            f"own metrics show that it is {name}"
+        )
+        fix = (
+            f"let its ExecStart name the program of {name} itself, or add its file name to files.aliases by an override"
+        )
+        obstacle = _discovery.Obstacle("other_program", reason, fix)
+        kept = {"instance_of": facts["instance_of"]} if "instance_of" in facts else {}
+        missing = {"installed": False, "unit": unit.name, "files": [], "not_upgradable": obstacle._asdict(), **kept}
+        return {**missing, **_evidence.only_running("")}
+
+    def _listeners(
+        self, host: _discovery.Host, components: dict[str, Spec], told: dict[str, Facts]
+    ) -> dict[str, Facts]:
+        """The components that only answer: something listens at the usual port and reports the component's version, and
+        no unit and no process of the component was found."""
+        explained = {urllib.parse.urlsplit(facts["url"]).port for facts in told.values() if facts.get("url")}
+        ports, found = set(_process.listeners()) - explained, {}
+        for name, spec in components.items():
+            facts = told.get(name, {"installed": False, "unit": None, "files": []})
+            is_known = facts["unit"] or facts.get("running")
+            version = "" if is_known or spec["port"] not in ports else self._versions.at_port(spec)
+            if version:
+                who = _processes.listening(spec["port"], host.processes)
+                obstacle = _discovery.listener(name, spec["port"], version, who)
+                told_by_service = _evidence.only_running(version)
+                versions = {**told_by_service, **{key: value for key, value in facts.items() if key != "running"}}
+                found[name] = {**facts, **versions, "not_upgradable": obstacle._asdict()}
+        return found
 
     def _files(self, spec: Spec, binary: str) -> list[dict[str, t.Any]]:
         """The component's files: its program, and those of its companions that are beside it."""
@@ -96,25 +168,19 @@ class Reader:
         return files
 
 
-def _properties(unit: _systemd.Unit | None) -> dict[str, str]:
-    return unit.properties if unit else {}
+def _instance(name: str, found: Candidate, facts: Facts, taken: dict[str, tuple[str, Candidate, Facts]]) -> str:
+    """The key of a further instance: with its port, or with its unit's name where another has that port."""
+    port = urllib.parse.urlsplit(facts.get("url", "")).port
+    ports = {urllib.parse.urlsplit(each[2].get("url", "")).port for each in taken.values() if each[0] == name}
+    if port and port not in ports:
+        return f"{name}@{port}"
+    unit = _NOT_IN_A_KEY.sub("-", (found.unit.name if found.unit else "").removesuffix(".service")).lstrip("_.-")
+    keys = (f"{name}@{unit[:_MOST_OF_A_UNIT]}{number}" for number in ("", *range(2, 1000)))
+    return next(key for key in keys if key not in taken)
 
 
 def _paths(facts: dict[str, t.Any]) -> list[str]:
     return [file["path"] for file in facts["files"]]
-
-
-def _binary(spec: Spec, unit: _systemd.Unit | None, argv: list[str]) -> str | None:
-    """The program: what the unit starts, what its process runs if that is a wrapper, or what lies in a usual place."""
-    names = [spec["files"][0]["name"], *spec["files"][0].get("aliases", [])]
-    if unit is None or not argv:
-        places = [os.path.join(place, name) for name in names for place in (*_USUAL_PLACES, f"/opt/{name}")]
-        return next((path for path in places if os.path.isfile(path)), None)
-    if not _process.is_starter(argv[0]):
-        return argv[0] if os.path.isfile(argv[0]) else None
-    wrapped = [word for word in argv[1:] if os.path.basename(word) in names and os.path.isfile(word)]
-    running = os.path.realpath(_process.executable(unit.main_pid)) if unit.main_pid else ""
-    return next(iter([*wrapped, *([running] if os.path.basename(running) in names else [])]), None)
 
 
 def _architecture(binary: str) -> str:
@@ -125,5 +191,5 @@ def _architecture(binary: str) -> str:
 def _kept(spec: Spec, facts: dict[str, t.Any]) -> list[str]:
     """All that a restore point keeps of a component."""
     state = [os.path.join(facts["data"], path) for path in spec.get("state_paths", [])] if facts["data"] else []
-    config = [path for path in (facts["config"], facts["web_config"]) if path]
-    return [*_paths(facts), *facts["unit_files"], *config, *state]
+    config = [path for path in (facts["config"], facts["web_config"], *facts.get("config_files", [])) if path]
+    return list(dict.fromkeys([*_paths(facts), *facts["unit_files"], *config, *state]))

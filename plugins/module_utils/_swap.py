@@ -12,20 +12,33 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from . import _files, _guard, _process, _restore_point
+from . import (
+    _baseline,
+    _files,
+    _guard,
+    _loaded_unit,
+    _obstacles,
+    _process,
+    _restore_point,
+    _systemd,
+    _unit_disk,
+)
 from ._errors import HostError
 from ._restore_point import Original
+from ._state import is_unsettled
 
 if t.TYPE_CHECKING:
     from ._command import Run
     from ._state import Step
     from ._store import Session
+    from ._systemd import Unit
 
 
 class Candidate(t.NamedTuple):
     """A verified file and the path it is for. Without attributes of its own it takes over those of the file there.
 
     ``identity`` is what C(_files.identity_of) told of the file there when the host was surveyed, if that is known.
+    ``link`` is what it was a symbolic link to, if it comes from a restore point and was one.
     """
 
     source: str
@@ -34,6 +47,7 @@ class Candidate(t.NamedTuple):
     kind: str = "binary"
     attributes: _files.Attributes | None = None
     identity: str | None = None
+    link: str | None = None
 
 
 class Change(t.NamedTuple):
@@ -45,7 +59,8 @@ class Change(t.NamedTuple):
 
 
 class Swap(t.NamedTuple):
-    """A set of files that go into place together. ``guard`` undoes it on the host if nobody confirms it."""
+    """A set of files that go into place together. ``guard`` undoes it on the host if nobody confirms it. ``units`` run
+    them, the component's own first."""
 
     step: Step
     from_version: str | None
@@ -54,6 +69,7 @@ class Swap(t.NamedTuple):
     main_pid: int
     restored_from: str | None = None
     guard: _guard.Guard | None = None
+    units: tuple[Unit, ...] = ()
 
 
 def changes(swap: Swap) -> list[Change]:
@@ -93,6 +109,44 @@ def check_identities(session: Session, swap: Swap) -> None:
         )
 
 
+def check_unit(run: Run, session: Session, swap: Swap, accept: t.Collection[str]) -> None:
+    """Refuse a swap whose restart would start the service otherwise than it runs: with a change of its unit that
+    systemd has not loaded, or that it has loaded since the preflight of this run.
+
+    :param accept: keys of findings that the operator accepts.
+    :raises HostError: with the difference, and nothing was touched: C(swap.unit_changed).
+    """
+    name = swap.step.component
+    if not swap.units or f"{name}.unit_changed" in accept:
+        return
+    directories = _systemd.unit_path(run)
+    changes = [(unit.name, _unit_disk.change_of(unit, directories)) for unit in swap.units]
+    found = [one for unit, change in changes for one in _obstacles.unit_changed(name, unit, change)]
+    told = [f"{one['message']}. {one['fix']}" for one in found if one["severity"] == _obstacles.BLOCKER]
+    if not told and not is_unsettled(session.document.component(name)):
+        told = _loaded_since(run, session, name, swap.units[0])
+    if told:
+        raise HostError(f"{told[0]}. Nothing was replaced", key="swap.unit_changed")
+
+
+def _loaded_since(run: Run, session: Session, component: str, unit: Unit) -> list[str]:
+    """That systemd has loaded another unit since the preflight of this run, as a text."""
+    upgrade_id = session.document.upgrade.get("upgrade_id")
+    kept = _baseline.read(session.layout, component, upgrade_id=upgrade_id) if upgrade_id else None
+    before = (kept or {}).get("unit")
+    if not before:
+        return []
+    own = session.layout.own_command(component)
+    now = _loaded_unit.marks(_loaded_unit.read(run, unit.name), own=own, salt=before["salt"])
+    unlike = [name for name, mark in now.items() if before["marks"].get(name, mark) != mark]
+    if not unlike:
+        return []
+    return [
+        f"{unit.name} was changed since this run looked at it, and systemd has loaded the change: {', '.join(unlike)}. "
+        "See who changed it, and run again"
+    ]
+
+
 def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
     """Make the restore point, arm the guard, record what is about to happen, then rename. The restore point's id.
 
@@ -101,7 +155,7 @@ def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
     document = session.document
     document.start_step(swap.step, from_version=swap.from_version, now=session.now)
     document.advance("BACKING_UP", now=session.now)
-    manifest = _restore_point_of(session, swap)
+    manifest = _restore_point_of(run, session, swap)
     with contextlib.ExitStack() as stack:
         moving = []
         for item, change in zip(swap.candidates, planned):
@@ -124,14 +178,16 @@ def apply(run: Run, session: Session, swap: Swap, planned: list[Change]) -> str:
 
 
 def _prepare(item: Candidate, place: _files.Location) -> None:
-    """Write a file's successor beside it."""
+    """Write a file's successor beside it, or make the link that it was."""
+    if _restore_point.point_back(place, item.link, item.sha256):
+        return
     program = item.kind == "binary"
     attributes = item.attributes or _files.read_attributes(item.path, program=program)
     attributes = place.carried(attributes, program=program)
     _files.prepare_copy(item.source, place, attributes=attributes, sha256=item.sha256)
 
 
-def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
+def _restore_point_of(run: Run, session: Session, swap: Swap) -> _restore_point.Manifest:
     """The restore point of this step. One that an attempt made before it was cut off is the pristine one: it stays."""
     record = session.document.component(swap.step.component)
     if record.get("backup_id"):
@@ -148,6 +204,7 @@ def _restore_point_of(session: Session, swap: Swap) -> _restore_point.Manifest:
         component=swap.step.component,
         version=swap.from_version,
         files=originals + [original for original in swap.keep if original.path not in replaced],
+        loaded_units=[_loaded_unit.read(run, unit.name) for unit in swap.units],
     )
     session.document.add_restore_point(
         swap.step.component, backup_id=manifest.id, version=swap.from_version, now=session.now

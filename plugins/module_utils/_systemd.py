@@ -16,7 +16,7 @@ import re
 import time
 import typing as t
 
-from . import _argv, _files, _output, _process, _secrets
+from . import _argv, _files, _output, _process, _processes, _secrets, _unit_text
 from ._errors import HostError
 
 if t.TYPE_CHECKING:
@@ -24,8 +24,18 @@ if t.TYPE_CHECKING:
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,Result,MainPID,NRestarts,FragmentPath,DropInPaths,ExecStart,Environment,"
-    "EnvironmentFiles,User,Group,DynamicUser,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload"
+    "EnvironmentFiles,PassEnvironment,UnsetEnvironment,User,Group,DynamicUser,WorkingDirectory,RootDirectory,RootImage,"
+    "ExecSearchPath,TriggeredBy,TimeoutStopUSec,SendSIGKILL,CanReload,NeedDaemonReload,Id,Names,"
+    "UnitFileState,SourcePath,Type"
 )
+_SEARCH_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where systemd looks for a program without a path (DEFAULT_PATH in its path-util.h)."""
+
+_SET_BY_SYSTEMD = (
+    *("HOME", "LOGNAME", "SHELL", "USER", "PATH", "LANG", "CREDENTIALS_DIRECTORY"),
+    *("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY"),
+)
+"""Variables that a service has without a setting of its own; their values are those of the running process."""
 
 _JOURNAL_LINES = 15
 
@@ -35,6 +45,11 @@ OWN_DROP_IN = "observability-upgrade-"
 _AT_LEAST = 1.0
 START_TIMEOUT = 120.0
 """Seconds to give systemd for a start, on top of the unit's own time for a stop."""
+
+
+def in_unit_name(key: str) -> str:
+    """The key of a component as a part of a unit's name, where C(@) would make the unit an instance of a template."""
+    return key.replace("@", ".")
 
 
 class Unit(t.NamedTuple):
@@ -57,6 +72,29 @@ class Unit(t.NamedTuple):
     def is_running(self) -> bool:
         return self.active == "active" and self.main_pid > 0
 
+    @property
+    def names(self) -> list[str]:
+        """Its name and its aliases."""
+        return list(dict.fromkeys([self.name, *self.properties.get("Names", "").split()]))
+
+    @property
+    def programs(self) -> list[str]:
+        """The programs that its ExecStart names, with the directory that is their root before them."""
+        root = self.properties.get("RootDirectory", "").rstrip("/")
+        shown = _unit_text.shown_commands(self.properties.get("ExecStart", ""))
+        search_path = self.properties.get("ExecSearchPath", "")
+        return [f"{root}{_resolved(path, search_path)}" for path, _words in shown]
+
+    @property
+    def identity(self) -> str:
+        """The name under which systemd and the journal know the unit: C(name) may be an alias of it."""
+        return self.properties.get("Id") or self.name
+
+    @property
+    def needs_reload(self) -> bool:
+        """Whether systemd says that the unit's files are others than those that it has loaded."""
+        return self.properties.get("NeedDaemonReload") == "yes"
+
     def describe(self) -> str:
         return f"{self.active}/{self.sub}, main pid {self.main_pid}, {self.n_restarts} restarts by systemd"
 
@@ -71,24 +109,79 @@ class Unit(t.NamedTuple):
         return [line.partition(" (ignore_errors=")[0] for line in lines if line]
 
 
-# Where unit files are (systemd.unit(5)), without the directories of generators, which make no services of ours.
+# Where unit files are (systemd.unit(5)), the directories of generators last: those make services of init scripts.
 _UNIT_DIRECTORIES = (
     "/etc/systemd/system",
     "/run/systemd/system",
     "/run/systemd/transient",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system.attached",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
+    "/run/systemd/generator.early",
+    "/run/systemd/generator",
+    "/run/systemd/generator.late",
 )
+_SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.service")
+"""Names that systemd takes (systemd.unit(5)). It refuses a command that has any other among them."""
+_EXEC = re.compile(r"^[ \t]*Exec(?:Start|StartPre|StartPost)?[ \t]*=((?:.*\\\n)*.*)", re.MULTILINE)
+_WORD = re.compile(r"[^\s\"'`;|&()<>=\\]+")
+_MOST_OF_A_UNIT = 1 << 16
 
 
-def existing(names: t.Iterable[str]) -> list[str]:
-    """Those of the names that have a unit file. To ask systemd for one that has none costs it a search of its own."""
-    files: set[str] = set()
+def service_files() -> dict[str, list[str]]:
+    """The files of all services of the host, each with its drop-ins, by the service's name. A name without a file of
+    its own is an instance of a template that some other unit wants.
+
+    To ask systemd for a unit that has no file costs it a search of its own.
+    """
+    found: dict[str, list[str]] = {}
     for directory in _UNIT_DIRECTORIES:
-        with contextlib.suppress(OSError):
-            files.update(os.listdir(directory))
-    return [name for name in names if _full(name) in files or re.sub("@.*", "@.service", name) in files]
+        for name in _listed(directory):
+            unit = name.removesuffix(".d")
+            if name.endswith(".service") and _SERVICE.fullmatch(name):
+                found.setdefault(name, []).append(f"{directory}/{name}")
+            elif _SERVICE.fullmatch(unit):
+                drop_ins = (f"{directory}/{name}/{each}" for each in _listed(f"{directory}/{name}"))
+                found.setdefault(unit, []).extend(each for each in drop_ins if each.endswith(".conf"))
+            elif name.endswith((".wants", ".requires")):
+                wanted = (each for each in _listed(f"{directory}/{name}") if _SERVICE.fullmatch(each) and "@" in each)
+                found.update((each, found.get(each, [])) for each in wanted if "@.service" not in each)
+    return found
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError:
+        return []
+
+
+def existing(names: t.Iterable[str], files: t.Collection[str] | None = None) -> list[str]:
+    """Those of the names that have a unit file, or a template.
+
+    :param files: the names of C(service_files), if they are known.
+    """
+    there = service_files() if files is None else files
+    return [name for name in names if _full(name) in there or _template(_full(name)) in there]
+
+
+def _template(name: str) -> str:
+    return re.sub("@.*", "@.service", name)
+
+
+def started_words(path: str) -> list[str]:
+    """The words of what a unit file starts, without quotes; what is in a C(sh -c "...") counts as words, too."""
+    text = _files.read_text(path, most=_MOST_OF_A_UNIT)
+    return [word.lstrip("@-:+!") for line in _EXEC.findall(text) for word in _WORD.findall(line)]
+
+
+def unit_path(run: Run) -> list[str]:
+    """The directories in which systemd looks for unit files, in its order: the first that has a file wins."""
+    done = run(["systemctl", "show", "--property=UnitPath"], timeout=30)
+    name, _equals, value = done.out.strip().partition("=")
+    return value.split() if name == "UnitPath" and value else list(_UNIT_DIRECTORIES)
 
 
 def _full(name: str) -> str:
@@ -130,7 +223,7 @@ def _parse(block: str) -> dict[str, str]:
 
 def _unit(name: str, properties: dict[str, str]) -> Unit:
     return Unit(
-        name=name,
+        name=properties.get("Id") or name,  # the journal knows a unit by this name only, not by an alias
         load=properties.get("LoadState", "not-found"),
         active=properties.get("ActiveState", "inactive"),
         sub=properties.get("SubState", "dead"),
@@ -145,31 +238,103 @@ def _number(text: str | None) -> int:
     return int(text) if text and text.isdigit() else 0
 
 
-def environment_of(unit: Unit, read: t.Callable[[str], str]) -> dict[str, str]:
-    """The environment that the unit's command line is expanded with: its settings, then its environment files.
+def environment_of(unit: Unit, read: t.Callable[[str], str], run: Run | None = None) -> dict[str, str]:
+    """The environment that the unit's command line is expanded with: its settings, then its environment files, without
+    what it unsets.
 
     :param read: reads a file, and gives an empty text for one that can't be read.
+    :param run: to ask systemd for its own environment, where the unit's settings are not enough.
     """
     environment = {}
-    for word in _argv.split_words(unit.properties.get("Environment", "")):
+    for word in _unit_text.shown_words(unit.properties.get("Environment", "")):
         name, equals, value = word.partition("=")
         if equals:
             environment[name] = value
-    for path in unit.environment_files():
-        environment.update(_argv.parse_environment(read(path)))
+    for pattern in unit.environment_files():
+        for path in _files.matching(pattern):
+            environment.update(_unit_text.environment(read(path)))
+    passed = unit.properties.get("PassEnvironment", "").split()
+    if run and (passed or _needed(unit, read) - set(environment)):
+        environment = {**_inherited(run, unit, passed), **environment}
+    for word in _unit_text.shown_words(unit.properties.get("UnsetEnvironment", "")):
+        name, equals, value = word.partition("=")
+        if not equals or environment.get(name) == value:
+            environment.pop(name, None)
     return environment
 
 
-def command_line(unit: Unit, read: t.Callable[[str], str]) -> list[str]:
-    """The unit's command line with its environment filled in.
+def _needed(unit: Unit, read: t.Callable[[str], str]) -> set[str]:
+    return {name for command in commands(unit, read) for name in _unit_text.references(command)}
 
-    Where the process runs just that, its own argument vector is taken: it alone knows where an argument with a space
-    in it begins and ends.
+
+def _inherited(run: Run, unit: Unit, passed: list[str]) -> dict[str, str]:
+    """What a service's environment has that is none of the unit's settings."""
+    shown = run(["systemctl", "show-environment"], timeout=30)
+    words = _unit_text.shown_words(shown.out.replace("=$'", "='")) if shown.rc == 0 else []
+    system = {name: value for name, equals, value in (word.partition("=") for word in words) if equals}
+    managers, own = _process.environment(1), _process.environment(unit.main_pid) if unit.main_pid else {}
+    return {
+        **{name: own[name] for name in _SET_BY_SYSTEMD if name in own},
+        **system,
+        **{name: managers[name] for name in passed if name in managers},
+    }
+
+
+def commands(unit: Unit, read: t.Callable[[str], str]) -> list[_unit_text.Command]:
+    """The commands of the unit's C(ExecStart), as systemd has loaded them, before variables are filled in."""
+    shown = _unit_text.shown_commands(unit.properties.get("ExecStart", ""))
+    declared: list[_unit_text.Command] = []
+    with contextlib.suppress(ValueError):  # a quote that isn't closed: systemd refuses it, too
+        for value in _unit_text.settings(map(read, unit.files()), "Service", "ExecStart"):
+            declared.extend(_unit_text.commands(value))
+    found = _unit_text.exact(shown, declared)
+    return [each._replace(path=_resolved(each.path, unit.properties.get("ExecSearchPath", ""))) for each in found]
+
+
+def _resolved(program: str, search_path: str) -> str:
+    """The path of a program that a unit names without one. Systemd looks for it when it starts it."""
+    directories = search_path.split() or _SEARCH_PATH
+    places = [os.path.join(directory, program) for directory in directories]
+    return next(filter(os.path.isfile, places), program) if program and "/" not in program else program
+
+
+def start_line(
+    unit: Unit, read: t.Callable[[str], str], *, run: Run | None = None, names: t.Collection[str] = ()
+) -> list[str]:
+    """What systemd starts the unit with, now: the program's path and its arguments, with the environment filled in, and
+    with those in files of arguments.
+
+    :param run: see C(environment_of).
+    :param names: of the program that matters, where the unit has several commands. Otherwise it is the first one.
     """
-    shown = unit.properties.get("ExecStart", "")
-    expected = _argv.expand(_argv.exec_start_argv(shown), environment_of(unit, read))
-    actual = _process.command_line(unit.main_pid) if unit.main_pid else []
-    return actual if " ".join(actual) == " ".join(expected) else expected
+    declared = commands(unit, read)
+    chosen = [each for each in declared if os.path.basename(each.path) in names] or declared
+    if not chosen:
+        return []
+    base = unit.properties.get("WorkingDirectory", "").lstrip("!-") or "/"
+    line = _unit_text.expand(chosen[0], environment_of(unit, read, run))
+    return _argv.with_files(line, lambda path: read(os.path.join(base, path)))
+
+
+def command_line(
+    unit: Unit, read: t.Callable[[str], str], *, run: Run | None = None, pid: int = 0, names: t.Collection[str] = ()
+) -> list[str]:
+    """The command line of the unit's process; where none runs or it can't be read, what systemd starts the unit with.
+
+    The first word is the path of the program, also where the process was given another name.
+
+    :param pid: the component's process. By default the unit's main process.
+    """
+    declared = start_line(unit, read, run=run, names=names)
+    process = pid or unit.main_pid
+    actual = _process.command_line(process) if process else []
+    if not actual:
+        return declared
+    if not actual[0].startswith("/"):
+        told = (_process.told_executable(process) or "").removesuffix(" (deleted)")
+        same = declared and os.path.basename(told) in ("", os.path.basename(os.path.realpath(declared[0])))
+        actual[0] = declared[0] if same else told or actual[0]
+    return actual
 
 
 def secrets_of(unit: Unit, *, files: t.Iterable[str | None] = ()) -> list[str]:
@@ -178,7 +343,7 @@ def secrets_of(unit: Unit, *, files: t.Iterable[str | None] = ()) -> list[str]:
 
     :param files: further configuration files.
     """
-    argv = command_line(unit, _files.read_text)
+    argv = [*command_line(unit, _files.read_text), *_processes.arguments(unit, ())]
     paths = dict.fromkeys(path for path in (*files, *_argv.config_files(argv), *unit.environment_files()) if path)
     texts = {path: _files.read_text(path) for path in paths}
     named = [
@@ -236,7 +401,7 @@ def restart(
         raise HostError(
             f"systemd couldn't restart {unit.name}: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.restart_failed",
-            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
+            details={"journal": journal_tail(run, unit.identity, secrets=secrets_of(unit))},
         )
     return killed
 
@@ -253,7 +418,7 @@ def read_anew(run: Run, unit: Unit, *, signal: bool) -> None:
         raise HostError(
             f"{unit.name} couldn't read its configuration anew: {done.err.strip() or f'exit code {done.rc}'}",
             key="service.reload_failed",
-            details={"journal": journal_tail(run, unit.name, secrets=secrets_of(unit))},
+            details={"journal": journal_tail(run, unit.identity, secrets=secrets_of(unit))},
         )
 
 
@@ -309,6 +474,7 @@ def journal_tail(
 ) -> list[str]:
     """The last lines that a unit, or systemd about it, wrote; without its secrets, and what looks like one.
 
+    :param unit: its C(identity): the journal knows no alias.
     :param secrets: of the unit, as C(secrets_of) gives them.
     :param since: seconds since the epoch; older lines are left out.
     """

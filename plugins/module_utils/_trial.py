@@ -18,9 +18,10 @@ import os
 import re
 import typing as t
 
-from . import _argv, _elf, _files, _output, _process, _sandbox, _systemd
+from . import _argv, _elf, _files, _output, _process, _processes, _sandbox, _systemd, _unit_disk
 from ._errors import HostError
 from ._sandbox import Answer
+from ._state import is_accepted
 
 if t.TYPE_CHECKING:
     from ._command import Run
@@ -110,7 +111,7 @@ def hold(run: Run, case: Case, *, accept: t.Collection[str] = ()) -> list[Data]:
     if not trials and not case.help_args:
         return []
     try:
-        unit = _systemd.show(run, [case.unit], more=_sandbox.PROPERTIES)[0]
+        unit = _unit_disk.next_start(run, case.unit, more=_sandbox.PROPERTIES)
     except HostError as exc:
         return [_accepted(case.not_run("anything", str(exc)), accept)]
     if not unit.is_loaded:
@@ -144,7 +145,8 @@ def in_words(findings: t.Iterable[Data]) -> str:
 
 def _accepted(finding: Data, accept: t.Collection[str]) -> Data:
     planned = finding["key"].replace(".flag_removed.", ".removed.")  # as the plan calls it, where the catalog knows it
-    if finding["severity"] == "blocker" and {finding["key"], planned} & set(accept):
+    keys = (finding["key"], planned)
+    if finding["severity"] == "blocker" and any(is_accepted(key, finding["component"], accept) for key in keys):
         return {**finding, "severity": "accepted"}
     return finding
 
@@ -162,7 +164,7 @@ class _Hearing:
         self._properties = unit.properties
         self._numbers = itertools.count(1)
         self._program = next(iter(case.programs))
-        argv = _systemd.command_line(unit, _files.read_text)
+        argv = started_with(run, unit, case.programs)
         own = program_position(argv, case.programs)
         self._in_place = argv[own] if own is not None else ""
         self._arguments = argv[own + 1 :] if own is not None else None
@@ -287,7 +289,7 @@ class _Hearing:
         return _sandbox.once(self._run, sandbox, [self._program, *self._case.help_args], timeout=TIMEOUT)
 
     def _name(self) -> str:
-        return f"observability-trial-{self._case.component}-{os.getpid()}-{next(self._numbers)}"
+        return f"observability-trial-{_systemd.in_unit_name(self._case.component)}-{os.getpid()}-{next(self._numbers)}"
 
     def _once(self, programs: dict[str, str], argv: list[str], *, starts: bool) -> Answer:
         """Run a program once. Only for a trial of its start may it reach what it works with."""
@@ -309,6 +311,19 @@ _ABOUT = {
     "flags": "the unit's flags",
     "start": "its start",
 }
+
+
+def started_with(run: Run, unit: _systemd.Unit, names: t.Collection[str]) -> list[str]:
+    """What the unit's program is started with, next time: files of arguments and variables may have changed since the
+    process started. Where the unit starts a shell, a script or another starter, what the process was started with: only
+    the starter knows which of the words behind the program are its own (C(start-stop-daemon --exec x --pidfile y --)).
+
+    :param names: of the program.
+    """
+    declared = _systemd.start_line(unit, _files.read_text, run=run, names=names)
+    if program_position(declared, names) == 0 and _elf.header_of(declared[0]) is not None:
+        return declared
+    return _processes.arguments(unit, names) or _systemd.command_line(unit, _files.read_text, run=run, names=names)
 
 
 def program_position(argv: list[str], names: t.Collection[str]) -> int | None:

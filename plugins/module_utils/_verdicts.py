@@ -29,6 +29,10 @@ _NOT_FOUND = 404
 _NOTHING_BEFORE = "nothing to compare with"
 
 
+NOT_CONFIGURED = "not configured"
+"""What a probe sees that has nothing to ask, because the service is not configured for it."""
+
+
 class Verdict(t.NamedTuple):
     """Whether one probe is satisfied, and by what."""
 
@@ -159,6 +163,8 @@ def _series(probe: Probe) -> str:
 def _metric(target: Target, probe: Probe, seen: Observation, before: Observation) -> Verdict:
     name, value = _series(probe), seen.get("value")
     wanted = _limits(probe) or "it to be there"
+    if not seen.get("configured", True):
+        return Verdict("metric", False, f"{NOT_CONFIGURED}: {probe['only_where']['metric']} isn't there", wanted)
     text = _unanswered(target, probe, seen) or (
         f"{name} isn't there" if value is None else f"{name} is {_shown(value)}"
     )
@@ -194,7 +200,8 @@ def _json_each(target: Target, probe: Probe, seen: Observation, before: Observat
     like = _list([f"{name} {shown(value)}" for name, value in probe["where"].items()], "")
     text = _unanswered(target, probe, seen) or seen.get("error", "")
     bad = seen.get("bad", [])
-    text = text or "; ".join(bad) or f"{seen['count']} items{f' with {like}' if like else ''}"
+    none = "" if seen.get("count") else f"{NOT_CONFIGURED}: "
+    text = text or "; ".join(bad) or f"{none}{seen['count']} items{f' with {like}' if like else ''}"
     wanted = _list([f"{path} {shown(value)}" for path, value in probe["json"].items()], "an answer")
     ok = bool(seen.get("count")) and not bad
     return Verdict(probe["kind"], ok, text, f"one at least, and of each {wanted}")

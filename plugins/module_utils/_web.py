@@ -21,12 +21,14 @@ import functools
 import http.client
 import io
 import netrc
+import os
 import re
 import ssl
 import time
 import typing as t
 import urllib.error
 import urllib.parse
+import urllib.request
 
 from . import _deadline, _output
 from ._argv import redact_url as shown
@@ -315,10 +317,16 @@ def _misled(url: str, where: str) -> TransferError:
     )
 
 
+_OF_PROXIES = (407, 502, 503, 504)
+"""Answers that a proxy gives of its own."""
+
+
 def _refusal(response: Response, *, now: float) -> TransferError:
     status, after = response.status, retry_after(response.headers.get("Retry-After"), now=now)
     key, hint = _REFUSALS.get(status, ("release.unavailable", "try again, or set upgrade_release_mirror"))
     says = f"{_named(response.asked, response.url)} answered {status} {http.client.responses.get(status, '')}".rstrip()
+    if status in _OF_PROXIES:
+        says += _by_proxy(response.url)
     return TransferError(
         ReleaseError(f"{says}: {hint}", key=key),
         status=status,
@@ -343,10 +351,44 @@ def _told(asked: str, url: str) -> t.Iterator[None]:
         if isinstance(reason, http.client.InvalidURL):  # it quotes what it takes for the port: a part of a password
             text = "it is no address; special characters in a login must be percent-encoded"
         text = _output.redact(text, _output.secrets_of([asked, url]))
-        raise _no_answer(_named(asked, url), text, reason) from exc
+        raise _no_answer(_named(asked, url), text + _by_proxy(url), reason, proxied=bool(proxy_of(url))) from exc
 
 
-def _no_answer(name: str, text: str, reason: Exception) -> TransferError:
+class Proxy(t.NamedTuple):
+    """The proxy that a URL is asked by: the variable of the environment that names it, and its host and port."""
+
+    variable: str
+    address: str
+
+
+def proxy_of(url: str) -> Proxy | None:
+    """The proxy that the environment names for a URL; None if it is asked directly."""
+    try:
+        there = urllib.parse.urlsplit(url)
+    except ValueError:  # it is no URL, which the request itself tells
+        return None
+    named = urllib.request.getproxies_environment().get(there.scheme, "")
+    if not named or urllib.request.proxy_bypass_environment(there.netloc.rpartition("@")[2]):  # type: ignore[attr-defined]
+        return None
+    variables = [name for name in (f"{there.scheme}_proxy", f"{there.scheme}_PROXY".upper()) if os.environ.get(name)]
+    address = named.rpartition("://")[2].rpartition("@")[2].partition("/")[0]
+    return Proxy(variables[0] if variables else f"{there.scheme}_proxy", shown(address))
+
+
+def _by_proxy(url: str) -> str:
+    """What to say of the proxy that stands between; without its login."""
+    proxy = proxy_of(url)
+    return f" (by way of the proxy {proxy.address}, which {proxy.variable} names)" if proxy else ""
+
+
+FIX_PROXY = (
+    "See whether that proxy can be reached, or name the host in no_proxy (names and addresses; a network such as "
+    "10.0.0.0/8 has no effect there)"
+)
+"""What to do about a proxy that keeps a server from answering."""
+
+
+def _no_answer(name: str, text: str, reason: Exception, *, proxied: bool = False) -> TransferError:
     if isinstance(reason, ssl.SSLCertVerificationError):
         hint = "does this machine know the authority that signed its certificate (SSL_CERT_FILE)?"
         return TransferError(
@@ -354,11 +396,12 @@ def _no_answer(name: str, text: str, reason: Exception) -> TransferError:
         )
     if isinstance(reason, TimeoutError):
         error = ReleaseError(
-            f"{name} is silent: {text}. Try again, or set upgrade_release_mirror", key="release.stalled"
+            f"{name} is silent: {text}. {FIX_PROXY if proxied else 'Try again, or set upgrade_release_mirror'}",
+            key="release.stalled",
         )
         return TransferError(error, why=text, again=True)
     error = ReleaseError(
-        f"{name} can't be fetched: {text}. Without internet, set upgrade_release_mirror",
+        f"{name} can't be fetched: {text}. {FIX_PROXY if proxied else 'Without internet, set upgrade_release_mirror'}",
         key="release.not_found" if isinstance(reason, FileNotFoundError) else "release.unavailable",
     )
     return TransferError(error, why=text, again=not isinstance(reason, _NEVER_WORTH_A_RETRY))

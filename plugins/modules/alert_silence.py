@@ -114,7 +114,7 @@ EXAMPLES = r"""
   observability.stack.alert_silence:
     url: https://alerts.example/alertmanager
     token: "{{ vault_alertmanager_token }}"
-    upgrade_id: 20261121T120000Z-1a2b3c
+    upgrade_id: run-1a2b3c94d01c
     component: prometheus
     instances: ["{{ inventory_hostname }}", "{{ ansible_host }}"]
     duration: 600
@@ -124,7 +124,7 @@ EXAMPLES = r"""
     state: absent
     url: https://alerts.example/alertmanager
     token: "{{ vault_alertmanager_token }}"
-    upgrade_id: 20261121T120000Z-1a2b3c
+    upgrade_id: run-1a2b3c94d01c
 """
 
 RETURN = r"""

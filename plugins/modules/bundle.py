@@ -18,12 +18,12 @@ description:
   - Everything happens on the controller; no host is contacted.
 options:
   plan:
-    description: The plan, as P(observability.stack.plan_upgrade#filter) gives it.
+    description: The plan, as M(observability.stack.plan) returns it.
     type: dict
     required: true
   index:
     description:
-      - What the sources of releases listed, as P(observability.stack.release_index#filter) gives it. With it the plan
+      - What the sources of releases listed, a release index. With it the plan
         can be made again without a network.
     type: dict
     default: {}
@@ -58,6 +58,10 @@ dest:
   description: The bundle.
   returned: success
   type: str
+outcome:
+  description: The outcome for programs, which is C(upgrade_outcome) of C(set_stats), too.
+  returned: success
+  type: dict
 sha256:
   description: sha256 of the bundle, for C(upgrade_bundle_sha256). None in check mode, where there is no bundle yet.
   returned: success

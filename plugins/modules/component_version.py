@@ -19,8 +19,9 @@ description:
     sha256 (the state, restore points, staged candidates), otherwise from the metrics of the service that runs the
     file. Only where neither knows it, an ELF program is run with the arguments that print its version, in a sandbox
     without network, as the unit's user, or as C(nobody) where that is root. Scripts are never run.
-  - How a component is set up is taken from its unit, not assumed. The command line comes from C(ExecStart) with its
-    environment files, or from the running process where both say the same; files, addresses and paths follow from it.
+  - How a component is set up is read from its process, that is its arguments, variables, working directory and
+    sockets. Where none runs, C(ExecStart) and the environment files are read by the rules of systemd.
+  - Where a web configuration or a flag suggests it, the service is asked whether it speaks TLS and wants a login.
   - What can't be read is V(unknown), never a number.
   - Secrets on command lines are hidden. Of the environment only names are returned.
 options:
@@ -37,11 +38,13 @@ options:
     description: Whole components of your own, by name, in the catalog's format.
     type: dict
     default: {}
-  wish:
+  settings:
     description:
-      - What is wished of the host. It isn't looked at, nor sent to the host, only returned beside what the host has.
-      - Who plans for many hosts has both of each of them then, with no other task.
-    type: dict
+      - The request of the host is returned beside what it has, so that a plan for many hosts takes no other task.
+        all of these variables first.
+      - The request of the host is returned beside what the host has, so that a plan for many hosts takes no other task.
+    type: bool
+    default: false
   specs:
     description: Set by the controller's half. What the catalog says about reading each component.
     type: dict
@@ -83,8 +86,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 wish:
-  description: O(wish), as it was given.
-  returned: if it was given
+  description: The request of the host, as its C(upgrade_*) variables make it. It is not sent to the host.
+  returned: with O(settings)
   type: dict
 components:
   description: What was found, by component. A component that the host has no trace of is left out.
@@ -92,8 +95,36 @@ components:
   type: dict
   contains:
     installed:
-      description: Whether its program is there. If it isn't, only RV(components.unit) is told.
+      description:
+        - Whether its program is a file of this host. If it isn't, RV(components.unit) and RV(components.not_upgradable)
+          tell what was found.
       type: bool
+    instance_of:
+      description:
+        - The component that this is a further instance of. Its key is that component's, C(@), and its port; or its
+          unit's name where another instance has that port.
+      returned: for further instances
+      type: str
+      sample: node_exporter
+    shared_by:
+      description:
+        - The other processes of the host that run the very same file, outside of RV(components.unit).
+        - C(unit) that has the process, none if no unit has it; C(pid); C(program) as the process calls it; and
+          C(container), whether it is in one.
+      returned: if there are any
+      type: list
+      elements: dict
+    not_upgradable:
+      description:
+        - Why the component was found and cannot be upgraded. C(docs/discovery.md) lists the keys.
+        - C(key), such as V(container), V(wrapper), V(masked) or V(no_unit); the C(reason); and C(fix),
+          which makes it upgradable.
+      returned: if it cannot be upgraded
+      type: dict
+    not_read:
+      description: What could not be read of its process, and why.
+      returned: if something could not be read
+      type: str
     version:
       description: Version of the program on disk; V(unknown) if it can't be read; none if it isn't installed.
       type: str
@@ -124,8 +155,13 @@ components:
       type: str
       sample: prometheus.service
     state:
-      description: C(active) and C(sub) state of the unit, and C(n_restarts), how often systemd restarted it by itself.
+      description:
+        - C(active) and C(sub) state of the unit, and C(n_restarts), how often systemd restarted it by itself.
+        - C(enabled) is the state of its unit file, such as V(enabled), V(disabled) or V(static).
       type: dict
+    need_reload:
+      description: Whether the unit's files have changed since systemd read them.
+      type: bool
     binary:
       description: Path of the program that the unit starts.
       type: str
@@ -152,7 +188,9 @@ components:
       type: list
       elements: str
     command_line:
-      description: The unit's command line with its environment filled in, without secrets.
+      description:
+        - The command line of the process, without secrets. If none runs, what systemd starts the unit with.
+        - The arguments in a C(@file) of kingpin are among them.
       type: list
       elements: str
     flags:
@@ -160,7 +198,7 @@ components:
       type: list
       elements: str
     environment:
-      description: Names of the variables that the unit sets.
+      description: Names of the variables that the unit sets, and of those that its process was started with.
       type: list
       elements: str
     flag_values:
@@ -177,7 +215,32 @@ components:
       type: list
       elements: str
     config:
-      description: Path of the configuration file.
+      description:
+        - Path of the configuration file, on the host. A relative path is joined with the working directory of the
+          process, and one of a unit with C(RootDirectory) begins there.
+      type: str
+    config_files:
+      description: All files of the configuration.
+      returned: if it is a directory, has wildcards, or is made up of several files
+      type: list
+      elements: str
+    missing:
+      description:
+        - Files that the unit declares, and that are not on the host or can't be read safely. A restore point would lack
+          them.
+      returned: if there are any
+      type: list
+      elements: str
+    listens:
+      description:
+        - Where the processes of the unit listen, by C(address) and C(port), or by the path C(unix) of a Unix socket.
+        - RV(components.url) is one of them, if any is known.
+      returned: if a process runs, and its sockets can be read
+      type: list
+      elements: dict
+    unseen:
+      description: Why the process can't be read, and what was taken from the unit in its place.
+      returned: if the process can't be read
       type: str
     web_config:
       description: Path of the file that sets TLS and authentication of its HTTP interface.
@@ -190,7 +253,10 @@ components:
       type: int
       sample: 198234112
     url:
-      description: Where the component answers on its own host, with its path prefix.
+      description:
+        - Where the component answers on its own host, with its path prefix. It follows from the sockets of the process;
+          of several sockets, the flags choose.
+        - A Unix socket is a URL such as C(http+unix://%2Frun%2Fx.sock).
       type: str
       sample: http://127.0.0.1:9090
     metrics_path:
@@ -226,12 +292,11 @@ stale_lease:
   type: dict
 """
 
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _candidates, _evidence, _lease, _store, _survey
+from ..module_utils import _candidates, _evidence, _instance_keys, _lease, _store, _survey
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
 from ..module_utils._module import arguments, run_module
@@ -245,7 +310,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
         raise InputError("this module needs its half on the controller: call it as a task of a playbook")
     state = _store.peek(params["state_dir"], wait=_WAIT_FOR_A_MODULE)
     lease = _store.read_lease(params["state_dir"])
-    held = _lease.holder(lease, now=time.time()) is not None
+    held = _lease.holder(lease, now=_store.present(lease)) is not None
     records = (state or {}).get("components", {})
     versions = _evidence.Versions(
         run,
@@ -256,7 +321,7 @@ def read_host(module: AnsibleModule) -> dict[str, t.Any]:
     reader = _survey.Reader(run, versions, checksum=params["checksum"])
     return {
         "changed": False,
-        "components": reader.survey(params["specs"]),
+        "components": _instance_keys.kept(reader.survey(params["specs"]), records),
         "state": state,
         "unfinished": _store.unfinished(records),
         "staged": _candidates.archives(_store.Layout(params["state_dir"])),
@@ -271,7 +336,7 @@ def main() -> None:
             only={"type": "list", "elements": "str", "default": []},
             overrides={"type": "dict", "default": {}},
             components={"type": "dict", "default": {}},
-            wish={"type": "dict"},
+            settings={"type": "bool", "default": False},
             specs={"type": "dict"},
             checksum={"type": "bool", "default": True},
             timeout={"type": "int", "default": 10},

@@ -48,7 +48,7 @@ options:
         description: Version that it must call itself. Without it any version will do.
         type: str
       auth:
-        description: The login for all that is asked over HTTP, from files on the host.
+        description: The login and the client certificate for all that is asked over HTTP, from files on the host.
         type: dict
         suboptions:
           user:
@@ -59,6 +59,15 @@ options:
             type: path
           token_file:
             description: File with a bearer token.
+            type: path
+          client_cert:
+            description: Certificate for a service that asks its clients for one, as PEM.
+            type: path
+          client_key:
+            description: Its key, as PEM and without a password. By default it is in O(targets[].auth.client_cert).
+            type: path
+          ca:
+            description: Authorities, as PEM, one of which must have signed the certificate of the service.
             type: path
       deadline_grows:
         description: Gives the service more time, by what it must read before it is ready.
@@ -165,6 +174,11 @@ options:
             type: str
           labels:
             description: Labels that a sample must carry, for V(metric) and V(metric_kept).
+            type: dict
+          only_where:
+            description:
+              - A C(metric) and C(labels) that are at C(path) only where the service is configured for what V(metric)
+                asks. Where they are missing, the probe fails as not configured.
             type: dict
           min:
             description: The least value, for V(metric) and V(promql).
@@ -376,7 +390,7 @@ from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, run_module
 from ..module_utils._probes import FIELDS, complete
-from ..module_utils._state import TOUCHED, check_name
+from ..module_utils._state import TOUCHED, check_key, check_name
 
 _LATER = 30.0
 """Seconds for a look that begins just in time, and for reading the journal."""
@@ -411,7 +425,7 @@ def probe(module: AnsibleModule) -> dict[str, t.Any]:
 def _check(target: dict[str, t.Any]) -> None:
     """Refuse names and probes that can't be meant, before anything is asked."""
     for name in target["component"].split(" -> "):  # that of an integration check names both of its components
-        check_name("component", name)
+        check_key(name)
     if target["version"] is not None:
         check_name("version", target["version"])
     for one in [*target["probes"], *target["proofs"]]:
@@ -482,6 +496,7 @@ _PROBE: dict[str, t.Any] = {
     "socket": {"type": "path"},
     "metric": {"type": "str"},
     "labels": {"type": "dict"},
+    "only_where": {"type": "dict"},
     "method": {"type": "str"},
     "min": {"type": "float"},
     "max": {"type": "float"},
@@ -526,6 +541,9 @@ _TARGET: dict[str, t.Any] = {
             "user": {"type": "str"},
             "password_file": {"type": "path", "no_log": False},
             "token_file": {"type": "path", "no_log": False},
+            "client_cert": {"type": "path"},
+            "client_key": {"type": "path", "no_log": False},
+            "ca": {"type": "path"},
         },
     },
     "deadline_grows": {

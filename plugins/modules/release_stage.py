@@ -127,6 +127,25 @@ options:
     description: Paths that O(trials) speak of, C(config), C(web_config) and C(data), as they are on the host.
     type: dict
     default: {}
+  shared:
+    description:
+      - Other units that run the same file. The candidate is asked with the arguments of each of them, too.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      component:
+        description: Key of the component that the unit runs. Findings are reported with it.
+        type: str
+        required: true
+      unit:
+        description: The unit.
+        type: str
+        required: true
+      facts:
+        description: As O(facts), for that unit.
+        type: dict
+        default: {}
   help_args:
     description: Arguments that make the program print its flags. Those of O(unit) are looked up there.
     type: list
@@ -275,7 +294,7 @@ from ansible.module_utils.urls import open_url
 from ..module_utils import _candidates, _files, _lease, _staging, _store, _transfer, _trial
 from ..module_utils._command import run
 from ..module_utils._errors import InputError
-from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._module import arguments, differences, of_version, run_module
 from ..module_utils._state import TOUCHED, Step
 
 RELEASE = {
@@ -333,7 +352,7 @@ def _staged(
 ) -> dict[str, t.Any]:
     params, step = module.params, Step(release.component, release.version)
     session.document.see_manifest(params["manifest_number"])
-    directory = session.layout.staging(step.key)
+    directory = session.layout.staging(step.release)
     with _candidate(module, session, release, limits) as candidate:
         if candidate is None:
             return {"changed": False, "needs_archive": True, "files": [], "findings": []}
@@ -342,7 +361,8 @@ def _staged(
             _candidates.mark_ahead(directory)
         findings = _heard(params, candidate)
     files = candidate.files
-    result = differences(files if candidate.was_there else {}, files)
+    shown = {name: of_version(params["version"], sha) for name, sha in files.items()}
+    result = differences(shown if candidate.was_there else {}, shown)
     listed = [{"name": name, "path": os.path.join(directory, name), "sha256": sha} for name, sha in files.items()]
     told = {"files": listed, "fetched": candidate.fetched, "findings": findings}
     unasked = [f"{each['message']}. What to do: {each['fix']}" for each in _trial.not_run(findings)]
@@ -364,7 +384,7 @@ def _candidate(
 ) -> t.Iterator[_Candidate | None]:
     """The candidate: as it is staged already, or out of the archive; None if that must be had first."""
     step = Step(release.component, release.version)
-    directory = session.layout.staging(step.key)
+    directory = session.layout.staging(step.release)
     there = _staging.read_candidate(directory, release)
     if there is not None:
         yield _Candidate(there, directory, was_there=True, fetched=False)
@@ -382,16 +402,20 @@ def _candidate(
 
 
 def _heard(params: dict[str, t.Any], candidate: _Candidate) -> list[dict[str, t.Any]]:
-    """What the candidate itself says of this host."""
-    if not params["unit"]:
-        return []
+    """What the candidate itself says of this host: of each unit that would start it, with that unit's arguments."""
+    own = {name: params[name] for name in ("component", "unit", "facts")}
+    parts = [own, *params["shared"]] if params["unit"] else []
+    return [finding for part in parts for finding in _heard_of(part, params, candidate)]
+
+
+def _heard_of(part: dict[str, t.Any], params: dict[str, t.Any], candidate: _Candidate) -> list[dict[str, t.Any]]:
     case = _trial.Case(
-        component=params["component"],
+        component=part["component"],
         version=params["version"],
-        unit=params["unit"],
+        unit=part["unit"],
         programs={name: os.path.join(candidate.place, name) for name in params["members"]},
         trials=params["trials"],
-        facts=params["facts"],
+        facts=part["facts"],
         help_args=params["help_args"] or [],
         removed_flags=params["removed_flags"],
         hidden=(params["state_dir"],),
@@ -413,7 +437,7 @@ def _archive(
         with tempfile.TemporaryDirectory(dir=module.tmpdir) as temporary:
             yield _fetch(module, session, temporary, limits)
         return
-    place = session.layout.staging(f"{Step(release.component, release.version).key}{_candidates.FETCH}")
+    place = session.layout.staging(f"{Step(release.component, release.version).release}{_candidates.FETCH}")
     _files.ensure_private_directory(place)
     archive = _fetch(module, session, place, limits)
     session.renew()
@@ -496,6 +520,16 @@ def main() -> None:
             unit={"type": "str"},
             trials={"type": "list", "elements": "dict", "default": []},
             facts={"type": "dict", "default": {}},
+            shared={
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "component": {"type": "str", "required": True},
+                    "unit": {"type": "str", "required": True},
+                    "facts": {"type": "dict", "default": {}},
+                },
+            },
             help_args={"type": "list", "elements": "str", "default": []},
             removed_flags={"type": "list", "elements": "dict", "default": []},
             checks_required={"type": "bool", "default": False},

@@ -12,13 +12,21 @@ version_added: 0.1.0
 author:
   - Contributors to the observability.stack collection (@observability-stack)
 description:
-  - Prints a text as it is, with its line breaks, and writes the data behind it as JSON.
+  - Prints a text as it is, with its line breaks, returns it, and writes the data behind it as JSON.
+  - Where the stdout callback prints JSON or nothing, as P(ansible.posix.json#callback) does, it prints nothing.
   - Everything happens on the controller; no host is contacted.
 options:
   text:
-    description: What to print. Everything in it that is not printable is escaped.
+    description:
+      - What to print. Everything in it that is not printable is escaped. Nothing is printed if it is empty.
+      - One of O(text) and O(outcome) is required.
     type: str
-    required: true
+    default: ""
+  outcome:
+    description:
+      - The outcome for programs. It is returned, and is C(upgrade_outcome) of C(set_stats). Hosts in O(left_out) are
+        added to its C(failed_hosts).
+    type: dict
   data:
     description: What to write to O(dest).
     type: raw
@@ -50,7 +58,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-dest:
+text:
+  description: What was printed, with the hosts that were left out.
+  returned: always
+  type: str
+outcome:
+  description: The outcome. C(docs/results.md) of the collection lists its keys.
+  returned: if it was given
+  type: dict
+report_file:
   description: The file that was written.
   returned: when one was written
   type: str

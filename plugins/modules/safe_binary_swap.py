@@ -16,8 +16,13 @@ description:
   - All files of a component go together. Each successor is prepared beside its place, made durable, and checked, before
     the first of them is renamed. If a rename fails, those already done are undone.
   - Owner, mode, file capabilities, ACLs, the SELinux context and all other extended attributes are carried over from
-    the file that is replaced, except setuid and setgid bits. A symbolic link is replaced by a file; undoing the step
-    brings the link back.
+    the file that is replaced, except setuid and setgid bits.
+  - A symbolic link is replaced by a file. Undoing the step, and a step that puts the restore point back, brings the
+    link back with its target. If the target has other content by then, the file that was kept takes its place.
+  - If O(unit) was changed on disk and systemd has not loaded the change, the restart would activate it. Then nothing is
+    replaced, and the task fails with the key V(swap.unit_changed). So it does if systemd has loaded another unit since
+    M(observability.stack.upgrade_preflight) looked at it in this run.
+  - The restore point keeps the unit as systemd has it loaded.
   - A directory on the way to a file that a user other than root can write is unsafe. Below it no link is followed, all
     changes are made in the directories that were opened first, and no attribute is carried over. A new program belongs
     to root and has mode 0755, another file belongs to the owner of its directory.
@@ -73,11 +78,20 @@ options:
       - If its process still runs a program that was replaced on disk before, the restore point keeps the program of the
         process, which is the only one known to be good.
     type: str
+  accept:
+    description:
+      - Keys of findings of M(observability.stack.upgrade_preflight) that the operator accepts.
+      - With C(<component>.unit_changed) a change of O(unit) does not stop the swap.
+    type: list
+    elements: str
+    default: []
   keep:
     description:
       - Further files for the restore point, by kind. They are kept for the operator, and put back only if O(kinds) says
         so.
-      - A file that isn't there is left out. So is one in a directory of another user that this user can't read.
+      - Of a directory, all files in it are kept. A file that is not there, or can't be read safely, is an error with
+        the key V(swap.incomplete_restore_point), and nothing is replaced. State that is not written yet is left out.
+      - A file in a directory of another user that this user may not read is left out with a warning.
     type: dict
     suboptions:
       unit:
@@ -122,6 +136,13 @@ options:
         description: How the old version is proven, like one of O(observability.stack.health_probe#module:targets).
         type: dict
         required: true
+      shared:
+        description:
+          - Targets of other units that run the same file, like O(guard.target). The host restarts and verifies them
+            after the component's own unit.
+        type: list
+        elements: dict
+        default: []
       probe_timeout:
         description: Seconds within which the old version must be healthy.
         type: int
@@ -179,7 +200,7 @@ backup_id:
   description: The restore point that was made or used; none if there was no need of one.
   returned: success
   type: str
-  sample: 20261121T031500Z-3fa9c2.node_exporter-1.5.0
+  sample: run-3fa9c294d01c.node_exporter-1.5.0
 version:
   description: Version that is in place now, as far as it is known.
   returned: success
@@ -196,17 +217,20 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _files, _guard, _restore_point, _store, _swap, _systemd
+from ..module_utils import _files, _guard, _processes, _restore_point, _store, _swap, _systemd, _unit_disk
 from ..module_utils._command import run
-from ..module_utils._errors import InputError
-from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._errors import HostError, InputError
+from ..module_utils._module import arguments, differences, of_version, run_module
 from ..module_utils._state import TOUCHED, Step, is_unsettled
+
+_MOST_KEPT = 1000
+"""Files of a directory that a restore point keeps at most."""
 
 
 def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     wanted = _wanted(params, session)
     planned = _swap.changes(wanted)
-    result = _report(planned, version=wanted.step.to_version)
+    result = _report(planned, wanted.from_version, version=wanted.step.to_version)
     record = session.document.component(wanted.step.component)
     backup_id = record.get("backup_id")
     unproven = record["state"] in TOUCHED
@@ -215,6 +239,8 @@ def swap(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.Any]:
     if not result["changed"] and not unproven and not _swap.lost_restart(wanted):
         _note_in_place(session, wanted, planned)
         return {**result, "backup_id": backup_id}
+    if "unit" not in params["kinds"]:  # otherwise the step is there to change it
+        _swap.check_unit(run, session, wanted, params["accept"])
     if session.writable:
         backup_id = _swap.apply(run, session, wanted, planned)
     return {**result, "changed": result["changed"] or not unproven, "backup_id": backup_id}
@@ -233,7 +259,7 @@ def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.An
     touched = is_unsettled(record)
     backup_id = params["backup_id"] or (record.get("backup_id") if touched else None)
     if backup_id is None:
-        return {**_report([], version=None), "backup_id": None, "touched": False}
+        return {**_report([], None, version=None), "backup_id": None, "touched": False}
     manifest = _restore_point.read(session, backup_id)
     _restore_point.verify(session, manifest, params["kinds"])
     different = _restore_point.differing(manifest, params["kinds"])
@@ -242,7 +268,7 @@ def restore(params: dict[str, t.Any], session: _store.Session) -> dict[str, t.An
         session.document.rolling_back(now=session.now)
         session.save()
         _restore_point.restore(session, manifest, params["kinds"])
-    result = _report(planned, version=manifest.version)
+    result = _report(planned, record.get("to_version"), version=manifest.version)
     return {**result, "changed": bool(different), "backup_id": backup_id, "touched": touched}
 
 
@@ -263,30 +289,55 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
         )
     if params["guard"] and not params["unit"]:
         raise InputError("guard needs unit: what the host restarts when it undoes the step by itself")
-    unit = _systemd.show(run, [params["unit"]])[0] if params["unit"] else None
-    keep = params["keep"] or {}
+    shared = [target["unit"] for target in (params["guard"] or {}).get("shared") or []]
+    named = [params["unit"], *shared] if params["unit"] else []
+    units = _systemd.show(run, named, more=_unit_disk.PROPERTIES) if named else []
+    unit = units[0] if units else None
     return _swap.Swap(
         step=Step(params["component"], params["version"]),
         from_version=params["from_version"],
         candidates=candidates,
-        keep=[
-            _restore_point.Original(kind, path, optional=True)
-            for kind in ("unit", "config", "state")
-            for path in keep.get(kind) or []
-            if _files.is_file(path)
-        ],
-        main_pid=unit.main_pid if unit else 0,
+        keep=_kept(params["keep"] or {}),
+        main_pid=_processes.of_component(unit, candidates[0].path) if unit and candidates else 0,
         restored_from=params["backup_id"],
-        guard=_guard_of(params, unit),
+        guard=_guard_of(params, units),
+        units=tuple(units),
     )
 
 
-def _guard_of(params: dict[str, t.Any], unit: _systemd.Unit | None) -> _guard.Guard | None:
-    """The guard of this step, unless the operator does without."""
+def _kept(keep: dict[str, list[str] | None]) -> list[_restore_point.Original]:
+    """The files beside the programs that the restore point keeps; of a directory, all that is in it.
+
+    :raises HostError: if one can't be kept. State that the component hasn't written yet needn't be.
+    """
+    found: list[_restore_point.Original] = []
+    missing: list[str] = []
+    for kind, path in ((each, path) for each in ("unit", "config", "state") for path in keep.get(each) or []):
+        paths = _files.files_below(path, most=_MOST_KEPT) if os.path.isdir(path) else [path]
+        unwritten = kind == "state" and not os.path.lexists(path) and os.path.isdir(os.path.dirname(path))
+        if not unwritten:
+            missing.extend(each for each in paths if not _files.is_file(each))
+            found.extend(_restore_point.Original(kind, each, optional=True) for each in paths)
+    if missing:
+        raise HostError(
+            f"the restore point would be without {', '.join(missing)}, which is not on the host or can't be read "
+            "safely: nothing was replaced. Put it in place, or correct the unit, and run again",
+            key="swap.incomplete_restore_point",
+        )
+    return found
+
+
+def _guard_of(params: dict[str, t.Any], units: t.Sequence[_systemd.Unit]) -> _guard.Guard | None:
+    """The guard of this step, unless the operator does without.
+
+    :param units: those that run the files, the component's own first.
+    """
     guard = params["guard"]
-    if not guard or not guard["confirm_within"] or unit is None:
+    if not guard or not guard["confirm_within"] or not units:
         return None
-    return _guard.Guard(component=params["component"], unit=unit.name, kinds=params["kinds"], **guard)
+    shared = [{**target, "unit": each.name} for target, each in zip(guard["shared"], units[1:])]
+    guard = {**guard, "shared": shared}
+    return _guard.Guard(component=params["component"], unit=units[0].name, kinds=params["kinds"], **guard)
 
 
 def _from_files(params: dict[str, t.Any]) -> list[_swap.Candidate]:
@@ -310,15 +361,19 @@ def _from_restore_point(params: dict[str, t.Any], session: _store.Session) -> li
             kind=entry.kind,
             attributes=_files.Attributes.from_dict(entry.attributes),
             identity=identities.get(entry.path),
+            link=entry.link,
         )
         for entry in manifest.entries
         if entry.kind in params["kinds"]
     ]
 
 
-def _report(planned: list[_swap.Change], *, version: str | None) -> dict[str, t.Any]:
-    before = {change.path: change.before for change in planned}
-    after = {change.path: change.after for change in planned}
+def _report(planned: list[_swap.Change], from_version: str | None, *, version: str | None) -> dict[str, t.Any]:
+    before = {change.path: of_version(from_version, change.before) for change in planned}
+    after = {
+        change.path: of_version(version if change.before != change.after else from_version, change.after)
+        for change in planned
+    }
     return {**differences(before, after), "files": [change._asdict() for change in planned], "version": version}
 
 
@@ -349,6 +404,7 @@ def main() -> None:
                 },
             },
             unit={"type": "str"},
+            accept={"type": "list", "elements": "str", "default": []},
             keep={"type": "dict", "options": {"unit": path_list, "config": path_list, "state": path_list}},
             backup_id={"type": "str"},
             kinds={
@@ -362,6 +418,7 @@ def main() -> None:
                 "options": {
                     "confirm_within": {"type": "int", "required": True},
                     "target": {"type": "dict", "required": True},
+                    "shared": {"type": "list", "elements": "dict", "default": []},
                     "probe_timeout": {"type": "int", "default": 60},
                     "probe_window": {"type": "int", "default": 10},
                 },

@@ -64,7 +64,6 @@ holder:
   type: str
 """
 
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -97,7 +96,7 @@ def release(module: AnsibleModule) -> dict[str, t.Any]:
     if not _store.read_lease(params["state_dir"]).get("upgrade_id"):  # nothing is made where nothing ever was
         return {**differences({}, {}), "taken_from": None, "holder": ""}
     with _store.session(params["state_dir"], force=True, check_mode=module.check_mode) as session:
-        lease, now = session.lease_before, time.time()
+        lease, now = session.lease_before, _store.present(session.lease_before)
         if _is_live(lease, run, now=now) and not params["force"]:
             raise LockedError(
                 f"{_lease.describe(lease, now=now)}. To release it all the same, set force (upgrade_unlock_force for "
@@ -117,7 +116,7 @@ def _is_live(lease: Lease, run: Lease, *, now: float) -> bool:
 def _note(session: _store.Session, run: Lease) -> None:
     """Let the record of an upgrade that may be alive tell who took the host from it."""
     lease, upgrade = session.lease_before, session.document.upgrade
-    if _is_live(lease, run, now=time.time()) and upgrade.get("upgrade_id") == lease["upgrade_id"]:
+    if _is_live(lease, run, now=_store.present(lease)) and upgrade.get("upgrade_id") == lease["upgrade_id"]:
         by = _lease.name(run) if run.get("upgrade_id") else "hand"
         session.document.add_error(f"its lock was taken from it by force, by {by}", now=session.now)
         upgrade["unlocked_by"] = by

@@ -48,6 +48,10 @@ options:
     description: Whether a blocker fails the task. Otherwise RV(findings) tells it.
     type: bool
     default: true
+  watchdog:
+    description: Whether the steps arm the rollback watchdog, which needs a directory of unit files that can be written.
+    type: bool
+    default: false
   baseline:
     description:
       - Whether to keep, under O(state_dir), what probes see of the services now, for those probes of
@@ -152,13 +156,14 @@ baselines:
 """
 
 import itertools
+import secrets
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 
-from ..module_utils import _baseline, _elf, _host, _preflight, _state, _store
+from ..module_utils import _baseline, _elf, _host, _loaded_unit, _preflight, _state, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, run_module
@@ -177,6 +182,7 @@ def look(module: AnsibleModule) -> dict[str, t.Any]:
         urls=[own or url for url, own in itertools.zip_longest(params["urls"], params["private_urls"])],
         run=params["run"],
         passing=module.check_mode,
+        watchdog=params["watchdog"],
         writing=params["baseline"] and not module.check_mode,
     )
     facts = _host.read(run, request, open_url=open_url, clock=time.time)
@@ -203,7 +209,7 @@ def _check_steps(steps: list[dict[str, t.Any]]) -> None:
         missing = missing or [f"target.{name}" for name in ("unit", "binary", "url") if not step["target"].get(name)]
         if missing:
             raise InputError(f"steps: number {number} has no {', '.join(missing)}: give the steps as the plan has them")
-        _state.check_name("component", step["component"])
+        _state.check_key(step["component"])
 
 
 def _told(facts: _preflight.Facts) -> dict[str, t.Any]:
@@ -221,22 +227,30 @@ def _baselines(params: dict[str, t.Any]) -> list[str]:
     taken = []
     with _store.session(params["state_dir"], run=params["run"]) as session:
         upgrade_id = (params["run"] or {}).get("upgrade_id") or session.document.upgrade.get("upgrade_id")
-        for step in params["steps"]:
-            name = step["component"]
+        parts = [(step, part) for step in params["steps"] for part in _preflight.parts(step)]
+        for step, part in parts:
+            name = part["component"]
             if name in taken:
                 continue
-            if _is_touched(session, name, upgrade_id):
+            if _is_touched(session, step["component"], upgrade_id):
                 _adopt(session, name, upgrade_id)
                 continue
             data = {
                 "upgrade_id": upgrade_id,
                 "taken_at": session.now,
                 "version": step.get("from"),
-                "seen": _baseline.capture(run, {**step["target"], "version": step.get("from")}),
+                "seen": _baseline.capture(run, {**part["target"], "version": step.get("from")}),
+                "unit": _marks(session, name, part["target"]["unit"]),
             }
             _baseline.write(session.layout, name, data)
             taken.append(name)
     return taken
+
+
+def _marks(session: _store.Session, component: str, unit: str) -> dict[str, t.Any]:
+    """What tells the swap whether systemd has loaded another unit since."""
+    salt, own = secrets.token_hex(16), session.layout.own_command(component)
+    return {"salt": salt, "marks": _loaded_unit.marks(_loaded_unit.read(run, unit), own=own, salt=salt)}
 
 
 def _adopt(session: _store.Session, name: str, upgrade_id: str | None) -> None:
@@ -252,7 +266,7 @@ def _is_touched(session: _store.Session, name: str, upgrade_id: str | None) -> b
         return True
     kept = _baseline.read(session.layout, name)
     steps = session.document.upgrade.get("steps", {})
-    ended = any(outcome != "pending" for key, outcome in steps.items() if key.partition("@")[0] == name)
+    ended = any(outcome != "pending" for key, outcome in steps.items() if _state.Step.of(key).component == name)
     return kept is not None and kept.get("upgrade_id") == upgrade_id and ended
 
 
@@ -265,6 +279,7 @@ def main() -> None:
             private_urls={"type": "list", "elements": "str", "default": [], "no_log": True},
             accept={"type": "list", "elements": "str", "default": []},
             required={"type": "bool", "default": True},
+            watchdog={"type": "bool", "default": False},
             baseline={"type": "bool", "default": False},
         ),
         supports_check_mode=True,

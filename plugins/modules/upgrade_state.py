@@ -202,7 +202,7 @@ backup_id:
   description: The restore point that was made, or was there.
   returned: O(action=mark)
   type: str
-  sample: 20261121T031500Z-3fa9c2.prometheus-2.53.3.rules
+  sample: run-3fa9c294d01c.prometheus-2.53.3.rules
 """
 
 import copy
@@ -211,16 +211,17 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _baseline, _candidates, _guard, _process, _restore_point, _store
+from ..module_utils import _baseline, _candidates, _guard, _overview, _process, _restore_point, _store
 from ..module_utils._command import run
 from ..module_utils._errors import HostError, InputError, LockedError, StateError
-from ..module_utils._module import arguments, differences, run_module
+from ..module_utils._module import arguments, run_module
 from ..module_utils._redaction import redact_text
 from ..module_utils._state import (
     ACTIVE,
     Document,
     Step,
     check_backup_id,
+    check_key,
     check_name,
     is_unsettled,
     unverified,
@@ -267,9 +268,9 @@ def _check_plan(params: dict[str, t.Any]) -> None:
         raise InputError(f"phases: {', '.join(wrong)} must be a list of steps, each as component@version")
     keys = [*params["steps"], *(key for found in phases.values() for key in found)]
     for key in keys:
-        name, _at, version = str(key).partition("@")
-        check_name("component", name)
-        check_name("version", version)
+        step = Step.of(str(key))
+        check_key(step.component)
+        check_name("version", step.to_version)
 
 
 def advance(params: dict[str, t.Any], session: _store.Session) -> None:
@@ -298,7 +299,8 @@ def confirm(params: dict[str, t.Any], session: _store.Session) -> None:
         document.installed(step.component, step.to_version, paths=paths, sha256=sha256, now=session.now)
         session.save()
     _guard.disarm_finished(run, session)
-    session.remove_tree(session.layout.staging(step.key))
+    if step.release not in {Step.of(key).release for key in document.pending()}:
+        session.remove_tree(session.layout.staging(step.release))
 
 
 def _check_verified(step: Step, record: dict[str, t.Any]) -> None:
@@ -510,9 +512,10 @@ def act(module: AnsibleModule) -> dict[str, t.Any]:
         acquire=params["action"] in _ACQUIRE,
         check_mode=module.check_mode,
     ) as session:
-        before = copy.deepcopy(session.document.data)
+        before, shown = copy.deepcopy(session.document.data), _overview.summary(session.document, "")
         told = ACTIONS[params["action"]](params, session) or {}
-        result = differences(before, session.document.data)
+        diff = {"before": f"{shown}\n", "after": f"{_overview.summary(session.document, '')}\n"}
+        result = {"changed": before != session.document.data, "diff": diff}
         return {**result, **_facts(session.document), **told, "warnings": session.warnings}
 
 

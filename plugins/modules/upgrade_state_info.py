@@ -147,7 +147,7 @@ history:
   type: list
   elements: dict
   sample:
-    - upgrade_id: 20261121T031500Z-3fa9c2
+    - upgrade_id: run-3fa9c294d01c
       kind: upgrade
       state: COMPLETED
       outcome: succeeded
@@ -169,7 +169,8 @@ lease:
       type: str
     upgrade_id:
       description:
-        - The run. Beside it are C(user), C(controller) and C(job), and C(origin), C(pid) and C(started) of its process.
+        - The run. Beside it are C(user), C(controller) and C(job), and C(origin), C(pid), C(start_ticks) and C(boot)
+          of its process.
       type: str
     acquired:
       description: When it took the host, in seconds since the epoch.
@@ -190,7 +191,6 @@ problems:
   elements: str
 """
 
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -239,7 +239,7 @@ def _told_lease(lease: dict[str, t.Any], run: dict[str, t.Any] | None) -> dict[s
     """The lease on file, and what it means now."""
     if not lease.get("upgrade_id"):
         return {}
-    now = time.time()
+    now = _store.present(lease)
     held = _lease.holder(lease, now=now, dead=(run or {}).get("dead") or ()) is not None
     return {**lease, "held": held, "stale": not held, "holder": _lease.told(lease, now=now, held=held)}
 

@@ -82,9 +82,10 @@ def ask(
     try:
         return in_time(limit, exchange)
     except (_web.TransferError, OSError, ValueError) as exc:
+        without = "Without internet, use upgrade_release_index or upgrade_release_mirror"
+        fix = _web.FIX_PROXY if _web.proxy_of(url) else without
         raise ReleaseError(
-            f"{shown(url)} can't be asked: {getattr(exc, 'why', exc)}. Without internet, use upgrade_release_index or "
-            "upgrade_release_mirror",
+            f"{shown(url)} can't be asked: {getattr(exc, 'why', exc)}. {fix}",
             key="release.unavailable",
         ) from exc
 

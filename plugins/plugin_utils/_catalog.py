@@ -24,6 +24,7 @@ import yaml
 
 from ..module_utils._errors import InputError
 from ..module_utils._redaction import parse_url
+from ..module_utils._state import name_of
 from . import _sources
 from ._checks import (
     Field,
@@ -143,6 +144,14 @@ def _always(item: dict[str, t.Any]) -> dict[str, t.Any]:
     return {name: value for name, value in item.items() if (name, value) != ("when", "*")}
 
 
+def _paths(value: t.Any) -> list[str]:
+    """No path, one, or several; each absolute, or below the working directory of the program."""
+    given = [] if value is None else [value] if isinstance(value, str) else value
+    return t.cast(
+        "list[str]", list_of(lambda path: _PATH(path) if str(path).startswith("/") else _path_below(path))(given)
+    )
+
+
 def _unit(value: t.Any) -> str:
     return _UNIT(value).removesuffix(".service")
 
@@ -193,6 +202,7 @@ _PROBES: dict[str, dict[str, Field]] = {
         "path": Field(_WEB_PATH),
         "metric": Field(_METRIC),
         "labels": Field(_LABELS, {}),
+        "only_where": Field(or_none(record({"metric": Field(_METRIC), "labels": Field(_LABELS, {})})), None),
         "min": Field(or_none(_number), None),
         "max": Field(or_none(_number), None),
     },
@@ -284,7 +294,19 @@ _AUTH = {
     "user": Field(or_none(any_text), None),
     "password_file": Field(or_none(_PATH), None),
     "token_file": Field(or_none(_PATH), None),
+    "client_cert": Field(or_none(_PATH), None),
+    "client_key": Field(or_none(_PATH), None),
+    "ca": Field(or_none(_PATH), None),
 }
+
+
+def _auth(value: t.Any) -> dict[str, t.Any]:
+    """A login, a client certificate, or both."""
+    given = t.cast("dict[str, t.Any]", record(_AUTH)(value))
+    if given["client_key"] and not given["client_cert"]:
+        raise FieldError("is missing; client_key is the key of a client_cert", "client_cert")
+    return given
+
 
 _LINK = {"to": Field(_NAME), "proofs": Field(list_of(_probe, least=1))}
 
@@ -371,14 +393,15 @@ ENTRY: dict[str, Field] = {
     "lookalikes": Field(list_of(record(_LOOKALIKE)), []),
     "flags": Field(map_of(_FLAG_MEANINGS, _FLAG), {}),
     "former_flags": Field(map_of(_FLAG_MEANINGS, list_of(_FLAG)), {}),
-    "config_values": Field(map_of(("address", "port", "protocol"), _expression), {}),
-    "default_config": Field(or_none(_PATH), None),
-    "default_data": Field(or_none(_PATH), None),
+    "flag_variables": Field(map_of(_FLAG_MEANINGS, list_of(_VARIABLE)), {}),
+    "config_values": Field(map_of(("address", "port", "protocol", "data"), _expression), {}),
+    "default_config": Field(_paths, []),
+    "default_data": Field(_paths, []),
     "build_info": Field(list_of(_build_info), []),
     "probes": Field(or_none(list_of(_probe)), None),
     "proofs": Field(list_of(_probe), []),
     "links": Field(list_of(record(_LINK)), []),
-    "auth": Field(or_none(record(_AUTH)), None),
+    "auth": Field(or_none(_auth), None),
     "probe_timeout": Field(whole(1, 86400), 60),
     "probe_window": Field(whole(0, 3600), 10),
     "deadline_grows": Field(or_none(record(_GROWTH)), None),
@@ -467,13 +490,30 @@ def load(*, overrides: t.Any = None, components: t.Any = None) -> dict[str, Entr
     added = _components(components, "upgrade_components")
     for name, data in added.items():
         catalog[name] = _explained("upgrade_components", name, _named(data, name))
-    for name, changes in _components(overrides, "upgrade_overrides").items():
+    changed = _components(overrides, "upgrade_overrides")
+    for key in sorted(changed, key=lambda key: "@" in str(key)):  # an instance has what its component has
+        name, changes = name_of(key), changed[key]
         if name not in catalog:
-            wrong = unknown(name, sorted(catalog), "a component that the catalog knows").below(name)
+            wrong = unknown(name, sorted(catalog), "a component that the catalog knows").below(key)
             raise _input_error("upgrade_overrides", wrong, "; a component of your own goes into upgrade_components")
         base = _named(added[name], name) if name in added else raw[name]
-        catalog[name] = _explained("upgrade_overrides", name, _merged(base, changes))
+        if key == name:
+            catalog[name] = _explained("upgrade_overrides", name, _merged(base, changes))
+            continue
+        both = _merged(_merged(base, changed.get(name, {})), changes)
+        instances = {**catalog[name].get("instances", {}), key: _explained("upgrade_overrides", name, both, key)}
+        catalog[name] = {**catalog[name], "instances": instances}
     return catalog
+
+
+def entry_of(catalog: Mapping[str, Entry], key: str) -> Entry:
+    """What the catalog and the operator say of a component, or of one instance of it.
+
+    :param key: C(node_exporter), or C(node_exporter@9101) for a further instance.
+    :raises KeyError: if the catalog has no such component.
+    """
+    entry = catalog[name_of(key)]
+    return t.cast("Entry", entry.get("instances", {}).get(key, entry))
 
 
 def only(catalog: dict[str, Entry], names: t.Iterable[str]) -> dict[str, Entry]:
@@ -531,11 +571,12 @@ def _merged(base: Mapping[str, t.Any], changes: t.Any) -> t.Any:
     return merged
 
 
-def _explained(source: str, name: str, data: t.Any) -> Entry:
+def _explained(source: str, name: str, data: t.Any, key: str = "") -> Entry:
+    """:param key: what the operator wrote it under, if that isn't the name."""
     try:
         return _checked(name, data)
     except FieldError as wrong:
-        raise _input_error(source, wrong if source.startswith("catalog/") else wrong.below(name)) from None
+        raise _input_error(source, wrong if source.startswith("catalog/") else wrong.below(key or name)) from None
 
 
 def _input_error(source: str, wrong: FieldError, hint: str = "") -> InputError:

@@ -15,6 +15,7 @@ import typing as t
 from ..module_utils import _version
 from ..module_utils._argv import redact_url
 from ..module_utils._errors import InputError
+from ..module_utils._state import name_of
 from . import _planner, _policy, _steps, _subject, _versions
 from ._market import Market
 from ._wish import LATEST, Wish, Wishes
@@ -46,10 +47,12 @@ def check(
     for host, survey in surveys.items():
         wish = reader.read(host, wishes.get(host, {}))
         installed = [
-            name for name, facts in survey["components"].items() if facts["installed"] and name in wish.catalog
+            key
+            for key, facts in survey["components"].items()
+            if (facts["installed"] or facts.get("not_upgradable")) and name_of(key) in wish.catalog
         ]
-        for name in sorted(filter(wish.means, installed), key=wish.rank):
-            subject = _subject.of_host(host, name, survey, wish.catalog[name])
+        for name in sorted(filter(wish.means, installed), key=lambda key: (wish.rank(name_of(key)), key)):
+            subject = _subject.of_host(host, name, survey, wish.entry(name))
             row, found = _component(subject, wish, market, now.date())
             if row["error"] is None:
                 index[redact_url(Market().source(subject.entry))] = market.offer(subject.entry).releases
@@ -63,9 +66,9 @@ def _component(subject: _subject.Subject, wish: Wish, market: Market, today: dt.
     """A component's row, and what is to be known of it."""
     name, offer = subject.name, market.offer(subject.entry)
     here = subject.facts["version"]
-    wished = wish._replace(versions={name: wish.versions.get(name, LATEST)}, only=[name])
+    wished = wish._replace(versions={name: wish.version(name) or LATEST}, only=[name])
     draft = _draft(subject, wished, market, today)
-    known = here != _version.UNKNOWN
+    known = here not in (None, _version.UNKNOWN)
     newer = [v for v in offer.versions if known and not _versions.is_prerelease(v) and _versions.compare(v, here) > 0]
     target = draft.hops(name)[-1] if draft.hops(name) else None
     available = target or (newer[0] if newer else None)
@@ -117,12 +120,15 @@ def _drift(rows: list[Data]) -> list[Data]:
     """Where a host isn't as it should be: its disk isn't what runs, or it is behind the others of its component."""
     newest: dict[str, str] = {}
     for row in rows:
-        if row["installed"] != _version.UNKNOWN:
-            known = newest.setdefault(row["component"], row["installed"])
-            newest[row["component"]] = max(known, row["installed"], key=_versions.parse)
+        if row["installed"] not in (None, _version.UNKNOWN):
+            component = name_of(row["component"])
+            known = newest.setdefault(component, row["installed"])
+            newest[component] = max(known, row["installed"], key=_versions.parse)
     found = []
     for row in rows:
         host, name, here = row["host"], row["component"], row["installed"]
+        if here is None:  # it has no program of its own on the host's disk
+            continue
         if row["running"] not in (None, here):
             message = f"{name} {row['running']} runs, but {here} is on disk"
             fix = (
@@ -131,8 +137,8 @@ def _drift(rows: list[Data]) -> list[Data]:
                 else "restart it"
             )
             found.append(_subject.finding(host, "drift", "warning", message, fix, component=name))
-        if here != _version.UNKNOWN and _versions.compare(here, newest[name]) < 0:
-            message = f"{name} is {here}, and {newest[name]} on other hosts"
+        if here != _version.UNKNOWN and _versions.compare(here, newest[name_of(name)]) < 0:
+            message = f"{name} is {here}, and {newest[name_of(name)]} elsewhere"
             found.append(_subject.finding(host, "behind", "warning", message, "upgrade it, too", component=name))
     return found
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 
 from ..module_utils._errors import InputError
 from ..module_utils._redaction import redact_value
+from ..module_utils._state import check_key, name_of
 from . import _versions
 
 if t.TYPE_CHECKING:
@@ -128,9 +129,21 @@ def switch(value: t.Any) -> bool:
     return value
 
 
+class Keys(tuple[str, ...]):
+    """Names of components, among which the keys of their instances count: C(node_exporter@9101)."""
+
+    __slots__ = ()
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            return super().__contains__(name_of(check_key(key)))
+        except InputError:
+            return False
+
+
 def known(names: t.Iterable[str], what: str) -> TextCheck:
     """A text that is one of many."""
-    among = sorted(names)
+    among = names if isinstance(names, Keys) else sorted(names)
 
     def check(value: t.Any) -> str:
         if not isinstance(value, str) or value not in among:

@@ -17,6 +17,7 @@ from ansible.utils.display import Display
 from ..module_utils import _transfer
 from ..module_utils._errors import ReleaseError
 from ..module_utils._transfer import LIMITS, About, Limits, Progress, Reporter, There, Tools, there, together
+from . import _publish
 
 __all__ = [
     "LIMITS",
@@ -39,7 +40,7 @@ TOOLS = Tools(
     open_url=open_url,
     machine="controller",
     setting="upgrade_cache_dir",
-    say=lambda text: Display().display(text),
+    say=_publish.say,
     warn=lambda text: Display().warning(text),
 )
 

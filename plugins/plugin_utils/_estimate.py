@@ -16,6 +16,8 @@ import typing as t
 
 from ansible.utils.helpers import pct_to_int
 
+from ..module_utils._state import name_of
+
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,17 +26,17 @@ if t.TYPE_CHECKING:
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
-def seconds(phases: list[Data], surveys: Mapping[str, Data], waves: list[t.Any]) -> int | None:
+def seconds(phases: list[Data], surveys: Mapping[str, Data], sizes: t.Sequence[int | str]) -> int | None:
     """How long a plan takes: each step as long as the last successful ones of its component, in each wave of its phase.
 
     Steps of components that were never upgraded don't count. None if no step has a past.
     """
     known = _durations(surveys)
     total = [
-        known[key.partition("@")[0]] * wave_count(len(phase["hosts"]), waves)
+        known[name_of(key)] * len(waves(list(phase["hosts"]), sizes))
         for phase in phases
         for key in phase["sequence"]
-        if key.partition("@")[0] in known
+        if name_of(key) in known
     ]
     return round(sum(total)) if total else None
 
@@ -46,7 +48,7 @@ def _durations(surveys: Mapping[str, Data]) -> dict[str, float]:
         for name, record in ((survey.get("state") or {}).get("components") or {}).items():
             took = _between(record.get("started_at"), record.get("finished_at"))
             if record.get("state") == "success" and took is not None:
-                found.setdefault(name, []).append(took)
+                found.setdefault(name_of(name), []).append(took)
     return {name: statistics.median(each) for name, each in found.items()}
 
 
@@ -57,24 +59,22 @@ def _between(start: t.Any, end: t.Any) -> float | None:
         return None
 
 
-def wave_count(hosts: int, waves: list[t.Any]) -> int:
-    """How many waves so many hosts make, as C(serial) of a play counts them: the last one repeats, and 0 is all.
+USUAL_WAVES = (1, "25%", "100%")
+"""Waves where the operator does not set C(upgrade_waves)."""
 
-    What isn't a number of hosts or a part of them is all of them, as far as an estimate goes: a play refuses it.
+
+def waves(hosts: t.Sequence[str], sizes: t.Sequence[int | str]) -> list[list[str]]:
+    """The waves that hosts make, as C(serial) of a play counts them: the last size repeats.
+
+    :param sizes: numbers of hosts, or parts of them such as C(25%). The usual ones if there are none.
     """
-    done = count = 0
-    while done < hosts and waves:
-        done += _size(waves[min(count, len(waves) - 1)], hosts)
-        count += 1
-    return max(1, count)
-
-
-def _size(wave: t.Any, hosts: int) -> int:
-    try:
-        size = int(pct_to_int(wave, hosts))
-    except (TypeError, ValueError, OverflowError):
-        return hosts
-    return size if size > 0 else hosts
+    found: list[list[str]] = []
+    sizes, done = sizes or USUAL_WAVES, 0
+    while done < len(hosts):
+        size = int(pct_to_int(sizes[min(len(found), len(sizes) - 1)], len(hosts)))
+        found.append(list(hosts[done : done + size]))
+        done += size
+    return found
 
 
 def backups(hosts: Mapping[str, Data], surveys: Mapping[str, Data]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from ..module_utils import _version
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError
+from ..module_utils._state import name_of
 from . import _policy, _sources, _versions
 from ._wish import LATEST, Wish, Wishes
 
@@ -162,18 +163,18 @@ def _listed(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, every: b
         wish = reader.read(host, wishes.get(host, {}))
         for name, facts in survey["components"].items():
             if (
-                name in wish.catalog
+                name_of(name) in wish.catalog
                 and facts["installed"]
                 and wish.means(name)
                 and (every or _is_open(wish, name, facts))
             ):
-                yield wish.catalog[name]
+                yield wish.entry(name)
 
 
 def _is_open(wish: Wish, name: str, facts: Data) -> bool:
     """Whether only a list of releases tells what a wish comes to."""
-    wanted = wish.versions.get(name)
-    if not wish.catalog[name]["releases"]:
+    wanted = wish.version(name)
+    if not wish.entry(name)["releases"]:
         return False
     if wanted is None or facts["package"] or not facts["unit"] or facts["version"] == _version.UNKNOWN:
         return False

@@ -17,12 +17,13 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
+import time
 import typing as t
 import urllib.parse
 
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError
-from . import _bundle, _checksums, _fetch, _manifest, _run, _signatures, _sources
+from . import _bundle, _checksums, _fetch, _manifest, _signatures, _sources
 from ._download import TOOLS, Tools
 from ._release_settings import ManifestSource, Settings, Signature, read
 
@@ -343,13 +344,13 @@ def _written(directory: str, name: str, content: bytes) -> str:
 
 def _the_manifest(source: ManifestSource) -> _manifest.Manifest:
     """The site's manifest; it is looked at once, as long as its files stay as they are."""
-    return _manifest_as_of(source, _stamp(source.path), _stamp(source.allowed_signers), _run.this_run()["started"])
+    return _manifest_as_of(source, _stamp(source.path), _stamp(source.allowed_signers))
 
 
 @functools.lru_cache(maxsize=4)
-def _manifest_as_of(source: ManifestSource, *stamps: t.Any) -> _manifest.Manifest:
+def _manifest_as_of(source: ManifestSource, *_stamps: t.Any) -> _manifest.Manifest:
     return _manifest.load(
-        source.path, allowed_signers=source.allowed_signers, threshold=source.threshold, now=stamps[-1]
+        source.path, allowed_signers=source.allowed_signers, threshold=source.threshold, now=time.time()
     )
 
 

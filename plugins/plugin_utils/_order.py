@@ -12,7 +12,8 @@ from __future__ import annotations
 import typing as t
 
 from ..module_utils import _version
-from . import _solver, _subject, _versions
+from ..module_utils._state import name_of
+from . import _instances, _solver, _subject, _versions
 
 if t.TYPE_CHECKING:
     from ._market import Market
@@ -59,7 +60,7 @@ def _as_planned(steps: list[_solver.Step], drafts: dict[str, Draft]) -> list[_so
     written: dict[tuple[str, str, _versions.Version], dict[str, None]] = {}
     for draft in drafts.values():
         for step in draft.steps.values():
-            place = (draft.wish.stack, step["component"], _versions.parse(step["to"]))
+            place = (draft.wish.stack, name_of(step["component"]), _versions.parse(step["to"]))
             written.setdefault(place, {})[step["to"]] = None
     ordered = {(step.stack, step.component, _versions.parse(step.version)): step for step in steps}
     left = {
@@ -92,20 +93,23 @@ def _parts(drafts: dict[str, Draft], market: Market) -> list[_solver.Part]:
     found: dict[tuple[str, str], _solver.Part] = {}
     for host, draft in drafts.items():
         wish = draft.wish
-        for name, facts in draft.survey["components"].items():
+        for key, facts in draft.survey["components"].items():
+            name = name_of(key)
             if not facts["installed"] or name not in wish.catalog:
                 continue
-            subject = _subject.of_host(host, name, draft.survey, wish.catalog[name])
+            subject = _subject.of_host(host, key, draft.survey, wish.entry(key))
             part = found.get((wish.stack, name)) or _part(subject, draft, market)
-            part.here[host] = subject.origin if facts["unit"] else facts["version"] or _version.UNKNOWN
-            if draft.hops(name):
-                part.ways[host] = draft.hops(name)
+            place = host if key == name else f"{host} ({key})"  # an instance is to the solver like a host of its own
+            part.here[place] = subject.origin if facts["unit"] else facts["version"] or _version.UNKNOWN
+            hops = draft.hops(_instances.leader(draft.survey, key))
+            if hops:
+                part.ways[place] = hops
             found[wish.stack, name] = part
     return list(found.values())
 
 
 def _part(subject: _subject.Subject, draft: Draft, market: Market) -> _solver.Part:
-    wish, name = draft.wish, subject.name
+    wish, name = draft.wish, name_of(subject.name)
     return _solver.Part(
         stack=wish.stack,
         component=name,
@@ -114,7 +118,7 @@ def _part(subject: _subject.Subject, draft: Draft, market: Market) -> _solver.Pa
         ways={},
         releases=tuple(_sound(subject, draft, market)),
         depends_on=tuple(subject.entry["depends_on"]),
-        wish=wish.versions.get(name, ""),
+        wish=wish.version(subject.name) or "",
     )
 
 
@@ -122,8 +126,8 @@ def _sound(subject: _subject.Subject, draft: Draft, market: Market) -> t.Iterato
     """The releases that nobody would object to stopping at."""
     rules, entry = draft.wish.policy, subject.entry
     barred = [each["versions"] for each in entry["advisories"] if each["kind"] == "bad"]
-    barred += [each["versions"] for each in rules.blacklist if each["component"] == subject.name]
-    pin = rules.pins.get(subject.name, "*")
+    barred += [each["versions"] for each in rules.blacklist if each["component"] == name_of(subject.name)]
+    pin = rules.pins.get(name_of(subject.name), "*")
     for release in market.offer(entry).releases:
         version = release["version"]
         is_barred = release["prerelease"] or any(_versions.matches(version, each) for each in barred)
@@ -148,7 +152,7 @@ def _concerned(conflict: _solver.Conflict, drafts: dict[str, Draft]) -> list[str
     return [
         host
         for host, draft in drafts.items()
-        if draft.wish.stack == conflict.stack and any(draft.hops(name) for name in conflict.parts)
+        if draft.wish.stack == conflict.stack and any(_keys(draft, name) for name in conflict.parts)
     ]
 
 
@@ -180,46 +184,70 @@ class _Phase(t.NamedTuple):
 
 def phases(drafts: list[Draft], steps: list[_solver.Step], needs: list[_solver.Rule]) -> list[Data]:
     """The steps in order, cut into phases: a phase is a play, and its hosts go through all of it wave by wave."""
-    stacks: dict[str, list[Draft]] = {}
+    stacks: dict[str, dict[str, Draft]] = {}
     for draft in drafts:
-        stacks.setdefault(draft.wish.stack, []).append(draft)
+        stacks.setdefault(draft.wish.stack, {})[draft.host] = draft
     found: list[_Phase] = []
-    done: list[tuple[_solver.Step, list[str]]] = []
+    done: list[_Done] = []
     for step in steps:
-        having = [draft for draft in stacks.get(step.stack, []) if step.key in draft.steps]
-        if not having:
+        stack = stacks.get(step.stack, {})
+        having = {host: _keys(draft, step.component, step.version) for host, draft in stack.items()}
+        hosts = {host: keys for host, keys in having.items() if keys}
+        if not hosts:
             continue
-        hosts, phase = [draft.host for draft in having], having[0].steps[step.key]["phase"]
-        follows = [each for each in done if _must_follow(step, each[0], stacks[step.stack], needs)]
-        if not found or not _fits(found[-1], step, hosts, phase, follows):
+        now = _Done(step, hosts)
+        host, keys = next(iter(hosts.items()))
+        phase = stack[host].steps[keys[0]]["phase"]
+        follows = [each for each in done if _must_follow(now, each, stack, needs)]
+        if not found or not _fits(found[-1], now, phase, follows):
             found.append(_Phase(phase, [], {}, {}, {}, []))
-        _add(found[-1], step, hosts, [earlier.key for earlier, _hosts in follows])
-        done.append((step, hosts))
+        _add(found[-1], now, follows)
+        done.append(now)
     return _named(found, [draft.host for draft in drafts])
 
 
-def _fits(
-    last: _Phase, step: _solver.Step, hosts: list[str], phase: str, follows: list[tuple[_solver.Step, list[str]]]
-) -> bool:
+class _Done(t.NamedTuple):
+    """A step of the solver, and by host the keys of the steps that it stands for: one for each instance."""
+
+    step: _solver.Step
+    hosts: dict[str, list[str]]
+
+    @property
+    def keys(self) -> list[str]:
+        return list(dict.fromkeys(key for keys in self.hosts.values() for key in keys))
+
+
+def _keys(draft: Draft, component: str, version: str | None = None) -> list[str]:
+    """The keys of a host's steps of a component, of all its instances."""
+    return [
+        key
+        for key, step in draft.steps.items()
+        if name_of(step["component"]) == component and version in (None, step["to"])
+    ]
+
+
+def _fits(last: _Phase, now: _Done, phase: str, follows: list[_Done]) -> bool:
     """Whether a step can go into the phase that the last one went into.
 
     A wave takes some hosts through a whole phase while others have not begun it. So what must come after another step
     on all hosts can't be in one phase with it, unless that is a matter of one host.
     """
-    if last.phase != phase or (step.key in last.sequence and step.key != last.sequence[-1]):
+    comes_again = any(each.key == now.step.key for each in last.steps) and last.steps[-1].key != now.step.key
+    if last.phase != phase or comes_again:
         return False
-    return not any(earlier in last.steps and len({*hosts, *others}) > 1 for earlier, others in follows)
+    return not any(each.step in last.steps and len({*now.hosts, *each.hosts}) > 1 for each in follows)
 
 
-def _must_follow(step: _solver.Step, earlier: _solver.Step, stack: list[Draft], needs: list[_solver.Rule]) -> bool:
+def _must_follow(now: _Done, earlier: _Done, stack: dict[str, Draft], needs: list[_solver.Rule]) -> bool:
     """Whether a step must not be done while another one isn't done on all hosts."""
-    if step.component == earlier.component or step.stack != earlier.stack:
+    step, other = now.step, earlier.step.component
+    if step.component == other or step.stack != earlier.step.stack:
         return False
-    entry = next(draft.wish.catalog[step.component] for draft in stack if step.key in draft.steps)
-    if earlier.component in entry["depends_on"]:
+    entry = stack[next(iter(now.hosts))].wish.catalog[step.component]
+    if other in entry["depends_on"]:
         return True
-    before = {draft.steps[earlier.key]["from"] for draft in stack if earlier.key in draft.steps}
-    return any(rule.throughout and _breaks(rule, step, earlier.component, before) for rule in needs)
+    before = {stack[host].steps[key]["from"] for host, keys in earlier.hosts.items() for key in keys}
+    return any(rule.throughout and _breaks(rule, step, other, before) for rule in needs)
 
 
 def _breaks(rule: _solver.Rule, step: _solver.Step, other: str, before: set[str]) -> bool:
@@ -231,14 +259,15 @@ def _breaks(rule: _solver.Rule, step: _solver.Step, other: str, before: set[str]
     return False
 
 
-def _add(phase: _Phase, step: _solver.Step, hosts: list[str], after: list[str]) -> None:
-    if step.key not in phase.sequence:
-        phase.sequence.append(step.key)
-    for host in hosts:
-        phase.hosts.setdefault(host, []).append(step.key)
-    for told, more in ((phase.because, step.because), (phase.after, after)):
-        told[step.key] = list(dict.fromkeys([*told.get(step.key, []), *more]))
-    phase.steps.append(step)
+def _add(phase: _Phase, now: _Done, follows: list[_Done]) -> None:
+    phase.sequence.extend(key for key in now.keys if key not in phase.sequence)
+    for host, keys in now.hosts.items():
+        phase.hosts.setdefault(host, []).extend(keys)
+    after = [key for each in follows for key in each.keys]
+    for key in now.keys:
+        for told, more in ((phase.because, now.step.because), (phase.after, after)):
+            told[key] = list(dict.fromkeys([*told.get(key, []), *more]))
+    phase.steps.append(now.step)
 
 
 def _named(found: list[_Phase], order: list[str]) -> list[Data]:

@@ -17,8 +17,8 @@ import hashlib
 import json
 import typing as t
 
-from ..module_utils._errors import InputError
-from . import _estimate, _order, _report, _saved, _solver, _steps, _subject, _way, _windows
+from ..module_utils._state import name_of
+from . import _estimate, _instances, _order, _report, _saved, _solver, _steps, _subject, _way, _windows
 from ._market import Market
 from ._wish import Wish, Wishes
 
@@ -28,8 +28,6 @@ if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
 _LONGEST_SHOWN = 80
-MAX_PHASES = 7
-"""A phase is a play, and a playbook's plays are counted: playbooks/_phases.yml has as many."""
 
 
 class Draft(t.NamedTuple):
@@ -72,40 +70,71 @@ def plan_host(
     """
     market, today, stops = market or Market(), today or _today(), stops or {}
     draft = Draft(host, wish, survey, {}, [], [])
-    for name in sorted(wish.catalog, key=wish.rank):
-        subject = _subject.of_host(host, name, survey, wish.catalog[name])
-        if not wish.means(name) or not (name in wish.versions or subject.unfinished):
+    named = {name_of(key) for key in (*wish.versions, *survey.get("unfinished", {}))} & set(wish.catalog)
+    for key in (key for each in sorted(named, key=wish.rank) for key in leaders(survey, each)):
+        name, subject = name_of(key), _subject.group(host, key, survey, wish.catalog)
+        parts = [each for each in (subject, *subject.shared) if wish.means(each.name)]
+        asked = [version for version in (wish.version(each.name) for each in parts) if version]
+        if not parts or not (asked or subject.unfinished):
             continue
         if name in without and not subject.unfinished:
-            draft.rows.append({**row(subject, [], []), "note": "no_order"})
+            draft.rows.extend({**row(each, [], []), "note": "no_order"} for each in (subject, *subject.shared))
             continue
+        own = wish._replace(versions={**wish.versions, key: asked[0]}) if asked else wish
         found, steps = _component(
-            subject, wish, market, today=today, stops=stops.get(name, ()), stack=stack or {host: survey}
+            subject, own, market, wish, today=today, stops=stops.get(name, ()), stack=stack or {host: survey}
         )
         draft.steps.update({step["key"]: step for step in steps})
         draft.findings.extend(found)
-        draft.rows.append(row(subject, [step["to"] for step in steps], found))
+        own_row = row(subject, [step["to"] for step in steps], found)
+        led = key if steps or own_row["note"] else None
+        draft.rows.extend([own_row, *({**row(each, [], []), "with": led} for each in subject.shared)])
+    _add_not_upgradable(draft)
     return draft
+
+
+def leaders(survey: Data, name: str) -> list[str]:
+    """The keys of a component's instances that steps are made for: one of all that run the same file."""
+    found = _instances.keys(survey, name)
+    return list(dict.fromkeys(_instances.leader(survey, key) for key in found))
+
+
+def _add_not_upgradable(draft: Draft) -> None:
+    """What the run is narrowed to by name, and can't be upgraded: nobody could tell it from what there is nothing to do
+    for."""
+    told = {row["component"] for row in draft.rows}
+    for name in draft.wish.only:
+        facts = draft.survey["components"].get(name, {})
+        if name not in told and facts.get("not_upgradable") and draft.wish.means(name):
+            subject = _subject.of_host(draft.host, name, draft.survey, draft.wish.entry(name))
+            found = accepted([t.cast("Data", _subject.impossible(subject))], draft.wish)
+            draft.findings.extend(found)
+            draft.rows.append(row(subject, [], found))
 
 
 def _component(
     subject: _subject.Subject,
     wish: Wish,
     market: Market,
+    asked: Wish,
     *,
     today: dt.date,
     stops: t.Collection[str],
     stack: Mapping[str, Data],
 ) -> tuple[list[Data], list[Data]]:
-    """What is to be known of a component, and its steps."""
+    """What is to be known of a component, and its steps.
+
+    :param asked: what the operator asks for; ``wish`` has the version of the group for its leader.
+    """
     impossible = _subject.impossible(subject) or _subject.unknown_attempt(subject)
     if impossible:
-        return accepted([impossible], wish.accept), []
+        return accepted([impossible], wish), []
     way = _way.find(subject, wish, market.offer(subject.entry), today=today, stops=stops)
     if not way.hops:
-        return accepted(way.findings, wish.accept), []
+        return accepted(way.findings, wish), []
     steps, more = _steps.steps(subject, way.hops, stack)
-    findings = accepted([*way.findings, *more, *_below_floor(subject, way.hops)], wish.accept)
+    found = [*_shared(subject, asked), *way.findings, *more, *_subject.incomplete(subject)]
+    findings = accepted([*found, *_below_floor(subject, way.hops), *_subject.notes(subject)], wish)
     return findings, [] if is_blocked(findings) else steps
 
 
@@ -113,10 +142,23 @@ def _below_floor(subject: _subject.Subject, hops: list[str]) -> list[Data]:
     return [] if subject.unfinished else _steps.below_floor(subject, hops[-1])
 
 
-def accepted(findings: list[Data], keys: t.Collection[str]) -> list[Data]:
+def _shared(subject: _subject.Subject, wish: Wish) -> list[Data]:
+    """Who else runs the file that a step replaces; and what keeps a run from restarting and verifying all of them."""
+    whole = [subject, *subject.shared]
+    found = _steps.shared_by(subject)
+    wanted = {each.name: wish.version(each.name) if wish.means(each.name) else None for each in whole}
+    if len(set(wanted.values())) > 1 and not subject.unfinished:
+        told = ", ".join(f"{key} {version or 'no version'}" for key, version in wanted.items())
+        message = f"{' and '.join(wanted)} run the same file {subject.facts['binary']}, and different versions are "
+        fix = f"request one version for all of them, as upgrade_versions: {{{name_of(subject.name)}: ...}}"
+        found.append(subject.finding("shared_file", "blocker", f"{message}requested: {told}", fix))
+    return found
+
+
+def accepted(findings: list[Data], wish: Wish) -> list[Data]:
     """The findings, with those blockers that the operator accepts as what they are: no blockers any more."""
     return [
-        {**each, "severity": "accepted"} if each["severity"] == "blocker" and each["key"] in keys else each
+        {**each, "severity": "accepted"} if each["severity"] == "blocker" and wish.accepts(each) else each
         for each in findings
     ]
 
@@ -136,7 +178,7 @@ def row(subject: _subject.Subject, hops: list[str], findings: list[Data]) -> Dat
         "proven": not subject.unfinished,
         "running": facts.get("running"),
         "hops": hops,
-        "note": obstacle["key"].partition(".")[2] if obstacle and not hops else "",
+        "note": obstacle["key"][len(obstacle["component"]) + 1 :] if obstacle and not hops else "",
     }
 
 
@@ -163,7 +205,7 @@ def plan_upgrade(
     :param wishes: the variables of each host; see C(_wish.FIELDS).
     :param answers: what the sources of releases answered, by source.
     :param hold: whether hosts outside their maintenance windows keep what they have.
-    :raises InputError: if the operator's data can't be meant, or there are more phases than a run has.
+    :raises InputError: if the operator's data can't be meant.
     """
     now = now or dt.datetime.now(tz=dt.timezone.utc)
     reader, market = Wishes(), Market(answers, mirror=mirror)
@@ -239,15 +281,8 @@ def plan_fleet(
     by side, and no host does its steps in another order.
 
     :param order: the steps of all stacks, in the order in which they are to be done.
-    :raises InputError: if there are more phases than a run has.
     """
     phases = _order.phases(drafts, order, needs or [])
-    if len(phases) > MAX_PHASES:
-        raise InputError(
-            f"the plan has {len(phases)} phases, but a run has {MAX_PHASES} at most: narrow upgrade_phases or "
-            "upgrade_only",
-            key="input.too_many_phases",
-        )
     hosts = {draft.host: draft.steps for draft in drafts if draft.steps}
     for phase in phases:
         phase["links"] = _links(drafts, phase)
@@ -263,7 +298,7 @@ def plan_fleet(
         "digest": digest(plan),
         "findings": [*(findings or []), *(finding for draft in drafts for finding in draft.findings)],
         "rows": [row for draft in drafts for row in draft.rows],
-        "seconds": _estimate.seconds(phases, surveys, waves or [1, "25%", "100%"]),
+        "seconds": _estimate.seconds(phases, surveys, waves or []),
         "backups": _estimate.backups(hosts, surveys),
     }
 
@@ -276,7 +311,7 @@ def _links(drafts: list[Draft], phase: Data) -> Data:
         stacks.setdefault(draft.wish.stack, {})[draft.host] = draft
     found = {}
     for stack in stacks.values():
-        touched = {key.partition("@")[0] for host, keys in phase["hosts"].items() if host in stack for key in keys}
+        touched = {name_of(key) for host, keys in phase["hosts"].items() if host in stack for key in keys}
         surveys = {host: draft.survey for host, draft in stack.items()}
         for host, draft in stack.items() if touched else ():
             targets = _steps.link_targets(surveys, host, draft.wish.catalog, touched=touched)
@@ -292,6 +327,27 @@ def host_links(plan: Data, host: str, phase: str | None = None) -> list[Data]:
         if phase in (None, each["name"]):
             found.extend(target for target in each["links"].get(host, []) if target not in found)
     return found
+
+
+def parts(plan: Data, sizes: t.Sequence[int | str] = (), fast: bool = False) -> Data:
+    """A plan as one list of parts, in order: the waves of each phase, then the integration checks of that phase.
+
+    :param sizes: of the waves, as C(_estimate.waves) takes them.
+    :param fast: whether all hosts are one wave where there are no sizes.
+    :returns: C(parts), each with C(tasks) (C(phase) or C(links)), the place of its C(phase), C(hosts), and C(name) for
+        the log; and C(hosts), those of all parts.
+    """
+    sizes = sizes or (["100%"] if fast else [])
+    found: list[Data] = []
+    for place, phase in enumerate(plan["phases"]):
+        waves = _estimate.waves(list(phase["hosts"]), sizes)
+        for number, hosts in enumerate(waves, 1):
+            name = f"{phase['name']}, wave {number} of {len(waves)}: {_report.hosts(hosts)}"
+            found.append({"name": name, "tasks": "phase", "phase": place, "hosts": hosts})
+        if phase["links"]:
+            name = f"integration checks of {phase['name']}"
+            found.append({"name": name, "tasks": "links", "phase": place, "hosts": list(phase["links"])})
+    return {"parts": found, "hosts": list(dict.fromkeys(host for part in found for host in part["hosts"]))}
 
 
 def with_findings(plan: Data, findings: Mapping[str, list[Data]], gone: t.Collection[str] = ()) -> Data:

@@ -20,6 +20,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..module_utils import _version
 from ..module_utils._errors import InputError
+from ..module_utils._state import name_of
 from . import _checks, _versions
 from ._checks import Field
 
@@ -65,8 +66,13 @@ class Rules(t.NamedTuple):
     allow_downgrade: bool
 
     def policy(self, name: str) -> Policy:
-        """The policy that holds for a component."""
-        return self.policies.get(name, self.default)
+        """The policy that holds for a component: that of the instance, of all its instances, or of all components."""
+        return self.policies.get(of_key(name, self.policies), self.default)
+
+
+def of_key(key: str, known: t.Container[str]) -> str:
+    """What holds for a component: its own key where that is known, else that of all its instances."""
+    return key if key in known else name_of(key)
 
 
 class Refusal(t.NamedTuple):
@@ -99,8 +105,8 @@ def read(*, policy: t.Any, pins: t.Any, blacklist: t.Any, allow_downgrade: t.Any
     :param known: the components that there are.
     :raises InputError: naming the variable, the key, and what is allowed.
     """
-    names = sorted(known)
-    policies = _variable(POLICY, _by_component([*names, "default"], _checks.anything), policy, {})
+    names = _checks.Keys(sorted(known))
+    policies = _variable(POLICY, _by_component(_checks.Keys([*names, "default"]), _checks.anything), policy, {})
     default = _variable(f"{POLICY}.default", _policy(Policy()), policies.pop("default", {}))
     return Rules(
         policies=_variable(POLICY, _by_component(names, _policy(default)), policies),
@@ -115,7 +121,7 @@ def _variable(name: str, check: _checks.Check, value: t.Any, unset: t.Any = None
     return _checks.variable(name, check, value, unset=unset, key="input.policy")
 
 
-def _by_component(names: list[str], check: _checks.Check) -> _checks.Check:
+def _by_component(names: _checks.Keys, check: _checks.Check) -> _checks.Check:
     return _checks.map_of(names, check, what="a dictionary with components as keys", key_is=_COMPONENT)
 
 
@@ -143,7 +149,7 @@ _FIELDS: dict[str, _checks.Check] = {
 }
 
 
-def _blacklisted(names: list[str]) -> _checks.Check:
+def _blacklisted(names: _checks.Keys) -> _checks.Check:
     fields = {
         "component": Field(_checks.known(names, _COMPONENT)),
         "versions": Field(_checks.range_text),
@@ -182,7 +188,8 @@ class _Move(t.NamedTuple):
     @property
     def where(self) -> str:
         """Where its policy stands."""
-        return f"{POLICY}.{self.name if self.name in self.rules.policies else 'default'}"
+        key = of_key(self.name, self.rules.policies)
+        return f"{POLICY}.{key if key in self.rules.policies else 'default'}"
 
     def refusal(self, key: str, message: str, fix: str) -> Refusal:
         """A refusal, which the operator can always accept."""
@@ -227,10 +234,11 @@ def _against(move: _Move) -> t.Iterator[Refusal]:
 
 
 def _pinned(move: _Move) -> t.Iterator[Refusal]:
-    pin = move.rules.pins.get(move.name)
+    key = of_key(move.name, move.rules.pins)
+    pin = move.rules.pins.get(key)
     if pin is None or _versions.matches(move.version, pin):
         return
-    where = f"{PINS}.{move.name}"
+    where = f"{PINS}.{key}"
     if move.exact:
         wish = f"upgrade_versions.{move.name}"
         message = f"{wish} is {move.version!r}, but {where} is {pin!r}"
@@ -259,7 +267,7 @@ def _never_released(move: _Move) -> t.Iterator[Refusal]:
 
 def _on_the_blacklist(move: _Move) -> t.Iterator[Refusal]:
     for position, entry in enumerate(move.rules.blacklist):
-        if entry["component"] == move.name and _versions.matches(move.version, entry["versions"]):
+        if entry["component"] in (move.name, name_of(move.name)) and _versions.matches(move.version, entry["versions"]):
             where = f"{BLACKLIST}[{position}]"
             message = f"{move.version} is in {where}, {entry['versions']!r}: {entry['reason']}{_see(entry)}"
             yield move.refusal("blacklisted", message, f"wish for another version, or change {where}")
@@ -359,7 +367,7 @@ def choose(
     :raises InputError: if a version, a range or a date is none.
     """
     text = "*" if wanted == "latest" else wanted
-    pin = rules.pins.get(name)
+    pin = rules.pins.get(of_key(name, rules.pins))
     staying = _Move(name, here, here, None, rules, advisories, last_release, today, exact=False, unasked=False)
     asked = any(_versions.names_prerelease(wish) for wish in (text, pin or "*"))
 
@@ -414,6 +422,6 @@ def _around(here: str, releases: t.Iterable[Data]) -> tuple[list[Data], list[Dat
 
 def _nothing_in(staying: _Move, pin: str) -> Refusal:
     """The refusal of a pin that leads nowhere."""
-    where = f"{PINS}.{staying.name}"
+    where = f"{PINS}.{of_key(staying.name, staying.rules.pins)}"
     message = f"{where} is {pin!r}, and no known release in it is {staying.here}, which is in use, or newer"
     return staying.refusal("pinned", message, f"change {where}")

@@ -35,7 +35,7 @@ from ..module_utils import _files
 from ..module_utils._argv import redact_url as shown
 from ..module_utils._errors import InputError, ReleaseError, UpgradeError
 from ..module_utils._redaction import redact_value
-from . import _ask, _bundle, _owned, _regular, _sources, _versions
+from . import _ask, _bundle, _owned, _regular, _run, _sources, _versions
 from ._single_flight import one_at_a_time
 from ._sources import path_of, source_of
 
@@ -70,11 +70,13 @@ class _Known(t.NamedTuple):
     etag: str = ""
     releases: tuple[Release, ...] = ()
     failure: Mapping[str, t.Any] | None = None
+    run: str | None = None
+    """The run that got the last answer."""
 
 
 def answers(
     sources: t.Iterable[str], *, cache_dir: str, index: str | None = None, tell: bool = False, **how: t.Any
-) -> Answer:
+) -> dict[str, Answer]:
     """What each of some sources lists, by source. They are asked side by side.
 
     :param index: path of a file that says it, so that nobody is asked.
@@ -101,6 +103,21 @@ def answers(
     return {source: _told(source, answer) for source, answer in found.items()}
 
 
+_TOKENS = {"api.github.com": "GITHUB_TOKEN", "gitlab.com": "GITLAB_TOKEN"}
+
+
+def of_this_run(
+    sources: t.Iterable[str], *, tokens: Mapping[str, str], cache_dir: str, **how: t.Any
+) -> dict[str, Answer]:
+    """The same, where an answer of this run is always taken as it is, with the tokens of the environment.
+
+    :param tokens: by host. They take the place of those of the environment, C(GITHUB_TOKEN) and C(GITLAB_TOKEN).
+    """
+    environment = {host: os.environ[name] for host, name in _TOKENS.items() if os.environ.get(name)}
+    run = _run.this_run()["upgrade_id"]
+    return answers(sources, cache_dir=cache_dir, tokens={**environment, **tokens}, run=run, **how)
+
+
 def _told(source: str, answer: Answer | UpgradeError) -> Answer:
     if isinstance(answer, UpgradeError):
         return {"source": shown(source), "releases": [], "as_of": None, "note": None, "error": str(answer)}
@@ -121,7 +138,7 @@ def available(
     cache_dir: str,
     tokens: Mapping[str, str] | None = None,
     apis: Mapping[str, str] | None = None,
-    fresh_since: float | None = None,
+    run: str | None = None,
     ttl: float = 900,
     timeout: float = 60,
     clock: t.Callable[[], float] = time.time,
@@ -133,7 +150,7 @@ def available(
 
     :param tokens: by host, with its port if the URL has one. A host gets its own only.
     :param apis: base URLs of C(github) and C(gitlab), if they aren't those of github.com and gitlab.com.
-    :param fresh_since: when this run began, in seconds since the epoch.
+    :param run: the identity of this run.
     :param timeout: seconds for the whole exchange.
     :raises InputError: if it is no source, or the cache can't be written.
     :raises ReleaseError: if it can't be asked, or lists nothing.
@@ -143,15 +160,15 @@ def available(
         path = os.path.join(directory, hashlib.sha256(shown(listing.url).encode()).hexdigest())
         with one_at_a_time(f"{path}.lock", seconds=2 * _PATIENCE):
             now, known = clock(), _read(f"{path}.json", shown(listing.url))
-            if _is_fresh(known, now, fresh_since=fresh_since, ttl=ttl):
+            if _is_fresh(known, now, run=run, ttl=ttl):
                 return _answer(source, known)
-            failed = _failure_of_run(known, fresh_since)
+            failed = _failure_of_run(known, run)
             if failed is None:
                 try:
-                    known = _asked(listing, known, now, tokens=tokens, timeout=timeout)
+                    known = _asked(listing, known, now, tokens=tokens, timeout=timeout)._replace(run=run)
                 except ReleaseError as exc:
                     failed = exc
-                    known = known._replace(failure={"run": fresh_since, "text": str(exc), "key": exc.key})
+                    known = known._replace(failure={"run": run, "text": str(exc), "key": exc.key})
                 _files.write_durably(f"{path}.json", json.dumps(known._asdict()).encode())
     if failed is None:
         return _answer(source, known)
@@ -172,14 +189,14 @@ def _asked(listing: Listing, known: _Known, now: float, *, tokens: Mapping[str, 
     return _Known(shown(listing.url), now, answer.headers.get("ETag") or "", tuple(listing.read(answer.body)))
 
 
-def _is_fresh(known: _Known, now: float, *, fresh_since: float | None, ttl: float) -> bool:
+def _is_fresh(known: _Known, now: float, *, run: str | None, ttl: float) -> bool:
     """Whether what is known can be used as it is. What is from the future was written by a wrong clock."""
     age = now - known.fetched
-    of_this_run = fresh_since is not None and known.fetched >= fresh_since
-    return bool(known.releases) and age > -_CLOCKS_APART and (age < ttl or of_this_run)
+    of_this_run = run is not None and known.run == run
+    return bool(known.releases) and (-_CLOCKS_APART < age < ttl or of_this_run)
 
 
-def _failure_of_run(known: _Known, run: float | None) -> ReleaseError | None:
+def _failure_of_run(known: _Known, run: str | None) -> ReleaseError | None:
     """The error that another fork of this run got: the source isn't asked again."""
     if known.failure is None or run is None or known.failure["run"] != run:
         return None
@@ -224,7 +241,8 @@ def _read(path: str, url: str) -> _Known:
         releases = [_release(path, item) for item in data["releases"]]
         if data["url"] != url:
             return nothing
-        return _Known(url, float(data["fetched"]), str(data["etag"]), tuple(_sources.in_order(releases)), failure)
+        found = tuple(_sources.in_order(releases))
+        return _Known(url, float(data["fetched"]), str(data["etag"]), found, failure, data["run"])
     except InputError as exc:
         if exc.key == "input.cache_dir":
             raise

@@ -9,11 +9,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import typing as t
 
 from ..module_utils._errors import shown
-from ..module_utils._state import ACTIVE, TOUCHED
+from ..module_utils._state import ACTIVE, TOUCHED, Step
+from ..module_utils._verdicts import NOT_CONFIGURED
+from . import _instances
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -31,6 +34,23 @@ def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]]) -> list[
     cells = [list(header), *[[NOTHING if cell is None else shown(cell, most=_CELL) for cell in row] for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+
+
+def wrapped(header: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]]) -> list[str]:
+    """A table whose last column is wrapped where the terminal ends, or is below the row where little room is left."""
+    first = table(header[:-1], [row[:-1] for row in rows])
+    width = max(map(len, first))
+    below = WIDTH - width - 2 < _NARROW
+    indent, room = (4, WIDTH - 4) if below else (width + 2, WIDTH - width - 2)
+    lines = [first[0] if below else f"{first[0]:{width}}  {header[-1]}"]
+    for line, row in zip(first[1:], rows):
+        texts = textwrap.wrap(NOTHING if row[-1] is None else shown(row[-1]), room, break_on_hyphens=False) or [""]
+        told = [f"{'':{indent}}{text}" for text in texts]
+        lines += [line, *told] if below else [f"{line:{indent}}{texts[0]}".rstrip(), *told[1:]]
+    return lines
+
+
+_NARROW = 20
 
 
 def hosts(names: t.Sequence[str]) -> str:
@@ -54,14 +74,17 @@ def status(surveys: dict[str, Data]) -> str:
     for host, survey in surveys.items():
         upgrade = (survey["state"] or {}).get("upgrade", {})
         records = (survey["state"] or {}).get("components", {})
-        installed = {name for name, facts in survey["components"].items() if facts["installed"]}
+        found = survey["components"].items()
+        there = {name for name, facts in found if facts["installed"] or facts.get("not_upgradable")}
         state = _upgrade(upgrade, survey)
-        for place, name in enumerate(sorted(installed | set(records)) or [NOTHING]):
+        for place, name in enumerate(sorted(there | set(records)) or [NOTHING]):
             facts, record = survey["components"].get(name, {}), records.get(name, {})
             once = (host, state) if place == 0 else ("", "")
-            rows.append((*once, name, facts.get("version"), facts.get("running"), _last(record, facts)))
+            lead = _instances.leader(survey, name)
+            last = f"with {lead}" if lead != name and not facts.get("restart_pending") else _last(record, facts)
+            rows.append((*once, name, facts.get("version"), facts.get("running"), last))
     lines = table(("HOST", "UPGRADE", "COMPONENT", "DISK", "RUNS", "LAST STEP"), rows)
-    return "\n".join([*lines, *_progress(surveys), *_errors(surveys)])
+    return "\n".join([*lines, *_progress(surveys), *_errors(surveys), *_not_upgradable(surveys)])
 
 
 def _upgrade(upgrade: Data, survey: Data) -> str:
@@ -74,6 +97,22 @@ def _upgrade(upgrade: Data, survey: Data) -> str:
         if survey.get(key):
             text += f" ({told} {survey[key].get('user')})"
     return t.cast("str", text)
+
+
+def _not_upgradable(surveys: dict[str, Data]) -> list[str]:
+    """What is there and can't be upgraded: why, and what would make it so."""
+    lines = []
+    for host, survey in surveys.items():
+        for name, facts in survey["components"].items():
+            told = facts.get("not_upgradable")
+            if told:
+                lines += ["", f"{host} {name}: not upgradable ({_words(told['key'])})", *wrap(told["reason"])]
+                lines += wrap(f"-> {told['fix']}")
+    return lines
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
 
 
 def _progress(surveys: dict[str, Data]) -> list[str]:
@@ -99,6 +138,8 @@ def progress_bar(percent: int) -> str:
 
 
 def _last(record: Data, facts: Data) -> str:
+    if facts.get("not_upgradable"):
+        return "not upgradable"
     if facts.get("restart_pending"):
         return "restart pending"
     if not record:
@@ -113,7 +154,11 @@ def _errors(surveys: dict[str, Data]) -> list[str]:
     for host, survey in surveys.items():
         for name, record in ((survey["state"] or {}).get("components", {})).items():
             if record.get("last_error"):
-                lines += ["", f"{host} {name}: {record.get('outcome')}", *wrap(record["last_error"].partition("\n")[0])]
+                lines += [
+                    "",
+                    f"{host} {name}: {record.get('outcome') or record['state']}",
+                    *wrap(record["last_error"].partition("\n")[0]),
+                ]
     return lines
 
 
@@ -132,27 +177,57 @@ def restore_points(points: dict[str, list[Data]]) -> str:
 def health(results: dict[str, list[Data]]) -> str:
     """What became of the services that were probed, on each host."""
     rows = [
-        (host, service["component"], "healthy" if service["healthy"] else "NOT HEALTHY", _told(service))
+        (host, service["component"], _health(service), _told(service))
         for host, services in results.items()
         for service in services
     ]
-    return "\n".join(table(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
+    return "\n".join(wrapped(("HOST", "COMPONENT", "HEALTH", "PROVEN BY"), rows)) if rows else "Nothing to verify."
 
 
-def _told(service: Data) -> str:
-    return ", ".join(verdict["probe"] for verdict in service["verdicts"] if verdict["ok"])
+def is_well(service: Data) -> bool:
+    """Whether a service is healthy, or an integration check of something that is not configured: that is no fault."""
+    return bool(service["healthy"]) or _is_not_configured(service)
+
+
+def _is_not_configured(service: Data) -> bool:
+    failed = [str(verdict.get("seen", "")) for verdict in service["verdicts"] if not verdict["ok"]]
+    return " -> " in service["component"] and bool(failed) and all(text.startswith(NOT_CONFIGURED) for text in failed)
+
+
+def _health(service: Data) -> str:
+    return "healthy" if service["healthy"] else NOT_CONFIGURED if _is_not_configured(service) else "NOT HEALTHY"
+
+
+def _told(service: Data) -> str | None:
+    return ", ".join(verdict["probe"] for verdict in service["verdicts"] if verdict["ok"]) or None
 
 
 def sick(results: dict[str, list[Data]]) -> list[str]:
-    """The services that aren't healthy, each with its reason and the last lines of its journal."""
+    """The services that are unhealthy, each with its reason and what its journal tells of it."""
     return [
-        "\n    ".join(
-            map(shown, [f"{host}: {service['component']} isn't healthy: {service['reason']}", *service["journal"]])
-        )
+        "\n    ".join([shown(f"{host}: {service['component']} isn't healthy: {service['reason']}"), *telling(service)])
         for host, services in results.items()
         for service in services
-        if not service["healthy"]
+        if not is_well(service)
     ]
+
+
+_TELLING = re.compile(
+    r"\b(?:level=(?:error|warn\w*|fatal|panic)|err(?:or)?s?|fail\w*|panic|fatal|denied|refused|cannot|can't|unable"
+    r"|invalid|unknown|no such|not found|permission|exit\w*|killed|status=)",
+    re.IGNORECASE,
+)
+_LINES = 5
+_LINE = 2 * WIDTH
+
+
+def telling(service: Data) -> list[str]:
+    """The last lines of a service's journal that tell of an error, each cut. An integration check has none: what does
+    not work between two components is not in the journal of one that is well."""
+    if " -> " in service["component"]:
+        return []
+    lines = [line for line in service["journal"] if _TELLING.search(line)] or service["journal"][-1:]
+    return [shown(line, most=_LINE) for line in lines[-_LINES:]]
 
 
 def locks(results: dict[str, Data]) -> str:
@@ -170,46 +245,65 @@ def record_problems(results: dict[str, Data]) -> list[str]:
     return [shown(f"{host}: {problem}") for host, result in results.items() for problem in result.get("problems", [])]
 
 
-def outcome(documents: dict[str, Data], waiting: t.Sequence[str] = ()) -> str:
-    """What a run has done: for each host the steps of its upgrade, from its own record.
+def outcome(done: Data) -> str:
+    """What a run has done: for each host the steps of its upgrade, and how they ended.
 
-    :param waiting: hosts whose maintenance window has closed meanwhile.
+    :param done: as C(_outcome.of_run) returns it.
     """
+    told = done["outcome"]
     rows = [
-        (host, *key.split("@", 1), ended)
-        for host, document in documents.items()
-        for key, ended in document["upgrade"].get("steps", {}).items()
+        (name, *Step.of(key), ended) for name, host in told["hosts"].items() for key, ended in host["steps"].items()
     ]
+    if told["check_mode"]:
+        rows = [
+            row for row in rows if row[-1] not in ("pending", "succeeded")
+        ]  # nothing was done, but something may fail
     lines = table(("HOST", "COMPONENT", "VERSION", "OUTCOME"), rows) if rows else ["Nothing was done."]
-    if waiting:
-        told = f"The maintenance window has closed on {hosts(waiting)} meanwhile: the next run goes on there."
-        lines += ["", *wrap(told, "")]
-    return "\n".join(lines)
+    for state, text in _ENDED.items():
+        names = [name for name, host in told["hosts"].items() if host["state"] == state]
+        if names and not (told["check_mode"] and state == "not_begun"):
+            lines += ["", *wrap(text.format(hosts(names)), "")]
+    return "\n".join([*lines, *_unasked(done["unasked"], told["upgrade_id"])])
 
 
-def unasked(noted: dict[str, list[Data]], upgrade_id: str) -> str:
-    """The checks of candidates that could not be run, on each host; nothing if all could.
+_ENDED = {
+    "lost": "{} cannot be reached any more. Run the same command again when it can: it finishes what was begun.",
+    "waiting": "The maintenance window has closed on {} meanwhile: the next run goes on there.",
+    "not_begun": "Not begun, because the run stopped before: {}.",
+}
+
+
+def _unasked(noted: dict[str, list[Data]], upgrade_id: str) -> list[str]:
+    """The checks of candidates that could not be run, on each host.
 
     :param noted: what the hosts' runs have noted, also earlier ones.
-    :param upgrade_id: of the run that is reported.
     """
     rows = [
         (host, each["message"]) for host, found in noted.items() for each in found if each["upgrade_id"] == upgrade_id
     ]
     lines = [line for host, message in dict.fromkeys(rows) for line in wrap(f"{host}: {message}.")]
-    return "\n".join(["Candidates were not checked in full:", *lines]) if lines else ""
+    return ["", "Candidates were not checked in full:", *lines] if lines else []
+
+
+def restarts(told: Data) -> str:
+    """On which hosts services were restarted.
+
+    :param told: as C(_outcome.restart) returns it.
+    """
+    rows = [(host, how.replace("_", " ")) for host, how in told["hosts"].items()]
+    return "\n".join(table(("HOST", "RESTART"), rows))
 
 
 def failure(step: Data, task: str, result: Data) -> Data:
     """What went wrong with a step, or with the upgrade itself: the task, its message, and what the journal said."""
-    services = result.get("services") or [{}]
+    journals = [service.get("journal") for service in result.get("services") or []]
     return {
         "component": step.get("component"),
         "from": step.get("from"),
         "to": step.get("to"),
         "task": task,
         "error": _told_error(str(result.get("msg") or "no message")),
-        "journal": [shown(line) for line in services[0].get("journal") or result.get("journal") or []],
+        "journal": [shown(line) for line in next(filter(None, journals), result.get("journal") or [])],
     }
 
 
@@ -244,10 +338,15 @@ def unready(steps: list[Data], task: str, result: Data) -> list[Data]:
     if not blockers or None in told:
         return [failure({}, task, result)]
     return [
-        {**failure(step, task, {"msg": told[step["component"]]}), "outcome": "aborted"}
+        {**failure(step, task, {"msg": told[name]}), "outcome": "aborted"}
         for step in steps
-        if step["component"] in told
+        for name in [name for name in _parts(step) if name in told][:1]
     ]
+
+
+def _parts(step: Data) -> list[str]:
+    """The component of a step, and those of the other units that run its file."""
+    return [step["component"], *(other["target"]["component"] for other in step.get("shared", ()))]
 
 
 _BY_HOST = "The rollback watchdog: {undo_error}.\nThis step was undone by the host itself. "

@@ -9,11 +9,10 @@
 
 from __future__ import annotations
 
-import textwrap
 import typing as t
 
-from ..module_utils._errors import shown
-from ._report import NOTHING, WIDTH, count, hosts, table, wrap
+from ..module_utils._state import Step
+from ._report import NOTHING, count, hosts, wrap, wrapped
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,20 +31,8 @@ def plan(document: Data) -> str:
     number = sum(len(steps) for steps in document["hosts"].values())
     title = f"Plan {document['digest'][:12]}: {count(number, 'step')} on {count(len(document['hosts']), 'host')}"
     rows = [(*key, hosts(group)) for key, group in groups.items()]
-    lines = [title, *_costs(document), "", *_wrapped(("COMPONENT", "NOW", "TO", "HOSTS"), rows)]
+    lines = [title, *_costs(document), "", *wrapped(("COMPONENT", "NOW", "TO", "HOSTS"), rows)]
     return "\n".join([*lines, *_order(document), *_findings(document["findings"])])
-
-
-def _wrapped(header: t.Sequence[str], rows: t.Sequence[t.Sequence[t.Any]]) -> list[str]:
-    """A table whose last column goes on in the next line where the terminal ends."""
-    first = table(header[:-1], [row[:-1] for row in rows])
-    width = max(map(len, first))
-    lines = [f"{first[0]:{width}}  {header[-1]}"]
-    for line, row in zip(first[1:], rows):
-        text = NOTHING if row[-1] is None else shown(row[-1])
-        texts = textwrap.wrap(text, max(20, WIDTH - width - 2), break_on_hyphens=False)
-        lines += [f"{line:{width}}  {texts[0]}", *(f"{'':{width}}  {text}" for text in texts[1:])]
-    return lines
 
 
 def _way(row: Data) -> tuple[str, str, str]:
@@ -54,8 +41,9 @@ def _way(row: Data) -> tuple[str, str, str]:
     if not row["proven"]:
         here = f"{here} (unproven)"
     elif running not in (None, here):
-        here = f"{here} (runs {running})"
-    goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ") or "nothing to do"
+        here = f"{here} (runs {running})" if here else f"runs {running}"
+    goal = " -> ".join(row["hops"]) or row["note"].replace("_", " ")
+    goal = goal or (f"with {row['with']}" if row.get("with") else "nothing to do")
     return row["component"], here or NOTHING, goal
 
 
@@ -99,7 +87,7 @@ def _order(document: Data) -> list[str]:
     ]
     if len(rows) < 2 and all(why.startswith("wanted") for *_step, why in rows):
         return []  # the table above says it all
-    return ["", *_wrapped(("PHASE", "STEP", "HOSTS", "WHY"), rows)]
+    return ["", *wrapped(("PHASE", "STEP", "HOSTS", "WHY"), rows)]
 
 
 def _reasons(document: Data, phase: Data, key: str) -> str:
@@ -155,7 +143,7 @@ def check(checked: Data) -> str:
     header = ("COMPONENT", "HOSTS", "INSTALLED", "RUNS", "AVAILABLE", "CHANGE", "RELEASED", "VULNERABLE", "BLOCKED BY")
     rows = [(key[0], len(group), *key[1:]) for key, group in groups.items()]
     told = [number for number in range(len(header)) if number < 3 or any(row[number] is not None for row in rows)]
-    lines = _wrapped([header[number] for number in told], [[row[number] for number in told] for row in rows])
+    lines = wrapped([header[number] for number in told], [[row[number] for number in told] for row in rows])
     return "\n".join([*lines, *_findings(checked["findings"]), *_notes(checked["sources"])])
 
 
@@ -176,8 +164,9 @@ def bumps(documents: Mapping[str, Data], catalog: Mapping[str, Data]) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     for host, document in documents.items():
         for key, ended in document["upgrade"].get("steps", {}).items():
-            name, _at, version = key.partition("@")
+            name, version = Step.of(key)
             record = document["components"].get(name, {})
+            # A further instance has no entry there: the variable is that of the first one.
             if ended == "succeeded" and record.get("to_version") == version:
                 for variable in catalog.get(name, {}).get("version_variables", []):
                     groups.setdefault((variable, version), []).append(host)

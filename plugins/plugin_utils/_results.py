@@ -19,7 +19,7 @@ import typing as t
 
 from ansible.module_utils.json_utils import _filter_non_json_lines
 
-from ..module_utils import _state
+from ..module_utils import _schema, _state
 from ..module_utils._errors import shown
 from ..module_utils._schema import OUTCOMES, PHASE_STATES
 from ._schema import ANY, Fields, Flag, Items, Kind, MalformedError, Maybe, Names, Number, Text, VersionText
@@ -43,7 +43,9 @@ _ANSIBLE_ADDS = frozenset({"invocation"})
 
 _HOST_NAME = r"[A-Za-z0-9][A-Za-z0-9_.+~-]*"
 NAME = Text(most=250, pattern=_HOST_NAME, cut=False)
-STEP = Text(most=500, pattern=f"{_HOST_NAME}@{_HOST_NAME}", cut=False)
+_INSTANCE = r"(@[A-Za-z0-9][A-Za-z0-9_.-]*)?"
+KEY = Text(most=_schema.MOST_KEY, pattern=f"{_HOST_NAME}{_INSTANCE}", cut=False)
+STEP = Text(most=500, pattern=f"{_HOST_NAME}{_INSTANCE}@{_HOST_NAME}", cut=False)
 ID = Text(most=500, cut=False)
 PATH = Text(most=4096, cut=False)
 URL = Text(most=4096, cut=False)
@@ -122,7 +124,7 @@ _UPGRADE = Fields(
     more=True,
 )
 STATE = Fields(
-    {"schema_version": WHOLE, "revision": WHOLE, "upgrade": _UPGRADE, "components": Names(NAME, _RECORD)},
+    {"schema_version": WHOLE, "revision": WHOLE, "upgrade": _UPGRADE, "components": Names(KEY, _RECORD)},
     needed=("upgrade", "components"),
     more=True,
 )
@@ -131,6 +133,19 @@ STATE = Fields(
 
 _COMPONENT = Fields(
     {
+        "instance_of": NAME,
+        "shared_by": Items(
+            Fields(
+                {"unit": Maybe(ID), "pid": WHOLE, "program": LINE, "container": Flag()},
+                needed=("unit", "pid", "program", "container"),
+            ),
+            most=1000,
+        ),
+        "not_upgradable": Fields(
+            {"key": Text(most=50, pattern=r"[a-z][a-z_]*", cut=False), "reason": LINE, "fix": LINE},
+            needed=("key", "reason", "fix"),
+        ),
+        "not_read": LINE,
         "installed": Flag(),
         "version": Maybe(VersionText()),
         "running": Maybe(VersionText()),
@@ -139,7 +154,8 @@ _COMPONENT = Fields(
         "version_unknown": Maybe(LINE),
         "running_unknown": Maybe(LINE),
         "unit": Maybe(ID),
-        "state": Fields({"active": ID, "sub": ID, "n_restarts": WHOLE}, needed=("active", "sub")),
+        "state": Fields({"active": ID, "sub": ID, "n_restarts": WHOLE, "enabled": Maybe(ID)}, needed=("active", "sub")),
+        "need_reload": Flag(),
         "binary": PATH,
         "files": Items(
             Fields({"name": ID, "path": PATH, "size": WHOLE, "sha256": ID, "identity": ID}, needed=("name", "path")),
@@ -156,6 +172,10 @@ _COMPONENT = Fields(
         "lookalike": LINE,
         "settings": Items(ID),
         "config": Maybe(PATH),
+        "config_files": Items(PATH, most=100),
+        "missing": Items(PATH, most=10),
+        "unseen": LINE,
+        "listens": Items(Fields({"address": ID, "port": Number(most=65535), "unix": PATH}), most=50),
         "web_config": Maybe(PATH),
         "data": Maybe(PATH),
         "restore_point_bytes": WHOLE,
@@ -182,7 +202,8 @@ _LEASE: Mapping[str, Kind] = {
     "job": Maybe(LINE),
     "origin": Maybe(LINE),
     "pid": Maybe(Number(most=2**31)),
-    "started": Maybe(SECONDS),
+    "start_ticks": Maybe(Number(most=2**53)),
+    "boot": Maybe(LINE),
     "acquired": SECONDS,
     "renewed": SECONDS,
     "expires": SECONDS,
@@ -192,9 +213,9 @@ _ANY_LEASE = Fields(_LEASE, more=True)
 
 _COMPONENT_VERSION = Fields(
     {
-        "components": Names(NAME, _COMPONENT),
+        "components": Names(KEY, _COMPONENT),
         "state": Maybe(STATE),
-        "unfinished": Names(NAME, Text(one_of=("old", "new", "mixed", "other"))),
+        "unfinished": Names(KEY, Text(one_of=("old", "new", "mixed", "other"))),
         "staged": Names(STEP, ID),
         "lease": _ANY_LEASE,
         "stale_lease": _ANY_LEASE,
@@ -217,7 +238,7 @@ _SERVICE = Fields(
 )
 _UNIT_STATE = Fields({"state": ID, "main_pid": WHOLE, "n_restarts": WHOLE})
 _POINT = Fields(
-    {"id": ID, "component": NAME, "version": Maybe(ID), "created_at": TIME, "path": PATH, "marked": Flag()},
+    {"id": ID, "component": KEY, "version": Maybe(ID), "created_at": TIME, "path": PATH, "marked": Flag()},
     needed=("id", "component", "version", "created_at"),
     more=True,
 )
@@ -258,12 +279,14 @@ RESULTS: Mapping[str, Fields] = {
         {
             "before": _UNIT_STATE,
             "after": _UNIT_STATE,
+            "others": Items(Fields({"unit": ID, "before": _UNIT_STATE, "after": _UNIT_STATE}, needed=("unit",))),
             "restarted_at": Maybe(SECONDS),
             "seconds": SECONDS,
             "strategy": Maybe(ID),
             "reason": Maybe(LINE),
             "killed": Flag(),
             "daemon_reload": Flag(),
+            "restored_unit": Maybe(MESSAGE),
         },
         needed=("before", "after", "restarted_at"),
     ),
@@ -287,7 +310,7 @@ RESULTS: Mapping[str, Fields] = {
                     "glibc": Maybe(ID),
                 }
             ),
-            "baselines": Items(NAME),
+            "baselines": Items(KEY),
         },
         needed=("findings",),
     ),
@@ -306,7 +329,7 @@ RESULTS: Mapping[str, Fields] = {
             "next_phase": Maybe(ID),
             "progress_percent": Number(most=100),
             "summary": TEXT,
-            "components": Names(NAME, Fields({}, more=True)),
+            "components": Names(KEY, Fields({}, more=True)),
             "is_upgraded": Flag(),
             "rollback_available": Flag(),
             "restore_points": Items(_POINT),
@@ -380,8 +403,10 @@ def check_survey(survey: Data, names: t.Collection[str]) -> None:
     :raises MalformedError: if they do not.
     """
     for name, facts in survey["components"].items():
-        if name not in names:
+        if _state.name_of(name) not in names:
             raise MalformedError(f"components.{name}", "is a component that was not asked for")
+        if name != _state.name_of(name) and facts.get("instance_of") != _state.name_of(name):
+            raise MalformedError(f"components.{name}.instance_of", f"is not {_state.name_of(name)}")
         if facts["installed"] and (facts["version"] is None or not facts["files"]):
             raise MalformedError(f"components.{name}", "is installed, but has no version or no files")
     records = (survey["state"] or {}).get("components", {})

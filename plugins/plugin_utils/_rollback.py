@@ -12,6 +12,7 @@ from __future__ import annotations
 import typing as t
 
 from ..module_utils._errors import InputError
+from ..module_utils._state import name_of
 from . import _planner, _solver, _steps, _subject, _versions
 from ._wish import Wish, Wishes
 
@@ -44,7 +45,10 @@ def plan_rollback(surveys: Mapping[str, Data], wishes: Mapping[str, Data], *, to
 def _reversed(drafts: list[_planner.Draft]) -> list[_solver.Step]:
     """All steps, in the order opposite to that of an upgrade."""
     ranks = {
-        (draft.wish.stack, step["component"], step["to"]): (draft.wish.rank(step["component"]), step["to"])
+        (draft.wish.stack, name_of(step["component"]), step["to"]): (
+            draft.wish.rank(name_of(step["component"])),
+            step["to"],
+        )
         for draft in drafts
         for step in draft.steps.values()
     }
@@ -60,14 +64,16 @@ def _reversed(drafts: list[_planner.Draft]) -> list[_solver.Step]:
 def plan_host(host: str, survey: Data, wish: Wish, *, to: str, kinds: list[str]) -> _planner.Draft:
     """The steps that bring a host back to restore points."""
     draft = _planner.Draft(host, wish, survey, {}, [], [])
-    for name in sorted(wish.catalog, key=wish.rank, reverse=True):
-        subject = _subject.of_host(host, name, survey, wish.catalog[name])
-        point = _restore_point(subject, to) if wish.means(name) else None
+    ranked = sorted(wish.catalog, key=wish.rank, reverse=True)
+    for name in (key for each in ranked for key in reversed(_planner.leaders(survey, each))):
+        subject = _subject.group(host, name, survey, wish.catalog)
+        is_meant = any(wish.means(each.name) for each in (subject, *subject.shared))
+        point = _restore_point(subject, to) if is_meant else None
         if point is None:
             continue
         impossible = _unknown(subject, point) or _subject.impossible(subject)
-        found = [impossible] if impossible else _subject.not_running(subject)
-        found = _planner.accepted(found, wish.accept)
+        found = [impossible] if impossible else [*_subject.not_running(subject), *_steps.shared_by(subject)]
+        found = _planner.accepted(found, wish)
         hops = [] if point["version"] == subject.facts.get("version") and not subject.is_open else [point["version"]]
         if hops and not impossible and not _planner.is_blocked(found):
             step = _steps.step(subject, subject.origin, point["version"], target=point["version"], stage={})
@@ -75,7 +81,9 @@ def plan_host(host: str, survey: Data, wish: Wish, *, to: str, kinds: list[str])
             draft.steps[step["key"]] = step
             found.extend(_steps.below_floor(subject, point["version"]))
         draft.findings.extend(found)
-        draft.rows.append(_planner.row(subject, hops if draft.hops(name) else [], found))
+        hops = hops if draft.hops(name) else []
+        draft.rows.append(_planner.row(subject, hops, found))
+        draft.rows.extend({**_planner.row(each, [], []), "with": name if hops else None} for each in subject.shared)
     return draft
 
 

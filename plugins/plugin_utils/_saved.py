@@ -19,6 +19,7 @@ import re
 import typing as t
 
 from ..module_utils._errors import InputError
+from ..module_utils._state import Step, name_of
 from . import _steps, _subject, _versions, _way
 
 if t.TYPE_CHECKING:
@@ -33,7 +34,7 @@ _STATE = ("version", "running", "restart_pending")
 _SETUP = ("unit", "binary", "architecture", "user", "flags", "environment", "config", "web_config", "data", "package")
 _PARTS = {"kind": str, "phases": list, "hosts": dict, "expects": dict, "digest": str, "findings": list, "rows": list}
 _HINT = "make a new plan, with the playbook plan"
-_LIVE = ("target", "from_target", "keep", "reason")
+_LIVE = ("target", "from_target", "shared", "keep", "reason")
 """Fields of a step that follow from what runs, which a step that was begun may have stopped."""
 _ROW = {"installed": "version", "running": "running"}
 _NONE = object()
@@ -42,8 +43,13 @@ _FINDING = ("key", "severity", "host", "message", "fix")
 
 def expected(survey: Data, steps: Mapping[str, Data]) -> Data:
     """What a plan was made for: of each component with steps all that they follow from."""
-    names = dict.fromkeys(step["component"] for step in steps.values())
+    names = dict.fromkeys(name for step in steps.values() for name in _carried(step) if name in survey["components"])
     return {name: _seen(survey["components"][name], (*_STATE, *_SETUP)) for name in names}
+
+
+def _carried(step: Data) -> list[str]:
+    """The keys of all instances that a step is about."""
+    return [step["component"], *(other["target"]["component"] for other in step.get("shared", ()))]
 
 
 def _seen(facts: Data, fields: t.Iterable[str]) -> Data:
@@ -173,9 +179,9 @@ def _strange_steps(plan: Data, host: str, name: str, survey: Data, wish: Wish, t
     steps = plan["hosts"][host]
     in_order = (key for phase in plan["phases"] for key in phase["hosts"].get(host, []))
     keys = [key for key in in_order if steps[key]["component"] == name]
-    if name not in wish.catalog:
+    if name_of(name) not in wish.catalog:
         return [f"{name} is no component that the catalog or upgrade_components describe"]
-    subject = _subject.of_host(host, name, survey, wish.catalog[name])
+    subject = _subject.group(host, name, survey, wish.catalog)
     begun, versions = bool(_done(plan, host, name, survey)), [steps[key]["to"] for key in keys]
     here = steps[keys[0]]["from"] if begun else subject.origin
     impossible = None if begun else _subject.impossible(subject)
@@ -219,9 +225,12 @@ def _done(plan: Data, host: str, name: str, survey: Data) -> list[str]:
     state = survey.get("state") or {}
     if state.get("upgrade", {}).get("plan_digest") != plan["digest"]:
         return []
-    reached = f"{name}@{state.get('components', {}).get(name, {}).get('to_version')}"
-    keys = [key for phase in plan["phases"] for key in phase["hosts"].get(host, []) if key.startswith(f"{name}@")]
-    version, steps = survey["components"].get(name, {}).get("version"), plan["hosts"][host]
+    steps = plan["hosts"][host]
+    carrier = next((step["component"] for step in steps.values() if name in _carried(step)), name)
+    reached = f"{carrier}@{state.get('components', {}).get(carrier, {}).get('to_version')}"
+    in_order = [key for phase in plan["phases"] for key in phase["hosts"].get(host, [])]
+    keys = [key for key in in_order if Step.of(key).component == carrier]
+    version = survey["components"].get(carrier, {}).get("version")
     if reached not in keys or version not in (steps[reached]["from"], steps[reached]["to"]):
         return []
     return keys[: keys.index(reached) + 1]
@@ -268,7 +277,7 @@ def _is_left(finding: Data, hosts: Mapping[str, Data]) -> bool:
 
 def _proven(plan: Data, host: str, survey: Data) -> set[str]:
     over: set[str] = set()
-    for name in plan["expects"][host]:
+    for name in dict.fromkeys(step["component"] for step in plan["hosts"][host].values()):
         begun = _done(plan, host, name, survey)
         record = (survey.get("state") or {}).get("components", {}).get(name, {})
         proven = record.get("state") == "success" and not survey.get("unfinished", {}).get(name)

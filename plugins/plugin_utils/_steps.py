@@ -14,8 +14,8 @@ import posixpath
 import typing as t
 
 from ..module_utils import _version
-from ..module_utils._state import Step
-from . import _versions
+from ..module_utils._state import Step, name_of
+from . import _catalog, _instances, _versions
 
 if t.TYPE_CHECKING:
     from ._subject import Subject
@@ -40,6 +40,7 @@ def steps(
         if release is None:
             return [], [*findings, _no_release(subject, version)]
         findings.extend([*_warnings(subject, here, version), *_cut_off(subject, here, version, stack or {})])
+        findings.extend(finding for other in subject.shared for finding in _of_unit(other, here, version))
         found.append(step(subject, here, version, target=hops[-1], stage=release))
         here = version
     return found, findings
@@ -63,6 +64,7 @@ def step(subject: Subject, here: str, version: str, *, target: str, stage: Data)
     source = subject.record.get("restored_from") if subject.record.get("to_version") == version else None
     return {
         "key": Step(subject.name, version).key,
+        "release": Step(subject.name, version).release,
         "component": subject.name,
         "phase": entry["phase"],
         "order": entry["order"],
@@ -80,6 +82,7 @@ def step(subject: Subject, here: str, version: str, *, target: str, stage: Data)
         "stopped_backup": _stopped_backup(subject, here, version),
         "target": probe_target(subject.name, facts, entry, version=version),
         "from_target": {**probe_target(subject.name, facts, entry, version=here), "proofs": []},
+        "shared": _shared(subject, here, version),
         "rehearse": entry["rehearse"],
         "reload": entry["reload"],
         "probe_timeout": entry["probe_timeout"],
@@ -92,7 +95,7 @@ def _reason(subject: Subject, version: str, target: str) -> str:
         return "an earlier run was cut off here"
     if subject.unclosed and subject.record["to_version"] == version:
         return "an earlier run was cut off after it"
-    if subject.facts["restart_pending"] and subject.facts["version"] == version:
+    if subject.restart_pending and subject.facts["version"] == version:
         return "on disk already, but a restart was lost"
     return "wanted" if version == target else f"a stage on the way to {target}"
 
@@ -124,8 +127,17 @@ def _release(subject: Subject, version: str) -> Data | None:
             {name: removal[name] for name in ("flag", "since", "level", "use", "reference")}
             for removal in entry["removed_flags"]
         ],
-        "facts": {name: subject.facts[name] for name in ("config", "web_config", "data")},
+        "facts": _paths(subject),
+        "shared": [
+            *({"component": each.name, "unit": each.facts["unit"], "facts": _paths(each)} for each in subject.shared),
+            *({"component": key, "unit": unit, "facts": {}} for key, unit in _other_units(subject)),
+        ],
     }
+
+
+def _paths(subject: Subject) -> Data:
+    """The paths that candidate checks speak of."""
+    return {name: subject.facts[name] for name in ("config", "web_config", "data")}
 
 
 def _era(entry: Data, version: str) -> Data | None:
@@ -140,14 +152,82 @@ def _no_release(subject: Subject, version: str) -> Data:
 
 
 def _keep(subject: Subject) -> Data:
-    """What a restore point keeps beside the programs."""
-    facts = subject.facts
-    data = facts["data"]
-    return {
-        "unit": facts["unit_files"],
-        "config": [path for path in (facts["config"], facts["web_config"]) if path],
-        "state": [posixpath.join(data, path) for path in subject.entry["state_paths"]] if data else [],
-    }
+    """What a restore point keeps beside the programs, of all units that run them."""
+    kept: dict[str, dict[str, None]] = {"unit": {}, "config": {}, "state": {}}
+    for each in (subject, *subject.shared):
+        facts, data = each.facts, each.facts["data"]
+        kept["unit"].update(dict.fromkeys(facts["unit_files"]))
+        config = [facts["config"], facts["web_config"], *facts.get("config_files", [])]
+        unread = [None, *facts.get("missing", [])]
+        kept["config"].update(dict.fromkeys(path for path in config if path not in unread))
+        kept["state"].update(dict.fromkeys(posixpath.join(data, path) for path in each.entry["state_paths"] if data))
+    return {kind: list(paths) for kind, paths in kept.items()}
+
+
+# -- others that run the same file --------------------------------------------------------------------------------
+
+
+def _other_units(subject: Subject) -> list[tuple[str, str]]:
+    """Services that run the file and that the survey doesn't know as instances: a key and the unit of each."""
+    units = dict.fromkeys(other["unit"] for other in subject.outsiders if _instances.is_service(other))
+    return [(_instances.key_of_unit(name_of(subject.name), unit), unit) for unit in units]
+
+
+def _shared(subject: Subject, here: str, version: str) -> list[Data]:
+    """Of each other unit that runs the file: how it is restarted, and how the new and the old version are verified.
+
+    A unit that doesn't run now is not started.
+    """
+    found = []
+    for each in filter(lambda each: each.is_running, subject.shared):
+        target = probe_target(each.name, each.facts, each.entry, version=version)
+        before = {**probe_target(each.name, each.facts, each.entry, version=here), "proofs": []}
+        found.append((target, before))
+    for key, unit in _other_units(subject):
+        bare = {"component": key, "unit": unit, "binary": subject.facts["binary"], "url": ""}
+        bare.update(probes=[{"kind": "systemd"}, {"kind": "process"}], proofs=[], auth=None, deadline_grows=None)
+        found.append(({**bare, "version": version}, {**bare, "version": here}))
+    return [
+        {
+            "restart": {"unit": target["unit"], "binary": target["binary"], "url": _ready(target)},
+            "target": target,
+            "from_target": before,
+        }
+        for target, before in found
+    ]
+
+
+def _ready(target: Data) -> str | None:
+    """What a service answers once it is ready; none if that isn't known."""
+    paths = [probe["path"] for probe in target["probes"] if probe["kind"] == "http"]
+    return f"{target['url']}{paths[0] if paths else ''}" if target["url"] else None
+
+
+def shared_by(subject: Subject) -> list[Data]:
+    """Who else runs the file of a component: what a step restarts and verifies too, and what it can't."""
+    binary, accept = subject.facts["binary"], f"accept {subject.name}.shared_file"
+    units = [*(each.facts["unit"] for each in subject.shared), *(unit for _key, unit in _other_units(subject))]
+    found = []
+    if units:
+        message = f"{binary} is also run by {', '.join(units)}: one step replaces it for all of them"
+        fix = "nothing needs to be done: the step restarts and verifies all units that run now"
+        found.append(subject.finding("shared_with", "info", message, fix))
+    for other in subject.outsiders:
+        if _instances.is_service(other):
+            continue
+        what, fix = "outside of any service of systemd", f"let a service run it, or stop it (kill {other['pid']})"
+        if other["container"]:
+            what, fix = "in a container", "let the container use a file of its own, or stop it"
+        elif other["unit"]:
+            what = f"in {other['unit']}"
+        if other["obstacle"]:
+            what = f"{what} ({other['obstacle']})"
+        message = (
+            f"{binary} is also run by process {other['pid']} ({other['program']}) {what}, which the step can't restart "
+            "and verify"
+        )
+        found.append(subject.finding("shared_file", "blocker", message, f"{fix}; or {accept}, and restart it yourself"))
+    return found
 
 
 # -- what is known of a step --------------------------------------------------------------------------------------
@@ -157,12 +237,19 @@ def _warnings(subject: Subject, here: str, version: str) -> list[Data]:
     """What is known, as data, of going from one version to another with the flags and variables that the unit sets."""
     return [
         *vulnerable(subject, version),
+        *_of_unit(subject, here, version),
+        *_crossed(subject, here, version),
+        *_noted(subject, here, version),
+    ]
+
+
+def _of_unit(subject: Subject, here: str, version: str) -> list[Data]:
+    """What is known of the arguments, the variables and the configuration of one unit."""
+    return [
         *_removed(subject, version, "removed_flags", "flag", subject.facts["flags"]),
         *_removed(subject, version, "removed_environment", "variable", subject.facts["environment"]),
         *_removed(subject, version, "removed_settings", "setting", subject.facts["settings"]),
         *_values_removed(subject, here, version),
-        *_crossed(subject, here, version),
-        *_noted(subject, here, version),
     ]
 
 
@@ -221,13 +308,14 @@ def _cut_off(subject: Subject, here: str, version: str, stack: t.Mapping[str, Da
     ]
     findings = []
     for cut, (host, survey) in itertools.product(crossed, stack.items()):
-        other = survey["components"].get(cut["component"], {})
-        if cut["setting"] in other.get("settings", ()):
-            message = (
-                f"{other['config']} of {cut['component']} on {host} sets {cut['setting']}, which {subject.name} "
-                f"{cut['since']} doesn't answer any more"
-            )
-            findings.append(subject.finding(f"cuts_off.{cut['component']}", "blocker", message, cut["use"]))
+        for key in _instances.keys(survey, cut["component"]):
+            other = survey["components"].get(key, {})
+            if cut["setting"] in other.get("settings", ()):
+                message = (
+                    f"{other['config']} of {key} on {host} sets {cut['setting']}, which {subject.name} "
+                    f"{cut['since']} doesn't answer any more"
+                )
+                findings.append(subject.finding(f"cuts_off.{cut['component']}", "blocker", message, cut["use"]))
     return findings
 
 
@@ -337,15 +425,17 @@ def link_targets(surveys: t.Mapping[str, Data], host: str, catalog: Data, *, tou
     :param surveys: what component_version told of the hosts of the stack.
     :param touched: the components that matter: a link counts if one of its ends is among them.
     """
-    there = {name for each in surveys.values() for name, facts in each["components"].items() if facts["installed"]}
+    there = {
+        name_of(key) for each in surveys.values() for key, facts in each["components"].items() if facts["installed"]
+    }
     targets: list[Data] = []
     for name, facts in surveys[host]["components"].items():
-        entry = catalog[name]
         if not (facts["installed"] and facts["unit"]):
             continue
+        entry = _catalog.entry_of(catalog, name)
         target = {**probe_target(name, facts, entry, version=None), "probes": [{"kind": "systemd"}]}
         for link in entry["links"]:
-            if link["to"] in there and (name in touched or link["to"] in touched):
+            if link["to"] in there and (name in touched or name_of(name) in touched or link["to"] in touched):
                 told = {**target, "component": f"{name} -> {link['to']}"}
                 targets.extend({**told, "proofs": [proof]} for proof in _asked(link["proofs"], facts, entry))
     return targets
@@ -408,3 +498,17 @@ def swap_files(step: Data, staged: Data, survey: Data | None = None) -> list[Dat
         }
         for name, file in ((file["name"], file) for file in step["files"])
     ]
+
+
+def swap_guard(step: Data, confirm_within: float) -> Data:
+    """What a host must know to undo a step by itself, for safe_binary_swap: how all units verify the old version.
+
+    :param confirm_within: seconds that the host waits for the run; 0 goes without a watchdog.
+    """
+    return {
+        "confirm_within": confirm_within,
+        "target": step["from_target"],
+        "shared": [other["from_target"] for other in step["shared"]],
+        "probe_timeout": step["probe_timeout"],
+        "probe_window": step["probe_window"],
+    }

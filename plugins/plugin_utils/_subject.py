@@ -12,8 +12,8 @@ from __future__ import annotations
 import typing as t
 
 from ..module_utils import _version
-from ..module_utils._state import ACTIVE, Step
-from . import _versions
+from ..module_utils._state import ACTIVE, Step, name_of
+from . import _catalog, _instances, _versions
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
@@ -23,7 +23,8 @@ class Subject(t.NamedTuple):
     """One component of one host.
 
     ``unfinished`` tells where an attempt left the files that was cut off; ``unclosed``, that the component was proven,
-    but its upgrade was cut off before it ended.
+    but its upgrade was cut off before it ended. ``name`` is the key of the instance. ``shared`` are the other instances
+    that run the same file, and ``outsiders`` the processes that do and are no instances.
     """
 
     host: str
@@ -33,11 +34,22 @@ class Subject(t.NamedTuple):
     record: Data
     unfinished: str | None
     unclosed: bool
+    shared: tuple[Subject, ...] = ()
+    outsiders: tuple[Data, ...] = ()
 
     @property
     def is_open(self) -> bool:
         """Whether something of an earlier run, or of a person's work, is left to be done, whatever is on disk."""
-        return bool(self.unfinished or self.unclosed or self.facts.get("restart_pending"))
+        return bool(self.unfinished or self.unclosed or self.restart_pending)
+
+    @property
+    def restart_pending(self) -> bool:
+        """Whether a unit that runs its file does not run what is on disk."""
+        return any(each.facts.get("restart_pending") for each in (self, *self.shared))
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.facts.get("state", {}).get("active") == "active")
 
     @property
     def origin(self) -> str:
@@ -68,8 +80,20 @@ def finding(host: str, key: str, severity: str, message: str, fix: str, *, compo
     }
 
 
+def group(host: str, key: str, survey: Data, catalog: t.Mapping[str, Data]) -> Subject:
+    """The leader of all instances that run the same file, with the others, and with what else runs it.
+
+    :param key: that of the leader; see C(_instances.leader).
+    """
+    others = [other for other in _instances.members(survey, key) if other != key]
+    return of_host(host, key, survey, _catalog.entry_of(catalog, key))._replace(
+        shared=tuple(of_host(host, other, survey, _catalog.entry_of(catalog, other)) for other in others),
+        outsiders=tuple(_instances.outsiders(survey, key)),
+    )
+
+
 def of_host(host: str, name: str, survey: Data, entry: Data) -> Subject:
-    """What was read of a component, and what is on record of it."""
+    """What was read of one instance of a component, and what is on record of it."""
     state = survey.get("state") or {}
     upgrade, record = state.get("upgrade", {}), state.get("components", {}).get(name, {})
     steps = upgrade.get("steps", {})
@@ -88,17 +112,15 @@ def of_host(host: str, name: str, survey: Data, entry: Data) -> Subject:
 def impossible(subject: Subject) -> Data | None:
     """What keeps a component from being upgraded whatever anybody accepts; none if nothing does."""
     facts, name = subject.facts, subject.name
-    if not facts["installed"]:
-        return _not_there(subject)
-    foreign = _foreign(subject)
+    foreign = _foreign(subject) if facts["installed"] else _not_there(subject)
     if foreign:
         return foreign
     if not facts["unit"]:
         return subject.finding(
             "no_unit",
             "blocker",
-            f"{facts['binary']} is there, but none of the units {', '.join(subject.entry['units'])} is",
-            f"name its unit: upgrade_overrides: {{{name}: {{units: [...]}}}}",
+            f"{facts['binary']} is there, but no unit runs it: neither {', nor '.join(subject.entry['units'][:3])}",
+            f"name its unit: upgrade_overrides: {{{name_of(name)}: {{units: [...]}}}}",
         )
     if subject.entry["install"] != "files":
         return subject.finding(
@@ -112,9 +134,48 @@ def impossible(subject: Subject) -> Data | None:
             "unknown_version",
             "blocker",
             f"the version of {facts['binary']} is unknown: {facts.get('version_unknown') or 'nothing tells it'}",
-            f"start its service, which reports it; or set upgrade_overrides: {{{name}: {{version_args: [[...]]}}}}",
+            "start its service, which reports it; or set upgrade_overrides: "
+            f"{{{name_of(name)}: {{version_args: [[...]]}}}}",
         )
     return None
+
+
+def _obstacle(subject: Subject) -> Data | None:
+    """What the host says of a component that it has and that can't be upgraded."""
+    told = subject.facts.get("not_upgradable")
+    return subject.finding(told["key"], "blocker", told["reason"], told["fix"]) if told else None
+
+
+def incomplete(subject: Subject) -> list[Data]:
+    """What could not be read of how a component is set up. A restore point without a declared file is no way back."""
+    facts, unit = subject.facts, subject.facts["unit"]
+    found = []
+    if facts.get("missing"):
+        message = (
+            f"{unit} names {', '.join(facts['missing'])}, which is not on the host or can't be read safely: "
+            "a restore point would lack it, and the next start may fail"
+        )
+        fix = "put the file in place, or correct the unit"
+        found.append(subject.finding("missing_file", "blocker", message, fix))
+    if facts.get("unseen"):
+        fix = "give the host CAP_SYS_PTRACE, or see in the plan whether flags, address and paths are right"
+        found.append(subject.finding("unseen", "warning", f"{unit}: {facts['unseen']}", fix))
+    return found
+
+
+def notes(subject: Subject) -> list[Data]:
+    """What the operator must know of the unit and of what could be read of it."""
+    facts, found = subject.facts, []
+    if facts.get("not_read") and not facts.get("unseen"):  # which says the same, and more
+        fix = "compare what the plan says of it, or give the host CAP_SYS_PTRACE"
+        found.append(subject.finding("not_read", "warning", facts["not_read"], fix))
+    if facts.get("state", {}).get("active") == "failed":
+        fix = f"see journalctl --unit={facts['unit']}, and start it"
+        found.append(subject.finding("unit_failed", "warning", f"{facts['unit']} has failed, and does not run", fix))
+    if facts.get("state", {}).get("enabled") == "disabled":
+        message = f"{facts['unit']} is disabled: it runs, but does not start when the host does"
+        found.append(subject.finding("disabled", "info", message, f"systemctl enable {facts['unit']}"))
+    return found
 
 
 def unknown_attempt(subject: Subject) -> Data | None:
@@ -130,8 +191,8 @@ def unknown_attempt(subject: Subject) -> Data | None:
 
 
 def _foreign(subject: Subject) -> Data | None:
-    """That no release of the component can take the program's place: it is a package's or another project's, or there
-    are no releases."""
+    """That no release of the component can take the program's place: it is a package's or another project's, there are
+    no releases, or the host says so."""
     facts, name = subject.facts, subject.name
     if facts["package"]:
         package = facts["package"]
@@ -145,11 +206,13 @@ def _foreign(subject: Subject) -> Data | None:
     if not subject.entry["releases"]:
         message = f"{name} can't be upgraded: {subject.entry['unreleased']}"
         return subject.finding("unreleased", "skipped", message, by_hand)
-    return None
+    return _obstacle(subject)
 
 
 def _not_there(subject: Subject) -> Data:
-    unit = subject.facts.get("unit")
+    unit, obstacle = subject.facts.get("unit"), _obstacle(subject)
+    if obstacle:
+        return obstacle
     if unit:
         return subject.finding(
             "no_program",

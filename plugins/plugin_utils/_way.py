@@ -14,6 +14,7 @@ import typing as t
 
 from ..module_utils import _version
 from ..module_utils._errors import InputError
+from ..module_utils._state import is_accepted, name_of
 from . import _policy, _versions
 from ._wish import LATEST
 
@@ -39,7 +40,7 @@ def find(subject: Subject, wish: Wish, offer: Offer, *, today: dt.date, stops: t
 
     :param stops: versions to stop at beside the component's stages, because other components need it.
     """
-    wanted = wish.versions.get(subject.name)
+    wanted = wish.version(subject.name)
     if subject.unfinished and (wanted is None or _names(wanted, subject.record["to_version"])):
         return Way([subject.record["to_version"]], [])
     target, findings = _target(subject, wish, offer, today)
@@ -64,7 +65,7 @@ def _names(wanted: str, version: str) -> bool:
 def _target(subject: Subject, wish: Wish, offer: Offer, today: dt.date) -> tuple[str | None, list[Data]]:
     """The version to end at. A range that the version in use is in asks for nothing."""
     name, here = subject.name, subject.origin
-    wanted = wish.versions[name]
+    wanted = t.cast("str", wish.version(name))
     rules: t.Any = {
         "rules": wish.policy,
         "advisories": subject.entry["advisories"],
@@ -77,9 +78,10 @@ def _target(subject: Subject, wish: Wish, offer: Offer, today: dt.date) -> tuple
         return target, [_refused(subject, refusal, "blocker") for refusal in against]
     if wanted != LATEST and _versions.matches(here, wanted):
         return here, []
-    asked = (id(wish.policy), wish.accept, wanted, here)
+    asked = (id(wish.policy), wish.accept, name, wanted, here)
     if asked not in offer.choices:
-        keys = [key.partition(".")[2] for key in wish.accept if key.startswith(f"{name}.")]
+        owners = (f"{name}.", f"{name_of(name)}.")
+        keys = [key.removeprefix(owner) for owner in owners for key in wish.accept if key.startswith(owner)]
         offer.choices[asked] = _policy.choose(name, wanted, here=here, releases=offer.releases, accepted=keys, **rules)
     choice = offer.choices[asked]
     passed_over = [_passed_over(subject, *refused) for refused in choice.refused[:1]]
@@ -147,7 +149,7 @@ def against(subject: Subject, wish: Wish, versions: list[str], *, today: dt.date
             exact=True,
         ):
             counts = version == target or refusal.key in ("bad_version", "blacklisted")
-            if counts and refusal.key != "age_unknown" and f"{name}.{refusal.key}" not in wish.accept:
+            if counts and refusal.key != "age_unknown" and not is_accepted(f"{name}.{refusal.key}", name, wish.accept):
                 told.append(f"{refusal.message} ({refusal.fix})")
     path = [here, *versions]
     if len(versions) > 1 and any(_versions.compare(old, new) >= 0 for old, new in zip(path, versions)):

@@ -15,12 +15,13 @@ import typing as t
 from collections.abc import Mapping
 
 from ..module_utils._errors import InputError
-from . import _catalog, _checks, _policy, _solver, _versions, _windows
+from ..module_utils._state import is_accepted, name_of
+from . import _catalog, _checks, _policy, _settings, _solver, _versions, _windows
 
 if t.TYPE_CHECKING:
     Data = dict[str, t.Any]
 
-PHASES = ("exporters", "alerting", "metrics", "logging", "visualization")
+PHASES = _settings.PHASES
 """Phases in their usual order: what is watched before what watches it, and what stores before what shows."""
 
 LATEST = "latest"
@@ -55,9 +56,22 @@ class Wish(t.NamedTuple):
     windows: list[_windows.Window]
     stack: str
 
-    def means(self, name: str) -> bool:
-        """Whether a run that is narrowed so takes in a component."""
-        return self.catalog[name]["phase"] in self.phases and (not self.only or name in self.only)
+    def means(self, key: str) -> bool:
+        """Whether a run that is narrowed so takes in a component, or an instance of one."""
+        asked = not self.only or key in self.only or name_of(key) in self.only
+        return asked and self.entry(key)["phase"] in self.phases
+
+    def version(self, key: str) -> str | None:
+        """The version that is requested for a component: by the key of the instance or, for all, by its name."""
+        return self.versions.get(key, self.versions.get(name_of(key)))
+
+    def entry(self, key: str) -> Data:
+        """What the catalog and the operator say of a component."""
+        return _catalog.entry_of(self.catalog, key)
+
+    def accepts(self, finding: Data) -> bool:
+        """Whether the operator accepts a finding."""
+        return is_accepted(finding["key"], finding["component"], self.accept)
 
     def rank(self, name: str) -> tuple[int, int, str]:
         return rank(self.catalog[name], self.phases)
@@ -178,7 +192,8 @@ def _needs(catalog: Data, rules: t.Any) -> list[_solver.Rule]:
 
 
 def _check_names(variable: str, names: t.Iterable[str], catalog: Data) -> None:
-    unknown = sorted(set(names) - set(catalog))
+    known = _checks.Keys(catalog)
+    unknown = sorted(name for name in set(names) if name not in known)
     if unknown:
         raise InputError(
             f"{variable} names {', '.join(map(_checks.shown, unknown))}, which no catalog entry describes. Known are "

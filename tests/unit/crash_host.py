@@ -57,6 +57,7 @@ from ansible_collections.observability.stack.tests.unit.support import (
     OWNER,
     Data,
     Systemd,
+    later,
     sha256,
     snapshot,
 )
@@ -246,7 +247,7 @@ class Host:
         """What the guard's drop-in runs before each start of the service."""
         if any((self.disk / "units" / f"{UNIT}.d").glob("*.conf")):
             self.take_over()
-            _guard.start(self.systemd, str(self.state), COMPONENT)
+            _guard.start(self.systemd, str(self.state), COMPONENT, UNIT)
 
     def time_passes(self) -> str:
         """Let the time of transient units come, while no run gives a sign of life. What went wrong."""
@@ -259,12 +260,13 @@ class Host:
 
     def undo(self, points: Points | None = None) -> list[Point]:
         """What the guard's timer runs, in a process that was made for it. The points that it passed."""
-        now = time.time() + 10 * _lease.LEASE_SECONDS
         self.systemd.points = points
         self.take_over()
         if points:
             points.install()
-        _guard.fire(self.systemd, str(self.state), COMPONENT, clock=lambda: now, sleep=lambda _seconds: None)
+        _guard.fire(
+            self.systemd, str(self.state), COMPONENT, **later(10 * _lease.LEASE_SECONDS), sleep=lambda _seconds: None
+        )
         return points.seen if points else []
 
     def archive(self, version: str, *, broken: bool) -> pathlib.Path:
@@ -296,7 +298,7 @@ class Host:
         """Let the collection see this host, in a process that was made for it."""
         _module.os = types.SimpleNamespace(geteuid=lambda: 0)  # type: ignore[attr-defined]
         _systemd._UNIT_DIRECTORIES = (str(self.disk / "units"),)  # type: ignore[attr-defined]
-        _guard._UNITS = str(self.disk / "units")
+        _guard.UNITS = str(self.disk / "units")
         _guard._SYSTEMD_IS_HERE = str(self.memory)
         _guard._archive = lambda: b"a program that the stand-in doesn't need"
         _guard.boot_token = (self.memory / "boot").read_text

@@ -23,7 +23,7 @@ import time
 import types
 import typing as t
 
-from ansible_collections.observability.stack.plugins.module_utils import _command, _process
+from ansible_collections.observability.stack.plugins.module_utils import _command, _process, _processes
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 
 Data = dict[str, t.Any]
@@ -59,8 +59,9 @@ class Systemd:
 
     def add(self, name: str, *argv: str, pid: int = 0, active: str = "", **properties: t.Any) -> None:
         """A unit with a file. It runs if it has a process."""
-        (self.directory / name).touch()
         words = " ".join(argv)
+        (self.directory / name).write_text(f"[Service]\nExecStart={words}\n", encoding="utf-8")
+        os.utime(self.directory / name, (1e9, 1e9))  # long before its process started
         self.units[name] = {
             "LoadState": "loaded",
             "ActiveState": active or ("active" if pid else "inactive"),
@@ -308,6 +309,14 @@ def running(*argv: str | pathlib.Path) -> t.Iterator[int]:
         process.stdout.close()
 
 
+def own_processes(read: t.Callable[[], list[_processes.Process]]) -> list[_processes.Process]:
+    """Of all processes those that this one has started, and what they have started."""
+    found, own = read(), {os.getpid()}
+    while more := {each.pid for each in found if each.parent in own} - own:
+        own |= more
+    return [each for each in found if each.pid in own - {os.getpid()}]
+
+
 def directory_of_a_stranger(path: pathlib.Path) -> pathlib.Path:
     """A directory that belongs to somebody else."""
     if os.geteuid() != 0:
@@ -327,7 +336,18 @@ def eventually(condition: t.Callable[[], t.Any], *, within: float = 20) -> None:
 
 def outlive_the_tick(pid: int) -> None:
     """Wait until a file that is written now is seen to be younger than a process: the kernel's clocks have ticks."""
-    eventually(lambda: time.time() > _process._precise_start(pid) + 4 * _process._TICK)
+    eventually(lambda: time.time() > _process.started(pid) + 4 * _process._TICK)
+
+
+def at(seconds: float) -> dict[str, t.Any]:
+    """Both clocks of a session of the state, or of a watchdog, that stand at a time."""
+    return {"clock": lambda: seconds, "uptime": lambda: seconds}
+
+
+def later(seconds: float) -> dict[str, t.Any]:
+    """The same, so many seconds from now."""
+    now, uptime = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    return {"clock": lambda: now + seconds, "uptime": lambda: uptime + seconds}
 
 
 def snapshot(*roots: pathlib.Path | str) -> dict[str, tuple[t.Any, ...]]:

@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _history, _lease, _store
 from ansible_collections.observability.stack.plugins.module_utils._errors import LockedError, StateError
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
-from ansible_collections.observability.stack.tests.unit.support import OTHER_RUN, RUN, Data
+from ansible_collections.observability.stack.tests.unit.support import OTHER_RUN, RUN, Data, later
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 120.0
@@ -303,8 +303,8 @@ def test_a_run_that_was_killed_goes_on_itself_at_once(root: str) -> None:
 
 def test_a_lease_that_ended_is_taken_over_once(root: str) -> None:
     begin(root, RUN)
-    late = time.time() + _lease.LEASE_SECONDS + 1
-    refusals = at_once(5, lambda number: tries(root, run_of(10 + number), clock=lambda: late, sleep=soon))
+    late = later(_lease.LEASE_SECONDS + 1)
+    refusals = at_once(5, lambda number: tries(root, run_of(10 + number), **late, sleep=soon))
     winner = 10 + refusals.index("")
     assert refusals.count("") == 1
     assert all(f"(upgrade u{winner}, " in refusal for refusal in refusals if refusal)

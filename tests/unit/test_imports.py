@@ -55,7 +55,9 @@ HOST_FILES = "_files"
 READERS = {
     "_private": "by the descriptor of a directory that _files has walked to",
     "_process": "/proc only",
+    "_processes": "/proc only",
     "_netns": "/proc only",
+    "_sockets": "/proc only",
     "_observe_host": "/proc only",
     "_archive": "archives and what is taken out of them, in directories of our own",
     "_archive_stream": "archives, in directories of our own",

@@ -17,10 +17,10 @@ import random
 import typing as t
 
 import pytest
-from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import lookup_loader
 from ansible_collections.observability.stack.plugins.filter import upgrade
-from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _planner, _results
+from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
+from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _planner, _results, _rollback
 from ansible_collections.observability.stack.plugins.plugin_utils._schema import MalformedError
 from ansible_collections.observability.stack.tests.unit.surveys import STACK, listed, survey
 
@@ -30,7 +30,7 @@ RECORDED = json.loads((pathlib.Path(__file__).parent / "answers.json").read_text
 CATALOG = _catalog.load()
 CASES = 10_000
 PARTS = 20
-FILTERS = upgrade.FilterModule().filters()
+FILTERS = {name.removeprefix("_"): function for name, function in upgrade.FilterModule().filters().items()}
 VERSIONS = {"prometheus": "3.5.3", "node_exporter": "1.9.0", "alertmanager": "0.28.1"}
 RELEASES = {
     f"github:prometheus/{name}": listed(version, source=f"github:prometheus/{name}")
@@ -103,7 +103,7 @@ def wishes(*, apart: bool) -> Data:
 
 
 def plan(surveys: Data, *, apart: bool) -> Data:
-    return t.cast("Data", FILTERS["plan_upgrade"](surveys, wishes(apart=apart), RELEASES))
+    return t.cast("Data", _planner.plan_upgrade(surveys, wishes(apart=apart), answers=RELEASES))
 
 
 VICTIM = survey(STACK)
@@ -149,8 +149,8 @@ def use_survey(taken: Data) -> None:
 def check_rollback(surveys: Data) -> None:
     """The victim, which has no restore point, is in no plan to go back."""
     try:
-        document = FILTERS["plan_rollback"](surveys, {host: {} for host in surveys}, "previous")
-    except AnsibleFilterError as exc:
+        document = _rollback.plan_rollback(surveys, {host: {} for host in surveys}, to="previous", kinds=["binary"])
+    except InputError as exc:
         assert "no host has a restore point" in str(exc)  # noqa: PT017  # anything else is a crash
     else:
         assert "victim" not in document["hosts"]
@@ -172,8 +172,9 @@ def use_findings(taken: Data) -> None:
 
 
 def use_document(taken: Data) -> None:
-    documents = {"liar": taken["document"]}
-    check_shown(FILTERS["outcome_table"](documents), FILTERS["version_bumps"](documents))
+    found = [{"inventory_hostname": "liar", "__upgrade_closed": taken, "__upgrade_failures": [{"stopped": True}]}]
+    done = FILTERS["run_outcome"](found, {"hosts": {}, "kind": "upgrade", "digest": "0"}, ["liar"], "u1", False)
+    check_shown(FILTERS["outcome_table"](done), json.dumps(done["outcome"]))
 
 
 def use_failure(taken: Data) -> None:

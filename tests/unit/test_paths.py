@@ -32,7 +32,7 @@ from ansible_collections.observability.stack.plugins.module_utils import (
 )
 from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
-from ansible_collections.observability.stack.tests.unit.support import CAP_NET_RAW, Systemd
+from ansible_collections.observability.stack.tests.unit.support import CAP_NET_RAW, Systemd, later
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away and make devices")
 
@@ -87,7 +87,7 @@ class Site:
         (self.staged / "program").write_text(NEW)
         for path in (self.home, *self.home.rglob("*")):
             os.chown(path, USER, USER)
-        monkeypatch.setattr(_guard, "_UNITS", str(units))
+        monkeypatch.setattr(_guard, "UNITS", str(units))
         monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(units))
         self.systemd = Systemd(units)
         with self.session() as session:
@@ -131,8 +131,7 @@ class Site:
 
     def watchdog(self) -> None:
         if os.path.lexists(_store.Layout(self.state).pending("prometheus")):
-            later = time.time() + 10_000
-            _guard.fire(self.systemd, self.state, "prometheus", clock=lambda: later, sleep=lambda _seconds: None)
+            _guard.fire(self.systemd, self.state, "prometheus", **later(10_000), sleep=lambda _seconds: None)
 
     def check(self) -> None:
         """Nothing outside was changed, nothing of it is anywhere else, and nobody was given more than he had."""

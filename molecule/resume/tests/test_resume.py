@@ -113,7 +113,8 @@ def test_a_host_that_is_lost_stops_what_comes_after_it_and_is_finished_by_the_ne
         servers["host2"].await_state("node_exporter", "verifying", then=_GO_AWAY)
         played = run.end()
     assert played.code != 0
-    assert "host3 isn't begun: host2 can't be reached any more" in played.output
+    assert "host2 cannot be reached any more. Run the same command again" in " ".join(played.output.split())
+    assert "Not begun, because the run stopped before: host3." in played.output
     assert servers["host1"].is_healthy("node_exporter", after)
     assert servers["host1"].is_healthy("prometheus", prometheus[0])
     assert servers["host3"].is_healthy("node_exporter", before)

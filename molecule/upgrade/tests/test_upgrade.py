@@ -115,7 +115,7 @@ def test_a_rehearsal_says_what_would_happen_and_changes_nothing(
         ({"upgrade_versions": {"node_exporter": "9.9.9"}}, ["9.9.9", "404"]),
         (
             {"upgrade_overrides": {"node_exporter": {"units": ["absent.service"]}}},
-            ["none of the units absent"],
+            ["none of the units that are named for it: absent"],
         ),
         ({"upgrade_overrides": {"node_exporter": {"unit": "x"}}}, ["node_exporter", "unit", "units"]),
         ({"upgrade_rollback_to": "no-such-point"}, ["no-such-point"]),

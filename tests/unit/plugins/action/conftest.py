@@ -34,7 +34,7 @@ class Act:
         self.remote_tmp = remote_tmp
         self._call, self._monkeypatch = call, monkeypatch
 
-    def __call__(self, name: str, *, check: bool = False, **arguments: t.Any) -> Data:
+    def __call__(self, name: str, *, check: bool = False, variables: Data | None = None, **arguments: t.Any) -> Data:
         def execute_module(module_name: str, module_args: Data, task_vars: Data | None) -> Data:
             assert module_name == f"observability.stack.{name}"
             self.sent.append(module_args)
@@ -57,7 +57,7 @@ class Act:
             shared_loader_obj=plugin_loader,
         )
         self._monkeypatch.setattr(action, "_execute_module", execute_module)
-        return t.cast("Data", action.run(task_vars={}))
+        return t.cast("Data", action.run(task_vars=variables or {}))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from ansible.errors import AnsibleError
 from ansible_collections.observability.stack.plugins.action import component_version
 from ansible_collections.observability.stack.plugins.module_utils import _survey
-from ansible_collections.observability.stack.plugins.plugin_utils import _catalog
+from ansible_collections.observability.stack.plugins.plugin_utils import _catalog, _wish
 from ansible_collections.observability.stack.tests.unit.support import Systemd, write_elf
 
 CATALOG = _catalog.load()
@@ -37,7 +37,7 @@ def test_the_host_is_told_of_all_components_what_reading_takes_and_no_more(act: 
 
 
 def test_the_host_reads_with_what_it_is_told(act: t.Any, systemd: Systemd, tmp_path: pathlib.Path) -> None:
-    program = write_elf(tmp_path / "bin" / "prom", "2.42.0")
+    program = write_elf(tmp_path / "bin" / "prometheus", "2.42.0").rename(tmp_path / "bin" / "prom")
     systemd.add("prom.service", str(program), "--web.listen-address=:9999")
     for check in (False, True):
         result = act(
@@ -52,12 +52,42 @@ def test_a_run_can_be_narrowed(act: t.Any) -> None:
     assert list(specs(act, only=[])) == list(CATALOG)
 
 
-def test_what_is_wished_is_told_beside_what_is_there_and_stays_on_the_controller(act: t.Any) -> None:
-    wish = {"versions": {"loki": "3.0.0"}, "blacklist": []}
-    assert act("component_version", only=["loki"], wish=wish)["wish"] == wish
-    assert "wish" not in act.sent[-1]
-    assert act("component_version", only=["loki"], wish={})["wish"] == {}
-    assert "wish" not in act("component_version", only=["loki"])
+def test_the_variables_of_the_host_are_checked_and_its_request_is_returned_and_stays_on_the_controller(
+    act: t.Any, tmp_path: pathlib.Path
+) -> None:
+    variables = {
+        "upgrade_versions": "loki=3.0.0",
+        "upgrade_only": "loki",
+        "upgrade_overrides": '{"loki": {"port": 3111}}',
+        "upgrade_state_dir": f" {tmp_path}/s ",
+        "upgrade_release_tokens": {"api.github.com": "hunter2"},
+    }
+    result = act("component_version", variables=variables, settings="yes")
+    assert (result["wish"]["versions"], result["wish"]["only"]) == ({"loki": "3.0.0"}, ["loki"])
+    assert set(result["wish"]) == set(_wish.FIELDS)
+    assert "hunter2" not in str(result)
+    (sent,) = act.sent
+    assert (sent["specs"]["loki"]["port"], sent["state_dir"]) == (3111, f"{tmp_path}/s")
+    assert not {"wish", "settings", "overrides"} & set(sent)
+    assert "wish" not in act("component_version", only=["loki"], variables={"upgrade_pause": "soon"})
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"upgrade_pause": "soon"}, "upgrade_pause is 'soon'; it must be a whole number of seconds from 0 to 86400"),
+        ({"upgrade_versions": "nobody=1.0.0"}, "upgrade_versions names nobody, which no catalog entry describes"),
+        ({"upgrade_windows": "[{days: [someday]}]"}, "upgrade_windows"),
+    ],
+)
+def test_a_wrong_variable_is_one_message_before_the_host_is_asked(
+    act: t.Any, variables: dict[str, t.Any], says: str
+) -> None:
+    result = act("component_version", variables=variables, settings=True)
+    assert result["failed"]
+    assert says in result["msg"]
+    assert "\n" not in result["msg"]
+    assert act.sent == []
 
 
 def test_components_of_one_s_own_are_read_too(act: t.Any) -> None:
@@ -80,6 +110,8 @@ def test_what_is_for_the_controller_stays_there_and_all_else_is_passed_on(act: t
     [
         ({"only": ["lokki"]}, "lokki is not a component that the catalog knows; did you mean loki?"),
         ({"overrides": {"loki": {"prot": 1}}}, "upgrade_overrides: loki.prot is not a field; did you mean port?"),
+        ({"overrides": {"loki@1": {"port": 1}}}, "upgrade_overrides: loki@1.port can't be set for one instance"),
+        ({"overrides": {"loki@1": {"prot": 1}}}, "upgrade_overrides: loki@1.prot is not a field; did you mean port?"),
         ({"components": {"mine": {}}}, "upgrade_components: mine.phase is missing; it has no default"),
     ],
 )

@@ -66,6 +66,12 @@ def test_an_archive_is_fetched_pushed_and_staged(release: Release, state_dir: pa
     assert pathlib.Path(sent["archive"]).is_relative_to(release.act.remote_tmp)
 
 
+def test_an_instance_has_the_releases_of_its_component(release: Release, state_dir: pathlib.Path) -> None:
+    result = release.stage(component="prometheus@9091", release={"pins": {"prometheus/2.53.3/amd64": release.sha256}})
+    assert result["files"][0]["path"] == str(state_dir / "staging" / "prometheus@2.53.3" / "prometheus")
+    assert result["verified"][1:] == [f"pin of {NAME}.tar.gz in upgrade_release_pins"]
+
+
 def test_the_next_host_costs_no_request(release: Release, tmp_path: pathlib.Path) -> None:
     release.stage()
     release.web.asked.clear()

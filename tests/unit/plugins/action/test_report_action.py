@@ -13,6 +13,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.template import trust_as_template
 from ansible_collections.observability.stack.plugins.modules import report
+from ansible_collections.observability.stack.plugins.plugin_utils import _publish
 from ansible_collections.observability.stack.tests.unit.support import snapshot
 
 TEXT = "HOST  STATE\nh1    IDLE {{ untouched }}"
@@ -25,7 +26,7 @@ def test_a_text_is_shown_as_it_is_and_nothing_else_happens(
     before = snapshot(tmp_path)
     result = act("report", text=TEXT)
     assert capsys.readouterr().out == f"\n{TEXT}\n"
-    assert (result["changed"], result.get("failed"), result.get("dest")) == (False, None, None)
+    assert (result["changed"], result.get("failed"), result.get("report_file")) == (False, None, None)
     assert snapshot(tmp_path) == before
     assert act.sent == []
 
@@ -33,7 +34,7 @@ def test_a_text_is_shown_as_it_is_and_nothing_else_happens(
 def test_the_data_is_kept_in_a_file_whose_directory_is_made(act: t.Any, tmp_path: pathlib.Path) -> None:
     dest = tmp_path / "reports" / "today" / "plan.json"
     result = act("report", text=TEXT, data=DATA, dest=str(dest))
-    assert (result["changed"], result["dest"]) == (False, str(dest))
+    assert (result["changed"], result["report_file"]) == (False, str(dest))
     assert json.loads(dest.read_text()) == DATA
     assert dest.read_text().endswith("}\n")
     assert dest.stat().st_mode & 0o777 == 0o640
@@ -54,14 +55,14 @@ def test_a_home_directory_is_meant_by_its_sign(
     act: t.Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert act("report", text=TEXT, data=DATA, dest="~/plan.json")["dest"] == str(tmp_path / "plan.json")
+    assert act("report", text=TEXT, data=DATA, dest="~/plan.json")["report_file"] == str(tmp_path / "plan.json")
 
 
 def test_a_name_alone_is_meant_from_where_ansible_was_started(
     act: t.Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert act("report", text=TEXT, data=DATA, dest="plan.json")["dest"] == str(tmp_path / "plan.json")
+    assert act("report", text=TEXT, data=DATA, dest="plan.json")["report_file"] == str(tmp_path / "plan.json")
     assert json.loads((tmp_path / "plan.json").read_text()) == DATA
 
 
@@ -75,7 +76,7 @@ def test_check_mode_shows_it_and_writes_nothing(
     act: t.Any, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = act("report", check=True, text=TEXT, data=DATA, dest=str(tmp_path / "reports" / "plan.json"))
-    assert (result["changed"], result.get("dest")) == (False, None)
+    assert (result["changed"], result.get("report_file")) == (False, None)
     assert TEXT in capsys.readouterr().out
     assert not (tmp_path / "reports").exists()
 
@@ -94,7 +95,6 @@ def test_problems_fail_the_task_after_all_else_is_done(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({}, "missing required arguments: text"),
         ({"text": "x", "dest": "/nowhere/x"}, "data"),
         ({"text": "x", "nonsense": 1}, "nonsense"),
     ],
@@ -118,7 +118,7 @@ def test_a_place_that_cannot_be_written_is_named(act: t.Any, tmp_path: pathlib.P
 
 def test_all_that_is_taken_is_documented() -> None:
     assert sorted(yaml.safe_load(report.DOCUMENTATION)["options"]) == [
-        *("data", "dest", "left_out", "problems", "text")
+        *("data", "dest", "left_out", "outcome", "problems", "text")
     ]
 
 
@@ -134,3 +134,30 @@ def test_a_report_sends_nothing_but_printable_lines(act: t.Any, capsys: pytest.C
 def test_the_reason_why_a_host_is_left_out_is_cut(act: t.Any, capsys: pytest.CaptureFixture[str]) -> None:
     act("report", text="one", left_out={"web1": "x" * 50_000_000})
     assert "x" * 500 + "... (50000000 characters)\n" in capsys.readouterr().out
+
+
+OUTCOME = {"kind": "plan", "digest": "0" * 64, "failed_hosts": ["web2"]}
+
+
+def test_the_outcome_is_in_the_result_and_in_set_stats(act: t.Any, tmp_path: pathlib.Path) -> None:
+    dest = tmp_path / "plan.json"
+    result = act("report", text=TEXT, data=DATA, dest=str(dest), outcome=OUTCOME, left_out={"web1": "gone"})
+    outcome = {**OUTCOME, "failed_hosts": ["web1", "web2"], "report_file": str(dest)}
+    assert result["outcome"] == outcome
+    assert result["ansible_stats"] == {"data": {"upgrade_outcome": outcome}, "per_host": False, "aggregate": False}
+    assert result["text"] == f"{TEXT}\n\nLeft out, because they failed:\n  web1: gone"
+
+
+@pytest.mark.parametrize(
+    ("callback", "shown"),
+    [
+        *(("default", True), ("ansible.builtin.minimal", True), ("oneline", True), ("awx_display", True)),
+        *(("json", False), ("ansible.posix.json", False), ("ansible.posix.jsonl", False), ("null", False)),
+    ],
+)
+def test_a_callback_that_prints_json_has_the_terminal_for_itself(
+    act: t.Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, callback: str, shown: bool
+) -> None:
+    monkeypatch.setattr(_publish, "_stdout_callback", lambda: callback)
+    result = act("report", text=TEXT)
+    assert (TEXT in capsys.readouterr().out, result["text"]) == (shown, TEXT)

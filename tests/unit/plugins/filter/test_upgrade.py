@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import json
 import pathlib
+import re
 import typing as t
 
 import pytest
@@ -18,6 +18,8 @@ from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.observability.stack.plugins.filter import upgrade
+from ansible_collections.observability.stack.plugins.module_utils._errors import UpgradeError
+from ansible_collections.observability.stack.plugins.plugin_utils import _planner
 from ansible_collections.observability.stack.tests.unit.surveys import Data, facts, survey
 
 NODE = {"node_exporter": facts("node_exporter", "1.5.0")}
@@ -37,7 +39,7 @@ def trusted(value: t.Any) -> t.Any:
 def render(expression: str, **variables: t.Any) -> t.Any:
     """What an expression gives in a task."""
     templar = Templar(loader=DataLoader(), variables=trusted(variables))
-    template = expression.replace("| ", "| observability.stack.")
+    template = expression.replace("| ", "| observability.stack._")
     return templar.template(trust_as_template(f"{{{{ {template} }}}}"))
 
 
@@ -46,12 +48,15 @@ def plain(value: t.Any) -> t.Any:
     return json.loads(json.dumps(value))
 
 
-def planned(expression: str = "surveys | plan_upgrade(wishes)", **variables: t.Any) -> Data:
-    """The plan of the host h1, which wishes for node_exporter 1.9.0; or of what variables make of that."""
+def planned(expression: str | None = None, **variables: t.Any) -> t.Any:
+    """The plan of the host h1, which requests node_exporter 1.9.0; or what an expression makes of the same."""
     wish = {"versions": variables.pop("versions", {"node_exporter": "1.9.0"})}
     wish |= {name: variables.pop(name) for name in ("overrides", "components", "phases", "only") if name in variables}
     values = {"surveys": {"h1": survey(NODE)}, "wishes": {"h1": wish}, **variables}
-    return t.cast("Data", render(expression, **values))
+    if expression:
+        return render(expression, **values)
+    surveys, wishes = (render(name, **values) for name in ("surveys", "wishes"))
+    return _planner.plan_upgrade(surveys, wishes)
 
 
 def test_wrong_settings_for_releases_are_told_in_a_line() -> None:
@@ -121,27 +126,8 @@ def test_a_plan_holds_all_hosts_and_has_a_digest_of_its_own() -> None:
     assert [phase["name"] for phase in plan["phases"]] == ["exporters"]
     assert plan["phases"][0]["sequence"] == ["node_exporter@1.8.2", "node_exporter@1.9.0"]
     assert plan["kind"] == "upgrade"
-    assert "backup_dir" not in plan
     assert plain(plan) == plain(planned(surveys=TWO, wishes=wishes))
     assert plan["digest"] != planned()["digest"]
-
-
-def test_a_plan_knows_releases_windows_waves_and_where_restore_points_go() -> None:
-    source = "github:prometheus/node_exporter"
-    plan = planned(
-        "surveys | plan_upgrade(wishes, releases=found, hold=true, waves=serial, state_dir=dir)",
-        surveys=TWO,
-        wishes={
-            "h1": {"versions": {"node_exporter": "{{ 'latest' }}"}},
-            "h2": {"versions": {"node_exporter": "latest"}, "windows": NEVER},
-        },
-        found={source: {"releases": [{"version": "{{ newest }}", "date": None, "prerelease": False}]}},
-        newest="1.12.0",
-        serial=[1],
-        dir="/var/lib/{{ 'x' }}",
-    )
-    assert {host: list(steps) for host, steps in plan["hosts"].items()} == {"h1": ["node_exporter@1.12.0"]}
-    assert plan["backup_dir"] == "/var/lib/x/backups"
 
 
 def test_what_stands_in_the_way_is_told_in_lines_and_of_nothing_nothing() -> None:
@@ -187,23 +173,6 @@ def test_what_a_bundle_lacks_stands_in_the_way() -> None:
     (problem,) = render("plan | plan_problems", plan=gone)
     assert "b.tar doesn't have it: node_exporter 1.9.0 can't be fetched. " in problem
     assert problem.endswith("or put it on the mirror or into the bundle")
-
-
-def test_windows_do_not_hold_a_saved_plan_of_which_only_the_releases_are_wanted() -> None:
-    plan = planned(surveys=TWO, wishes={host: {"versions": {"node_exporter": "1.9.0"}} for host in TWO})
-    values = {"text": json.dumps(plan), "surveys": TWO, "wishes": {host: {"windows": NEVER} for host in TWO}}
-    again = "text | saved_plan(surveys, wishes, 'p.json', hold=hold)"
-    held, free = (render(again, hold=hold, **values) for hold in (True, False))
-    assert (held["hosts"], list(free["hosts"])) == ({}, list(TWO))
-
-
-def test_a_saved_plan_is_taken_up_again() -> None:
-    plan = planned(surveys=TWO, wishes={host: {"versions": {"node_exporter": "1.9.0"}} for host in TWO})
-    again = "text | saved_plan(surveys, {}, name)"
-    taken_up = render(again, text=json.dumps(plan), surveys=TWO, name="plan.json")
-    assert plain(taken_up) == plain(plan)
-    with pytest.raises(AnsibleError, match=r"upgrade_plan: p\.json doesn't match the hosts any more: h2 isn't here"):
-        render(again, text=json.dumps(plan), surveys={"h1": TWO["h1"]}, name="p.json")
 
 
 def test_a_host_knows_its_phases_and_what_must_come_first() -> None:
@@ -281,34 +250,16 @@ def test_the_inventory_s_versions_to_change_are_told() -> None:
         "upgrade": {"steps": {"node_exporter@1.9.0": "{{ ended }}"}},
         "components": {"node_exporter": {"to_version": "1.9.0"}},
     }
-    bumps = render("documents | version_bumps", documents={"h1": document}, ended="succeeded")
-    assert bumps.splitlines()[-1] == "  node_exporter_version: 1.9.0"
     own = {"node_exporter": {"version_variables": ["{{ 'my' }}_version"]}}
-    bumps = render("documents | version_bumps(overrides=own)", documents={"h1": document}, ended="succeeded", own=own)
-    assert bumps.splitlines()[-1] == "  my_version: 1.9.0"
-    assert render("documents | version_bumps", documents={}) == ""
+    for call, line in (("", "  node_exporter_version: 1.9.0"), ("(overrides=own)", "  my_version: 1.9.0")):
+        done = "hosts | run_outcome(plan, ['h1'], 'u1', false)"
+        hosts = [{"inventory_hostname": "h1", "__upgrade_closed": {"document": document}}]
+        text = render(f"{done} | outcome_table{call}", hosts=hosts, plan=planned(), ended="succeeded", own=own)
+        assert text.splitlines()[1].split() == ["h1", "node_exporter", "1.9.0", "succeeded"]
+        assert text.splitlines()[-1] == line
 
 
 # -- the way back -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("to", ["previous", "u1.node_exporter-1.4.0", "u1", "{{ point.id }}"])
-def test_the_way_back_is_planned_from_restore_points(to: str) -> None:
-    plan = render(
-        "surveys | plan_rollback({}, to, kinds)",
-        surveys={"h1": survey(NODE, records={"node_exporter": RECORD})},
-        to=to,
-        kinds=["binary", "{{ 'config' }}"],
-        point=POINT,
-    )
-    step = plan["hosts"]["h1"]["node_exporter@1.4.0"]
-    assert (step["backup_id"], step["kinds"], step["stage"]) == (POINT["id"], ["binary", "config"], None)
-    assert plan["kind"] == "rollback"
-
-
-def test_a_rollback_to_what_no_host_has_is_refused() -> None:
-    with pytest.raises(AnsibleError, match="no host has a restore point 'u9'"):
-        render("surveys | plan_rollback({}, to)", surveys={"h1": survey(NODE)}, to="{{ 'u9' }}")
 
 
 def test_restore_points_are_listed_and_shown() -> None:
@@ -377,12 +328,6 @@ def test_the_state_of_hosts_is_shown() -> None:
     ]
 
 
-def test_what_was_done_is_shown() -> None:
-    documents = {"h1": {"upgrade": {"steps": {"node_exporter@1.9.0": "{{ ended }}"}}}}
-    shown = render("documents | outcome_table", documents=documents, ended="succeeded")
-    assert shown.splitlines()[1].split() == ["h1", "node_exporter", "1.9.0", "succeeded"]
-
-
 def test_a_failure_is_noted_and_told() -> None:
     step = {"component": "loki", "from": "2.9.1", "to": "{{ goal }}"}
     result = {"msg": "it broke\n", "services": [SICK]}
@@ -409,7 +354,7 @@ def test_what_services_print_is_never_a_template(tmp_path: pathlib.Path) -> None
     """Only what an operator wrote is trusted; a journal may say anything."""
     evil = "{{ lookup('file', '/etc/hostname') }}"
     templar = Templar(loader=DataLoader(), variables={"r": {"msg": evil, "journal": [evil]}})
-    noted = templar.template(trust_as_template("{{ {} | observability.stack.failure('t', r) }}"))
+    noted = templar.template(trust_as_template("{{ {} | observability.stack._failure('t', r) }}"))
     assert (noted["error"], noted["journal"]) == (evil, [evil])
 
 
@@ -430,30 +375,26 @@ def test_what_services_print_is_never_a_template(tmp_path: pathlib.Path) -> None
         ({"components": {"mine": {}}}, "upgrade_components: mine.phase is missing"),
         ({"versions": {"node_exporter": "{{ nobody_said }}"}}, "'nobody_said' is undefined"),
         ({"surveys": "{{ nobody_looked }}"}, "'nobody_looked' is undefined"),
-        (
-            {"surveys": {"h1": {"failed": True, "msg": "unreachable"}}},
-            "plan_upgrade can't use what it was given (KeyError: 'components')",
-        ),
-        ({"surveys": "none"}, "plan_upgrade can't use what it was given ("),
         ({"versions": "1.9.0"}, "h1: upgrade_versions is '1.9.0'; it must be {component: version}"),
     ],
 )
 def test_what_cannot_be_meant_is_said_in_words(variables: Data, says: str) -> None:
-    with pytest.raises(AnsibleError) as failure:
+    with pytest.raises((AnsibleError, UpgradeError)) as failure:
         planned(**variables)
     assert says in str(failure.value)
 
 
 ARGUMENTS = {
-    "plan_upgrade": "{}",
-    "plan_rollback": "{}, 'previous'",
     "plan_sizes": "{}",
-    "saved_plan": "{}, {}, 'plan.json'",
+    "run_outcome": "{'hosts': {}}, [], 'u1', false",
+    "outcome": "'check'",
+    "setting": "'upgrade_versions'",
     "release_sources": "{}",
     "check": "{}, {}",
     "missing_steps": "'a@1', [[]]",
     "host_phases": "'h'",
     "swap_files": "{}",
+    "swap_guard": "300",
     "failure": "'t', {}",
     "undo_failure": "{}, 'u1', 'why'",
     "failure_text": "'h'",
@@ -461,7 +402,10 @@ ARGUMENTS = {
 CALLS = {name: f"value | {name}({ARGUMENTS.get(name, '')})" for name in upgrade._FILTERS}
 
 
-SAYS = {"saved_plan": "plan.json is no JSON", "window_status": "upgrade_windows is 7; it must be a list of windows"}
+SAYS = {
+    "setting": "upgrade_versions is 7; it must be a dictionary",
+    "window_status": "upgrade_windows is 7; it must be a list of windows",
+}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -473,30 +417,29 @@ def test_every_filter_tells_what_it_was_not_given(name: str) -> None:
     assert SAYS.get(name, f"{name} can't use what it was given (") in str(failure.value)
 
 
-@pytest.mark.parametrize("name", upgrade._FILTERS)
-def test_every_filter_is_documented_as_it_is(name: str) -> None:
-    documented = yaml.safe_load(pathlib.Path(upgrade.__file__).with_name(f"{name}.yml").read_text())["DOCUMENTATION"]
-    assert documented["name"] == name
-    parameters = list(inspect.signature(upgrade._FILTERS[name]).parameters.values())[1:]
-    assert {option: about.get("required", False) for option, about in documented["options"].items()} == {
-        "_input": True,
-        **{parameter.name: parameter.default is parameter.empty for parameter in parameters},
-    }
-    by_position = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    assert documented.get("positional", "").split(", ") == (by_position or [""])
-
-
-def test_facts_that_set_variables_are_found_by_host() -> None:
+def test_every_filter_is_private_and_explains_itself() -> None:
+    """No filter is for others: its name, which begins with an underscore, and its documentation say so."""
     filters = upgrade.FilterModule().filters()
-    assert filters["foreign_facts"]({"web1": {"os_family": "Debian"}, "web2": {}}) == ""
-    text = filters["foreign_facts"]({"web1": {"upgrade_waves": ["100%"]}, "web2": {"__upgrade_plan": {}}})
-    assert "web1 has upgrade_waves; web2 has __upgrade_plan" in text
+    pages = {path.stem: path.read_text() for path in pathlib.Path(upgrade.__file__).parent.glob("*.yml")}
+    assert {name[:1] for name in filters} == {"_"}
+    assert [name for name, function in upgrade._FILTERS.items() if not (function.__doc__ or "").strip()] == []
+    assert set(pages) == set(filters)
+    for name, page in pages.items():
+        documented = yaml.safe_load(page)["DOCUMENTATION"]
+        assert (documented["name"], documented["description"][0].partition(" ")[0]) == (name, "Private")
+
+
+def test_the_roles_name_filters_that_there_are() -> None:
+    root, filters = pathlib.Path(upgrade.__file__).parents[2], set(upgrade.FilterModule().filters())
+    for path in [*root.glob("roles/**/*.yml"), *root.glob("playbooks/*.yml")]:
+        named = re.findall(r"(?:\||map\(')\s*'?observability\.stack\.(\w+)", path.read_text())
+        assert set(named) <= filters, path
 
 
 def test_a_host_that_failed_is_told_with_the_last_reason() -> None:
     filters = upgrade.FilterModule().filters()
     survey, preflight = {"components": {}}, {"failed": True, "msg": "web2: no space"}
-    assert filters["left_out"](
+    assert filters["_left_out"](
         [
             {"inventory_hostname": "web1", "__upgrade_survey": {"unreachable": True, "msg": "timed out"}},
             {"inventory_hostname": "web2", "__upgrade_survey": survey, "__upgrade_preflight": preflight},
@@ -507,5 +450,5 @@ def test_a_host_that_failed_is_told_with_the_last_reason() -> None:
 
 def test_what_an_error_quotes_is_escaped() -> None:
     with pytest.raises(AnsibleFilterError) as failure:
-        upgrade.FilterModule().filters()["status_table"]({"web1": {"state": None, "components": {"\x1b[2J": 1}}})
+        upgrade.FilterModule().filters()["_status_table"]({"web1": {"state": None, "components": {"\x1b[2J": 1}}})
     assert "\x1b" not in str(failure.value)

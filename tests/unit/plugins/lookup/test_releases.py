@@ -61,8 +61,8 @@ def test_it_asks_once_for_all_tasks_of_a_run(site: Site) -> None:
 
 def test_it_asks_again_in_another_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     lookup("'github:grafana/loki', apis=apis, ttl=0", apis={"github": site.url})
-    later = {**_run.this_run(), "started": _run.this_run()["started"] + 1e6}
-    monkeypatch.setattr(releases, "this_run", lambda: later)
+    later = {**_run.this_run(), "upgrade_id": "another"}
+    monkeypatch.setattr(_run, "this_run", lambda: later)
     lookup("'github:grafana/loki', apis=apis", apis={"github": site.url})
     assert len(site.asked) == 1
     lookup("'github:grafana/loki', apis=apis, ttl=0", apis={"github": site.url})

@@ -8,53 +8,25 @@ import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _argv
 from ansible_collections.observability.stack.plugins.module_utils._argv import HIDDEN, ListenAddress
 
-SHOWN = (
-    "{ path=/usr/local/bin/prometheus ; argv[]=/usr/local/bin/prometheus --config.file=/etc/prometheus/prometheus.yml "
-    "--storage.tsdb.path=/var/lib/prometheus ; ignore_errors=no ; start_time=[n/a] ; stop_time=[n/a] ; pid=0 ; "
-    "code=(null) ; status=0/0 }"
-)
-
-
-def test_exec_start_argv_reads_what_systemctl_shows() -> None:
-    assert _argv.exec_start_argv(SHOWN) == [
-        "/usr/local/bin/prometheus",
-        "--config.file=/etc/prometheus/prometheus.yml",
-        "--storage.tsdb.path=/var/lib/prometheus",
-    ]
-    assert _argv.exec_start_argv("") == []
+FILES = {"args": "--a=1\n# a comment\n\n--b=two words\n@more", "more": "--c\n", "loop": "@loop\n--x"}
 
 
 @pytest.mark.parametrize(
-    ("text", "environment"),
+    ("argv", "found"),
     [
-        ('ARGS="--a --b=c"\n', {"ARGS": "--a --b=c"}),
-        ("# comment\n; comment\n\nA=1\nB='x y'\n", {"A": "1", "B": "x y"}),
-        ("A=1\\\n2\n", {"A": "12"}),
-        ('A="\n', {"A": '"'}),
-        ("A = spaced \n", {"A": "spaced"}),
-        ("no assignment\nexport A=1\n=x\n", {}),
-        ("URL=http://h/?a=b\n", {"URL": "http://h/?a=b"}),
-        ('A="--name=\\"x\\" \\$5 \\d"\n', {"A": '--name="x" $5 \\d'}),
-        ("A='\\d \\\"'\n", {"A": '\\d \\"'}),
-        ("A=a\\ b\\\\c\n", {"A": "a b\\c"}),
+        (["/x", "@args", "--d"], ["/x", "--a=1", "--b=two words", "--c", "--d"]),
+        (["/x", "@gone", "@"], ["/x", "@gone", "@"]),
+        (["/x", "--", "@args"], ["/x", "--", "@args"]),
+        (["@args"], ["@args"]),
+        ([], []),
     ],
 )
-def test_parse_environment_as_systemd_does(text: str, environment: dict[str, str]) -> None:
-    assert _argv.parse_environment(text) == environment
+def test_a_file_of_arguments_is_read_as_kingpin_does(argv: list[str], found: list[str]) -> None:
+    assert _argv.with_files(argv, lambda path: FILES.get(path, "")) == found
 
 
-@pytest.mark.parametrize(
-    ("argv", "environment", "expanded"),
-    [
-        (["/x", "$ARGS"], {"ARGS": "--a --b='c d'"}, ["/x", "--a", "--b=c d"]),
-        (["/x", "${ARGS}"], {"ARGS": "--a --b"}, ["/x", "--a --b"]),
-        (["/x", "--a=${A}/b"], {"A": "v"}, ["/x", "--a=v/b"]),
-        (["/x", "$NONE", "--a"], {}, ["/x", "--a"]),
-        (["/x", "$ODD"], {"ODD": "it's --b"}, ["/x", "it's", "--b"]),
-    ],
-)
-def test_expand_as_systemd_does(argv: list[str], environment: dict[str, str], expanded: list[str]) -> None:
-    assert _argv.expand(argv, environment) == expanded
+def test_a_file_of_arguments_that_names_itself_comes_to_an_end() -> None:
+    assert len(_argv.with_files(["/x", "@loop"], lambda path: FILES.get(path, ""))) < 3000
 
 
 ARGV = ["/x", "--a=1", "-b", "2", "--flag", "--c", "3", "--a=4", "-single=5", "--last", "subcommand", "-"]

@@ -199,3 +199,23 @@ def test_a_directory_that_cannot_be_synced_is_named(tmp_path: pathlib.Path, monk
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match=str(tmp_path)):
         _files.fsync_directory(str(tmp_path))
+
+
+def test_an_attribute_that_is_there_already_is_not_set(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that is mounted with one SELinux context for all files gives it to each, and refuses to set it."""
+    context, said = b"system_u:object_r:nfs_t:s0", []
+
+    def refuse(*told: object) -> None:
+        said.append(told)
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(_files.os, "getxattr", lambda descriptor, name: context)
+    monkeypatch.setattr(_files.os, "setxattr", refuse)
+    path = tmp_path / "x"
+    path.write_text("x")
+    with path.open("rb") as file:
+        same = _files.Attributes(os.getuid(), os.getgid(), 0o644, {"security.selinux": context})
+        _files.apply_attributes(file.fileno(), same)
+        assert said == []
+        with pytest.raises(OSError, match="not supported"):
+            _files.apply_attributes(file.fileno(), same._replace(xattrs={"security.selinux": b"other"}))

@@ -21,6 +21,7 @@ from ansible_collections.observability.stack.plugins.module_utils import (
     _files,
     _guard,
     _lease,
+    _loaded_unit,
     _process,
     _restart,
     _restore_point,
@@ -50,6 +51,7 @@ class Host:
         self.state, self.bin, self.staged = str(root / "state"), root / "bin", root / "staged"
         self.now = NOW
         self.slept: list[float] = []
+        self.shared: list[Data] = []
         for directory in (self.bin, self.staged):
             directory.mkdir()
         for name in NAMES:
@@ -61,7 +63,7 @@ class Host:
             session.save()
 
     def session(self, **options: t.Any) -> t.ContextManager[_store.Session]:
-        return _store.session(self.state, clock=self.clock, **options)
+        return _store.session(self.state, clock=self.clock, uptime=self.clock, **options)
 
     def clock(self) -> float:
         return self.now
@@ -69,6 +71,12 @@ class Host:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
+
+    def share(self, unit: str = "federate@a.service", **target: t.Any) -> None:
+        """Let another unit run the same file."""
+        self.systemd.add(unit, str(self.bin / "prometheus"), pid=os.getpid())
+        bare = {"component": "prometheus@federate-a", "unit": unit, "binary": str(self.bin / "prometheus"), "url": ""}
+        self.shared.append({**bare, "version": "2.42.0", "probes": [{"kind": "systemd"}], **target})
 
     def guard(self) -> _guard.Guard:
         target = {
@@ -81,14 +89,15 @@ class Host:
             "proofs": [{"kind": "http", "path": "/that-nobody-answers"}],
             "deadline_grows": {"path": str(self.bin), "seconds_per_gb": 1.0},
         }
-        return _guard.Guard("prometheus", UNIT, ["binary"], target, WITHIN, probe_timeout=0, probe_window=0)
+        times: Data = {"probe_timeout": 0, "probe_window": 0}
+        return _guard.Guard("prometheus", UNIT, ["binary"], target, WITHIN, **times, shared=self.shared)
 
-    def swap(self) -> None:
+    def swap(self, **changes: t.Any) -> None:
         candidates = [
             _swap.Candidate(str(self.staged / name), str(self.bin / name), _files.sha256_file(str(self.staged / name)))
             for name in NAMES
         ]
-        swap = _swap.Swap(STEP, "2.42.0", candidates, [], 0, guard=self.guard())
+        swap = _swap.Swap(STEP, "2.42.0", candidates, [], 0, guard=self.guard())._replace(**changes)
         with self.session(run=RUN) as session:
             _swap.apply(self.systemd, session, swap, _swap.changes(swap))
 
@@ -100,10 +109,10 @@ class Host:
             _guard.disarm(self.systemd, session.layout, "prometheus")
 
     def fire(self) -> None:
-        _guard.fire(self.systemd, self.state, "prometheus", clock=self.clock, sleep=self.sleep)
+        _guard.fire(self.systemd, self.state, "prometheus", clock=self.clock, uptime=self.clock, sleep=self.sleep)
 
-    def start(self) -> None:
-        _guard.start(self.systemd, self.state, "prometheus", clock=self.clock)
+    def start(self, unit: str = UNIT) -> None:
+        _guard.start(self.systemd, self.state, "prometheus", unit, clock=self.clock, uptime=self.clock)
 
     def reboot(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_guard, "boot_token", lambda: "another boot")
@@ -130,7 +139,7 @@ class Host:
 def host(tmp_path: pathlib.Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> Host:
     units = tmp_path / "etc"
     units.mkdir()
-    monkeypatch.setattr(_guard, "_UNITS", str(units))
+    monkeypatch.setattr(_guard, "UNITS", str(units))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(tmp_path))
     return Host(tmp_path, systemd, units)
 
@@ -187,7 +196,7 @@ def test_the_condition_runs_before_all_else_that_the_systemd_knows(host: Host, v
     line = (host.units / CONDITION).read_text().splitlines()[-1]
     setting_of, _equals, command = line.partition("=")
     own = os.path.join(host.state, "restarting")
-    argv = [sys.executable, "-I", "-c", _guard._IF_ROOTS_ALONE, program, "start", host.state, "prometheus"]
+    argv = [sys.executable, "-I", "-c", _guard._IF_ROOTS_ALONE, program, "start", host.state, "prometheus", UNIT]
     assert setting_of == setting
     assert command.startswith("-+/bin/sh -c ")
     assert command.endswith(" ".join(["", "sh", own, *map(_systemd.quote, argv)]))
@@ -246,8 +255,9 @@ def test_the_program_runs_with_nothing_but_python(host: Host) -> None:
     host.swap()
     program = os.path.join(host.state, "pending", "prometheus.pyz")
     before = snapshot(host.state)
-    for action in ("start", "fire"):
-        argv = [sys.executable, "-I", "-S", "-c", _guard._IF_ROOTS_ALONE, program, action, host.state, "node_exporter"]
+    for action, more in (("start", [UNIT]), ("fire", [])):
+        given = [program, action, host.state, "node_exporter", *more]
+        argv = [sys.executable, "-I", "-S", "-c", _guard._IF_ROOTS_ALONE, *given]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
     assert snapshot(host.state) == before
@@ -354,6 +364,23 @@ def test_what_nobody_confirms_is_undone_and_nothing_is_left(host: Host) -> None:
     assert [path.name for path in pathlib.Path(host.state, "history").iterdir()] == ["u1.json"]
 
 
+def test_the_unit_that_ran_is_brought_back(host: Host, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody broke the unit after the swap; the old program never ran in that unit."""
+    monkeypatch.setattr(_loaded_unit, "_DIRECTORY", str(tmp_path / "run"))
+    properties = {"pid": os.getpid(), "User": "before"}
+    host.systemd.add(UNIT, str(host.bin / "prometheus"), **properties)
+    host.swap(units=(_systemd.show(host.systemd, [UNIT])[0],))
+    host.systemd.add(UNIT, str(host.bin / "prometheus"), **{**properties, "User": "broken"})
+    monkeypatch.setattr(_guard._process, "runs_file", lambda pid, path: True)  # it would not be restarted otherwise
+    host.now += 2000
+    host.fire()
+    drop_in = tmp_path / "run" / f"{UNIT}.d" / _loaded_unit.DROP_IN
+    assert "User=before\n" in drop_in.read_text()
+    assert host.systemd.commands("systemctl", "restart") == [["systemctl", "restart", "--", UNIT]]
+    assert host.record()["outcome"] == "rolled_back"
+    assert str(drop_in) in host.record()["last_error"]
+
+
 def test_its_own_process_is_not_stopped_by_it(host: Host) -> None:
     host.swap()
     before = len(host.systemd.asked)
@@ -396,6 +423,22 @@ def test_a_run_that_still_lives_is_waited_for(host: Host) -> None:
     assert host.record()["state"] == "rolled_back"
 
 
+@pytest.mark.parametrize("step", [1, -1, 3600, -3600, 1e8], ids=lambda step: f"{step:+g} s")
+def test_a_clock_that_is_set_neither_hurries_nor_delays_the_watchdog(host: Host, step: float) -> None:
+    """Set forward, it undid what a live run was about to confirm."""
+    host.swap()
+    host.now += 100
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        host.now += seconds
+
+    _guard.fire(host.systemd, host.state, "prometheus", clock=lambda: host.now + step, uptime=host.clock, sleep=sleep)
+    assert waited == [pytest.approx(WITHIN - 100)]
+    assert host.record()["state"] == "rolled_back"
+
+
 def test_a_run_that_confirms_while_it_is_waited_for_has_the_last_word(host: Host) -> None:
     host.swap()
 
@@ -404,7 +447,7 @@ def test_a_run_that_confirms_while_it_is_waited_for_has_the_last_word(host: Host
         host.confirm()
         host.now += 1
 
-    _guard.fire(host.systemd, host.state, "prometheus", clock=host.clock, sleep=confirmed_meanwhile)
+    _guard.fire(host.systemd, host.state, "prometheus", clock=host.clock, uptime=host.clock, sleep=confirmed_meanwhile)
     assert host.content() == "new new"
     assert host.record()["state"] == "success"
 
@@ -569,3 +612,69 @@ def test_a_watchdog_that_could_not_be_used_is_not_armed(host: Host, changes: Dat
         _guard.arm(host.systemd, session, guard._replace(target={**guard.target, **changes}))
     assert failure.value.key == "guard.not_armed"
     assert host.armed() == []
+
+
+# -- other units that run the file ------------------------------------------------------------------------------------
+
+
+def restarted(host: Host) -> list[str]:
+    return [argv[-1] for argv in host.systemd.commands("systemctl", "restart")]
+
+
+def test_all_units_that_run_the_file_are_watched_and_nothing_of_that_is_left(host: Host) -> None:
+    host.share()
+    host.swap()
+    name = "observability-upgrade-prometheus.conf"
+    conditions = [f"{unit}.d/{name}" for unit in (UNIT, "federate@a.service")]
+    texts = [(host.units / path).read_text() for path in conditions]
+    assert [text.rstrip().endswith(f"prometheus {unit}") for text, unit in zip(texts, (UNIT, "federate@a.service"))]
+    assert all(text.count("start") for text in texts)
+    host.now += 2000
+    host.fire()
+    assert host.content() == "old old"
+    assert restarted(host) == [UNIT, "federate@a.service"]
+    assert (host.record()["state"], host.armed()) == ("rolled_back", [])
+
+
+@pytest.mark.parametrize("fails", [UNIT, "federate@a.service"])
+def test_a_unit_that_can_not_be_restarted_does_not_keep_the_others_from_the_old_version(host: Host, fails: str) -> None:
+    host.share()
+    host.swap()
+    host.systemd.on_restart = lambda unit: Completed(int(unit == fails), "", "Job failed.")
+    host.now += 2000
+    host.fire()
+    assert restarted(host) == [UNIT, "federate@a.service"]
+    record = host.record()
+    assert (record["state"], host.content()) == ("failed", "old old")
+    assert f"couldn't restart {fails}" in record["last_error"]
+
+
+def test_all_units_must_be_healthy_again(host: Host) -> None:
+    host.share()
+    host.swap()
+    look = host.systemd.units["federate@a.service"]
+    host.systemd.units["federate@a.service"] = {**t.cast("Data", look), "ActiveState": "failed", "MainPID": 0}
+    host.now += 2000
+    host.fire()
+    assert host.record()["state"] == "failed"
+    assert "2.42.0 is back in place, but prometheus@federate-a isn't healthy" in host.record()["last_error"]
+
+
+def test_starts_are_counted_for_each_unit(host: Host) -> None:
+    """Starts of several units, each a few times, are no crash loop of one of them."""
+    host.share()
+    host.swap()
+    host.now += 2000
+    for _start in range(_guard.START_LIMIT - 1):
+        host.start()
+        host.start("federate@a.service")
+    assert host.content() == "new new"
+    host.start("federate@a.service")
+    assert host.content() == "old old"
+    host.fire()
+    assert "federate@a.service has started 5 times" in host.record()["last_error"]
+    assert restarted(host) == [UNIT, "federate@a.service"]
+
+
+def test_the_units_of_an_instance_have_names_without_a_template() -> None:
+    assert _guard.unit_name("node_exporter@9101") == "observability-upgrade-node_exporter.9101"

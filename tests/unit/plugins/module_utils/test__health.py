@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import time
 import typing as t
@@ -96,6 +97,13 @@ def test_the_time_limit_is_for_becoming_healthy_and_the_window_comes_on_top(
     assert fleet.now == ends
 
 
+def test_the_journal_of_an_alias_is_that_of_its_unit(fleet: Fleet) -> None:
+    fleet.systemd.journal["site.service"] = ["of the site"]
+    target = fleet.unit("a", lambda _elapsed: {"Id": "site.service", "ActiveState": "failed"})
+    (health,) = fleet.wait(target, timeout=1)
+    assert health.journal == ["site.service: of the site"]
+
+
 def test_the_first_failed_probe_is_the_reason_and_the_journal_is_told(fleet: Fleet) -> None:
     (health,) = fleet.wait(fleet.unit("a", starting(1000)), timeout=5, since=1000.4)
     assert health.reason == (
@@ -107,6 +115,24 @@ def test_the_first_failed_probe_is_the_reason_and_the_journal_is_told(fleet: Fle
         ("systemd", False),
         ("process", False),
     ]
+
+
+def test_a_service_that_listens_elsewhere_than_it_is_asked_is_told_so(fleet: Fleet) -> None:
+    """This very process has the socket of the web server."""
+    fleet.systemd.units["a.service"] = {
+        "LoadState": "loaded",
+        "ActiveState": "active",
+        "SubState": "running",
+        "MainPID": os.getpid(),
+        "NRestarts": 0,
+    }
+    target = {"component": "a", "unit": "a.service", "binary": "/x", "probes": [{"kind": "http", "path": "/"}]}
+    (health,) = fleet.wait({**target, "url": "http://127.0.0.1:1"}, timeout=0)
+    assert "; but a.service is active and listens at " in health.reason
+    assert f"127.0.0.1 port {fleet.web.port}" in health.reason
+    (health,) = fleet.wait({**target, "url": fleet.web.url}, timeout=0)
+    assert not health.healthy
+    assert "listens at" not in health.reason
 
 
 def test_a_service_that_fails_within_the_window_begins_it_anew(fleet: Fleet) -> None:

@@ -244,14 +244,12 @@ def test_whether_the_clock_is_synchronised(answer: Completed, told: bool | None)
 
 
 def test_who_has_the_host(state_dir: pathlib.Path) -> None:
-    assert _host.holder(str(state_dir), RUN, now=time.time()) == ""
+    assert _host.holder(str(state_dir), RUN) == ""
     with _store.session(str(state_dir), run=OTHER_RUN, acquire=True):
         pass
-    now = time.time()
-    assert _host.holder(str(state_dir), RUN, now=now).startswith("upgrade u2 of eve on c2, since 0 min")
-    assert _host.holder(str(state_dir), OTHER_RUN, now=now) == ""
-    assert _host.holder(str(state_dir), {**RUN, "dead": ["u2"]}, now=now) == ""
-    assert _host.holder(str(state_dir), RUN, now=now + 10_000) == ""
+    assert _host.holder(str(state_dir), RUN).startswith("upgrade u2 of eve on c2, since 0 min")
+    assert _host.holder(str(state_dir), OTHER_RUN) == ""
+    assert _host.holder(str(state_dir), {**RUN, "dead": ["u2"]}) == ""
 
 
 def test_what_the_host_cannot_fetch(web: Web) -> None:
@@ -314,3 +312,67 @@ def test_a_mount_is_seen(tmp_path: pathlib.Path) -> None:
             assert list(_host.unwritable([str(tmp_path), f"{tmp_path}/x"], passing=passing)) == [str(tmp_path)]
     finally:
         subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+# -- what its process has not read ----------------------------------------------------------------------------------
+
+LATER = 4e9
+RELOADED = "prometheus_config_last_reload_success_timestamp_seconds"
+
+
+@pytest.mark.parametrize(
+    ("changed", "loaded", "found"),
+    [
+        (1e9, None, []),
+        (LATER, None, ["config"]),
+        (LATER, f"{RELOADED} 1.7e+09", ["config"]),
+        (LATER, f"{RELOADED} {LATER + 1:.0f}", []),
+        (LATER, f'other_config_last_reload_success_timestamp_seconds{{a="b"}} {LATER + 1:.0f}', []),
+        (LATER, "prometheus_config_last_reload_successful 1", ["config"]),
+    ],
+)
+def test_configuration_that_was_not_loaded_is_known_by_the_metric_or_the_start(
+    systemd: Systemd, web: Web, program: pathlib.Path, changed: float, loaded: str | None, found: list[str]
+) -> None:
+    config = program.parent / "prometheus.yml"
+    config.write_text("x: 1\n")
+    os.utime(config, (changed, changed))
+    web.answers["/metrics"] = Answer(f"up 1\n{loaded or ''}\n".encode())
+    step = step_of(program, web, stage={"url": "http://m/x", "facts": {"config": str(config)}})
+    metrics = [{"metric": "x", "label": "version"}]
+    step["target"]["probes"].append({"kind": "build_info", "path": "/metrics", "metrics": metrics})
+    with running(program) as pid:
+        systemd.add(UNIT, str(program), pid=pid)
+        assert [one.what for one in only(systemd, step).newer] == found
+
+
+def test_units_are_compared_and_what_they_need_is_looked_for(systemd: Systemd, web: Web, program: pathlib.Path) -> None:
+    with running(program) as pid:
+        systemd.add(UNIT, str(program), pid=pid, NeedDaemonReload="yes", User="root")
+        (systemd.directory / UNIT).write_text(f"[Service]\nExecStart={program}\nUser=nobody-knows\n")
+        service = only(systemd, step_of(program, web))
+    assert service.change is not None
+    assert [str(one) for one in service.change.differences] == ["User: loaded root, on disk nobody-knows"]
+    assert service.cannot_start == ("its user nobody-knows is not known",)
+    assert service.newer == ()  # the change says it all
+
+
+def test_a_unit_that_undo_brought_back_is_told(systemd: Systemd, web: Web, program: pathlib.Path) -> None:
+    drop_in = systemd.directory / f"{UNIT}.d" / "zz-observability-restored.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Service]\nUser=root\n")
+    systemd.add(UNIT, str(program), DropInPaths=drop_in)
+    assert only(systemd, step_of(program, web)).restored_unit == str(drop_in)
+
+
+def test_the_watchdog_needs_a_place_for_its_drop_in(
+    systemd: Systemd, web: Web, program: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = tmp_path / "system"
+    units.mkdir()
+    monkeypatch.setattr(_host._guard, "UNITS", str(units))
+    monkeypatch.setattr(_host.os, "access", lambda path, mode: path != str(units))
+    request = _host.Request([step_of(program, web)], str(tmp_path / "state"), str(tmp_path), {}, passing=True)
+    for watchdog, why in ((True, {str(units): "this user is not allowed to"}), (False, {})):
+        facts = _host.read(systemd, request._replace(watchdog=watchdog), open_url=open_url, clock=time.time)
+        assert facts.unwritable == why

@@ -10,6 +10,7 @@ import pathlib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -126,3 +127,161 @@ def test_a_body_without_end_is_cut_and_says_so() -> None:
     with listening(endless) as port:
         answer = _http.get(f"http://127.0.0.1:{port}/", timeout=20)
     assert (answer.status, len(answer.body), answer.error) == (200, 32 << 20, "its answer is cut after 32 MiB")
+
+
+# -- TLS with certificates of clients -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A certificate that signs itself, with its key, apart and in one file; and another one."""
+    directory = tmp_path_factory.mktemp("certificates")
+    files = {}
+    for name in ("own", "other"):
+        cert, key, both = (directory / f"{name}.{kind}" for kind in ("pem", "key", "both"))
+        words = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            f"/CN={name}",
+            "-keyout",
+            str(key),
+        ]
+        subprocess.run([*words, "-out", str(cert)], check=True, capture_output=True)
+        both.write_text(cert.read_text() + key.read_text())
+        files.update({name: str(cert), f"{name}_key": str(key), f"{name}_both": str(both)})
+    return files
+
+
+def served(context: ssl.SSLContext, *, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> http.server.HTTPServer:
+    context.minimum_version = context.maximum_version = version
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.handle_error = lambda *_args: None  # type: ignore[method-assign]
+    running.socket = context.wrap_socket(running.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    return running
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def demanding(certificates: dict[str, str], request: pytest.FixtureRequest) -> t.Iterator[http.server.HTTPServer]:
+    """A server that asks its clients for a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates["own"], certificates["own_key"])
+    context.load_verify_locations(certificates["own"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    running = served(context, version=request.param)
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def test_a_client_certificate_is_shown(demanding: http.server.HTTPServer, certificates: dict[str, str]) -> None:
+    parts = {"client_cert": certificates["own"], "client_key": certificates["own_key"], "ca": certificates["own"]}
+    for auth in (parts, {"client_cert": certificates["own_both"]}):
+        assert _http.get(url(demanding, "/ok", "https"), auth=auth).status == 200
+
+
+def test_a_server_that_asks_for_a_certificate_is_told_from_one_that_is_down(
+    demanding: http.server.HTTPServer, certificates: dict[str, str]
+) -> None:
+    place = url(demanding, "/ok", "https")
+    assert "it asks for a client certificate" in _http.get(place).error
+    other = {"client_cert": certificates["other_both"]}
+    assert f"it refuses the client certificate {other['client_cert']}" in _http.get(place, auth=other).error
+    assert _http.speaks_tls(place, timeout=5) is True
+
+
+@pytest.mark.parametrize(
+    ("auth", "message"),
+    [
+        ({"client_cert": "/nowhere.pem"}, "the login can't be read from /nowhere.pem: No such file"),
+        ({"client_cert": "{own}"}, "can't be used"),
+        ({"client_cert": "{own}", "client_key": "{other_key}"}, "can't be used"),
+        ({"ca": "{own_key}"}, "is no certificate of an authority"),
+    ],
+)
+def test_a_certificate_that_can_not_be_used_is_named(
+    certificates: dict[str, str], auth: dict[str, str], message: str
+) -> None:
+    filled = {name: path.format(**certificates) for name, path in auth.items()}
+    answer = _http.get("https://127.0.0.1:1/", auth=filled)
+    assert answer.status is None
+    assert message in answer.error
+
+
+def test_a_key_behind_a_link_of_another_user_is_not_read(certificates: dict[str, str], tmp_path: pathlib.Path) -> None:
+    (tmp_path / "key").symlink_to(certificates["own_key"])
+    tmp_path.chmod(0o777)
+    auth = {"client_cert": certificates["own"], "client_key": str(tmp_path / "key")}
+    assert "isn't followed" in _http.get("https://127.0.0.1:1/", auth=auth).error
+
+
+def test_the_authority_of_the_server_is_checked_where_it_is_given(certificates: dict[str, str]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates["own"], certificates["own_key"])
+    running = served(context)
+    try:
+        assert _http.get(url(running, "/ok", "https"), auth={"ca": certificates["own"]}).status == 200
+        assert "verify failed" in _http.get(url(running, "/ok", "https"), auth={"ca": certificates["other"]}).error
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
+# -- what listens -------------------------------------------------------------------------------------------------
+
+
+def test_plain_http_and_tls_are_told_apart(server: http.server.ThreadingHTTPServer) -> None:
+    assert _http.speaks_tls(url(server, "/", "https"), timeout=5) is False
+    assert _http.speaks_tls("http://127.0.0.1:1", timeout=5) is None
+    with listening(Peer(b"", b"")) as silent:
+        assert _http.speaks_tls(f"http://127.0.0.1:{silent}", timeout=0.2) is None
+
+
+class UnixServer(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+    def get_request(self) -> tuple[socket.socket, t.Any]:
+        return self.socket.accept()[0], ("unix", 0)
+
+
+def test_a_unix_socket_is_asked_by_its_path(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "x.sock")
+    with UnixServer(path, Handler) as running:  # type: ignore[arg-type]
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        assert _http.get(f"{_http.unix_url(path)}/ok").status == 200
+        assert _http.speaks_tls(_http.unix_url(path), timeout=5) is False
+        running.shutdown()
+    assert "Connection refused" in _http.get(f"{_http.unix_url(path)}/ok").error
+    assert _http.leads_to(f"{_http.unix_url(path)}/ok", port=0, unix=path)
+    assert not _http.leads_to("http://127.0.0.1:80/", port=0, unix=path)
+    assert _http.leads_to("https://[::1]/", port=443, unix="")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter another network")
+def test_a_service_in_a_network_of_its_own_is_asked_there() -> None:
+    code = (
+        "import http.server, sys\n"
+        "s = http.server.HTTPServer(('127.0.0.1', 9100), http.server.SimpleHTTPRequestHandler)\n"
+        "print('up', flush=True)\n"
+        "s.serve_forever()"
+    )
+    up = "import fcntl, socket, struct; s = socket.socket(); fcntl.ioctl(s, 0x8914, struct.pack('16sh', b'lo', 1))\n"
+    words = ["unshare", "--net", sys.executable, "-c", up + code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/") as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"up\n"
+            place = "http://127.0.0.1:9100/nowhere"
+            assert _http.get(place, network=process.pid).status == 404
+            assert _http.speaks_tls(place, timeout=5, network=process.pid) is False
+            assert _http.get(place).status != 404
+        finally:
+            process.kill()

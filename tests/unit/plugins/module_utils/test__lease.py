@@ -13,16 +13,16 @@ from ansible_collections.observability.stack.plugins.module_utils._errors import
 from hypothesis import given
 from hypothesis import strategies as st
 
-RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 7, "started": 1.0, "dead": []}
+RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 7, "start_ticks": 100, "dead": []}
 OTHER = {**RUN, "upgrade_id": "u2", "controller": "c2"}
 
 
 def enter(lease: dict[str, t.Any], run: dict[str, t.Any] | None, *, now: float) -> dict[str, t.Any]:
-    return _lease.enter(lease, run, now=now, seconds=900, boot_id="b", acquire=True)
+    return _lease.enter(lease, run, now=now, uptime=now + 1e6, seconds=900, boot_id="b", acquire=True)
 
 
 def renew(lease: dict[str, t.Any], run: dict[str, t.Any] | None, *, now: float) -> dict[str, t.Any]:
-    return _lease.enter(lease, run, now=now, seconds=900, boot_id="b")
+    return _lease.enter(lease, run, now=now, uptime=now + 1e6, seconds=900, boot_id="b")
 
 
 def test_a_run_takes_renews_and_gives_back_its_lease() -> None:
@@ -62,6 +62,34 @@ def test_a_lease_is_taken_over_from(now: float, dead: list[str]) -> None:
 def test_a_run_that_has_the_host_renews_its_lease_even_if_that_has_ended() -> None:
     taken = enter({}, RUN, now=0)
     assert renew(taken, RUN, now=5000)["expires"] == 5900
+
+
+@pytest.mark.parametrize("step", [0, 1, -1, 3600, -3600, 1e8, -1e8], ids=lambda step: f"{step:+g} s")
+@pytest.mark.parametrize(("passed", "held"), [(899, True), (901, False)], ids=["lasts", "has ended"])
+def test_a_lease_lasts_as_long_as_it_should_whatever_is_done_to_the_clock(
+    step: float, passed: float, held: bool
+) -> None:
+    """A host whose clock was set forward by an hour was taken from a run that lived; set back, it stayed locked."""
+    taken = _lease.enter({}, RUN, now=1e9, uptime=50, seconds=900, boot_id="b", acquire=True)
+    seen = _lease.present(taken, now=1e9 + step + passed, uptime=50 + passed, boot_id="b")
+    assert (_lease.holder(taken, now=seen) == "u1") is held
+    assert f"since {passed / 60:.0f} min" in _lease.describe(taken, now=seen)
+    renewed = _lease.enter(taken, RUN, now=1e9 + step, uptime=50 + passed, seconds=900, boot_id="b")
+    assert renewed["renewed"] - renewed["acquired"] == passed
+
+
+@pytest.mark.parametrize(("uptime", "held"), [(5, True), (899, True), (901, False)])
+def test_after_a_reboot_a_lease_lasts_at_most_as_long_again(uptime: float, held: bool) -> None:
+    """A machine without a battery may start in another year."""
+    taken = _lease.enter({}, RUN, now=1e9, uptime=1e6, seconds=900, boot_id="b", acquire=True)
+    for year in (0.0, 1e9, 2e9):
+        seen = _lease.present(taken, now=year, uptime=uptime, boot_id="c")
+        assert (_lease.holder(taken, now=seen) == "u1") is held
+
+
+@pytest.mark.parametrize("lease", [{}, {"token": 3}, {**RUN, "acquired": 1, "renewed": 1, "expires": 2}])
+def test_a_lease_that_has_no_time_since_the_boot_is_judged_by_the_time_of_day(lease: dict[str, t.Any]) -> None:
+    assert _lease.present(lease, now=7, uptime=5, boot_id="b") == 7
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_run_is_an_argument_of_every_module_and_must_be_named(
         "params"
     ]
     assert params["state_dir"] == str(tmp_path)
-    assert params["run"] == {**dict.fromkeys(("job", "origin", "pid", "started")), "dead": [], **RUN}
+    assert params["run"] == {**dict.fromkeys(("job", "origin", "pid", "start_ticks", "boot")), "dead": [], **RUN}
     assert "upgrade_id" in work(lambda module: {}, run={"user": "ops"})["msg"]
 
 
@@ -147,7 +147,7 @@ def specification(module: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 NAMES = {found.name for found in pkgutil.iter_modules(own_modules.__path__)}
-ON_CONTROLLER = {"alert_silence", "bundle", "release_prune", "report"}
+ON_CONTROLLER = {"alert_silence", "bundle", "plan", "release_prune", "report", "settings"}
 """Modules that are all action: there is nothing in them but their documentation."""
 
 

@@ -9,11 +9,12 @@ import os
 import pathlib
 import socket
 import time
+import types
 import typing as t
 import urllib.parse
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _observe_web, _systemd
+from ansible_collections.observability.stack.plugins.module_utils import _metrics, _observe_web, _systemd, _verdicts
 from ansible_collections.observability.stack.plugins.module_utils._command import run
 from ansible_collections.observability.stack.plugins.module_utils._observe import Scene, observe
 from ansible_collections.observability.stack.tests.unit.support import Answer, Data, Systemd, Web
@@ -280,3 +281,29 @@ def test_where_nobody_listens_there_is_no_connection(target: Data, address: str)
         unused.bind(("127.0.0.1", 0))
         seen = observe(scene(target), {"kind": "tcp", "address": address.format(port=unused.getsockname()[1])})
     assert "refuses (" in seen["error"]
+
+
+@pytest.mark.parametrize(
+    ("page", "ok", "seen"),
+    [
+        ('linked 1\nsd{name="notify",config="0"} 0\n', True, "linked is 1"),
+        ('linked 0\nsd{name="notify",config="0"} 0\n', False, "linked is 0"),
+        ('linked 0\nsd{name="scrape",config="node"} 1\n', False, "not configured: sd isn't there"),
+    ],
+)
+def test_a_metric_of_what_is_not_configured_says_so(page: str, ok: bool, seen: str) -> None:
+    answer = types.SimpleNamespace(status=200, error="", body=page)
+    scene = types.SimpleNamespace(get=lambda _path: answer, page=lambda _path: _metrics.Page(page))
+    probe = {
+        "kind": "metric",
+        "name": None,
+        "path": "/metrics",
+        "metric": "linked",
+        "labels": {},
+        "min": 1,
+        "max": None,
+        "only_where": {"metric": "sd", "labels": {"name": "notify"}},
+    }
+    found = _observe_web._metric(scene, probe)  # type: ignore[arg-type]
+    verdict = _verdicts.PREDICATES["metric"]({"url": "http://x"}, probe, found, {})
+    assert (verdict.ok, verdict.seen) == (ok, seen)

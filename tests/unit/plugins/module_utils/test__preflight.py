@@ -8,6 +8,12 @@ import typing as t
 
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _preflight
+from ansible_collections.observability.stack.plugins.module_utils._obstacles import (
+    NewerFile,
+    Target,
+    UnitChange,
+    versioned_part,
+)
 from ansible_collections.observability.stack.plugins.module_utils._preflight import (
     Facts,
     Listener,
@@ -15,6 +21,7 @@ from ansible_collections.observability.stack.plugins.module_utils._preflight imp
     Place,
     Service,
 )
+from ansible_collections.observability.stack.plugins.module_utils._unit_changes import Difference
 
 if t.TYPE_CHECKING:
     from ansible_collections.observability.stack.tests.unit.support import Data
@@ -58,6 +65,19 @@ def place(**changes: t.Any) -> Facts:
     return of_host(places={STATE: PLACE._replace(**changes)})
 
 
+@pytest.mark.parametrize(
+    ("reason", "fix"),
+    [
+        ("http: 503", "see journalctl -u "),
+        ("http: refused; but x.service is active and listens at :: port 9200", "see which address its unit"),
+        ("http: it asks for a client certificate (X)", "set upgrade_overrides: {prometheus: {auth: {client_cert: FILE"),
+    ],
+)
+def test_the_journal_is_named_only_where_the_question_was_right(reason: str, fix: str) -> None:
+    found = _preflight.findings(of_service(unhealthy=reason))
+    assert next(each["fix"] for each in found if each["key"] == "prometheus.unhealthy").startswith(fix)
+
+
 def test_a_good_host_has_no_findings() -> None:
     assert _preflight.findings(HOST) == []
 
@@ -66,6 +86,11 @@ def test_nothing_known_is_nothing_found() -> None:
     unknown = Service("loki", "loki.service", "/usr/bin/loki", "http://127.0.0.1:3100")
     assert _preflight.findings(Facts()) == []
     assert _preflight.findings(Facts(services=(unknown,), needs=HOST.needs)) == []
+
+
+def target(**changes: t.Any) -> Facts:
+    path = "/opt/p/prometheus"
+    return of_host(targets=(Target("prometheus", path, path)._replace(**changes),))
 
 
 OTHER = (Listener(7, "nc", own=False),)
@@ -109,6 +134,77 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         "a restart was lost",
     ),
     "port": (of_service(listeners=OTHER), "prometheus.port_taken", "blocker", "process 7 (nc) listens at http://127"),
+    "unit changed": (
+        of_service(change=UnitChange("changed", (), (Difference("ExecStart", "", "--collector.not-there"),))),
+        "prometheus.unit_changed",
+        "blocker",
+        "The upgrade would activate it: ExecStart: loaded (none), on disk --collector.not-there",
+    ),
+    "drop-in added": (
+        of_service(change=UnitChange("changed", ("/etc/systemd/system/prometheus.service.d/a.conf was added",))),
+        "prometheus.unit_changed",
+        "blocker",
+        "a.conf was added; no difference is seen in the settings that can be compared",
+    ),
+    "masked": (of_service(change=UnitChange("masked")), "prometheus.unit_changed", "blocker", "is masked, and its"),
+    "gone": (of_service(change=UnitChange("gone")), "prometheus.unit_changed", "blocker", "its unit file was removed"),
+    "generated": (
+        of_service(change=UnitChange("changed", generated=True)),
+        "prometheus.unit_changed",
+        "warning",
+        "no difference",
+    ),
+    "can't start": (
+        of_service(cannot_start=("its user prom is not known",)),
+        "prometheus.cannot_start",
+        "blocker",
+        "its user prom is not known",
+    ),
+    "unit newer": (of_service(newer=(NewerFile("unit", "/u"),)), "prometheus.unit_newer", "warning", "(/u)"),
+    "started otherwise": (
+        of_service(newer=(NewerFile("unit", "/u"),), started_otherwise=(Difference("ExecStart", "--a", ""),)),
+        "prometheus.unit_newer",
+        "blocker",
+        "ExecStart: the process has --a, the unit (none)",
+    ),
+    "environment": (
+        of_service(newer=(NewerFile("environment", "/etc/default/p"),)),
+        "prometheus.environment_newer",
+        "warning",
+        "/etc/default/p was changed after the process",
+    ),
+    "config newer": (
+        of_service(newer=(NewerFile("config", "/etc/p.yml"),)),
+        "prometheus.config_newer",
+        "warning",
+        "/etc/p.yml was changed after prometheus last loaded it",
+    ),
+    "restored unit": (of_service(restored_unit="/run/x.conf"), "prometheus.unit_restored", "warning", "by /run/x.conf"),
+    "immutable": (
+        target(attributes=("immutable",)),
+        "prometheus.protected",
+        "blocker",
+        "/opt/p/prometheus has the attribute immutable",
+    ),
+    "append-only directory": (
+        target(directory_attributes=("append-only",)),
+        "prometheus.protected",
+        "blocker",
+        "/opt/p has the attribute append-only",
+    ),
+    "bind mount": (target(mount="ext4 /dev/sda1, /x"), "prometheus.mounted", "blocker", "is a mount of its own"),
+    "noexec target": (target(noexec="/opt"), "prometheus.noexec", "blocker", "/opt is mounted noexec"),
+    "capabilities": (target(lost=("file capabilities",)), "prometheus.privileges_lost", "warning", "file capabilities"),
+    "link": (target(link="/opt/x"), "prometheus.link_replaced", "info", "a symbolic link to /opt/x. The upgrade puts"),
+    "hard links": (target(names=2), "prometheus.hard_links", "warning", "2 names (hard links)"),
+    "diverted": (target(diverted="dpkg-divert moves it"), "prometheus.diverted", "info", "dpkg-divert moves it"),
+    "versioned": (
+        target(real="/opt/p-2.42.0.linux-amd64/prometheus", versions=("2.42.0", "2.53.3")),
+        "prometheus.versioned_path",
+        "warning",
+        "/opt/p-2.42.0.linux-amd64/prometheus (behind /opt/p/prometheus) will hold version 2.53.3, though "
+        "/opt/p-2.42.0.linux-amd64 is named after version 2.42.0",
+    ),
     "nobody": (of_service(listeners=()), "prometheus.port", "info", "nothing is seen to listen"),
 }
 
@@ -237,3 +333,29 @@ def test_what_is_on_one_file_system_is_added_up() -> None:
 )
 def test_sizes_for_people(size: int, text: str) -> None:
     assert _preflight.shown(size) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "version", "part"),
+    [
+        ("/opt/p-2.42.0/bin/prometheus", "2.42.0", "/opt/p-2.42.0"),
+        ("/opt/p-2.42.0/bin-2.42.0/prometheus", "2.42.0", "/opt/p-2.42.0/bin-2.42.0"),
+        ("/usr/local/bin/prometheus-2.42.0", "2.42.0", "/usr/local/bin/prometheus-2.42.0"),
+        ("/opt/v2.42.0/prometheus", "2.42.0", "/opt/v2.42.0"),
+        ("/opt/p-2.42.0.linux-amd64/prometheus", "2.42.0", "/opt/p-2.42.0.linux-amd64"),
+        ("/opt/p-12.42.0/prometheus", "2.42.0", ""),
+        ("/opt/p-2.42.0.1/prometheus", "2.42.0", ""),
+        ("/opt/p-2.42.01/prometheus", "2.42.0", ""),
+        ("/opt/prometheus/prometheus", "2.42.0", ""),
+        ("/opt/p-2.42.0/prometheus", "", ""),
+    ],
+)
+def test_the_part_of_a_path_that_names_a_version(path: str, version: str, part: str) -> None:
+    assert versioned_part(path, version) == part
+
+
+def test_a_path_that_names_the_new_version_is_no_finding() -> None:
+    versions = ("2.42.0", "2.53.3")
+    assert _preflight.findings(target(real="/opt/p-2.42.0-to-2.53.3/prometheus", versions=versions)) == []
+    linked = target(link="/opt/p-2.42.0/prometheus", real="/usr/bin/prometheus", versions=versions)
+    assert [one["key"] for one in _preflight.findings(linked)] == ["prometheus.link_replaced"]

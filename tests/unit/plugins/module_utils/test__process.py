@@ -159,13 +159,7 @@ def test_what_is_gone_runs_nothing(program: pathlib.Path) -> None:
     process.wait()
     assert not _process.runs_file(process.pid, str(program))
     assert _process.command_line(process.pid) == []
-    assert _process.started(process.pid) == 0.0
     assert _process.file_id("/nonexistent") is None
-
-
-def test_a_process_is_known_by_when_it_started(pid: int) -> None:
-    assert abs(_process.started(pid) - time.time()) < 5
-    assert _process.started(pid) == _process.started(pid)
 
 
 def test_who_listens_is_known_by_port() -> None:

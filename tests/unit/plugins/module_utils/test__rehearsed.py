@@ -49,6 +49,7 @@ def test_flags_of_a_command_line_are_replaced_or_added(line: str, expected: str)
 
 def test_the_candidate_answers_as_the_service_does_elsewhere() -> None:
     assert _rehearsed.url_at("https://[::1]:9093/alerts", 4321) == "https://127.0.0.1:4321/alerts"
+    assert _rehearsed.url_at("http+unix://%2Frun%2Fx.sock/p", 4321) == "http://127.0.0.1:4321/p"
 
 
 def test_of_the_probes_those_are_asked_that_need_nobody_else() -> None:

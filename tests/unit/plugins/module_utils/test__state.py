@@ -142,6 +142,14 @@ def test_a_new_attempt_after_an_ended_one_starts_clean() -> None:
     assert record["last_error"] == "it died"
 
 
+def test_a_new_attempt_is_not_restored_from_what_an_earlier_rollback_was() -> None:
+    document = verifying()
+    document.set_component(STEP.component, "verifying", now=NOW, restored_from="u0.node_exporter-1.9.0")
+    document.end_step(STEP, "succeeded", now=NOW)
+    document.start_step(Step(STEP.component, "1.9.1"), from_version="1.9.0", now=LATER)
+    assert document.component(STEP.component)["restored_from"] is None
+
+
 def test_success_clears_the_error_and_keeps_the_version_it_came_from() -> None:
     document = verifying()
     document.component("node_exporter")["last_error"] = "old"

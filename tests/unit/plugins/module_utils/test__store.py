@@ -25,9 +25,9 @@ from ansible_collections.observability.stack.plugins.module_utils._state import 
     check_document,
     new_document,
 )
-from ansible_collections.observability.stack.tests.unit.support import directory_of_a_stranger, sha256
+from ansible_collections.observability.stack.tests.unit.support import at, directory_of_a_stranger, sha256
 
-RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 1, "started": 1.0, "dead": []}
+RUN = {"upgrade_id": "u1", "user": "ops", "controller": "c1", "pid": 1, "start_ticks": 100, "dead": []}
 OTHER = {**RUN, "upgrade_id": "u2", "controller": "c2"}
 
 
@@ -107,10 +107,10 @@ def test_the_lease_keeps_another_run_out_until_it_is_given_back(root: pathlib.Pa
 
 
 def test_an_expired_lease_is_taken_over_with_a_warning(root: pathlib.Path) -> None:
-    with _store.session(str(root), run=RUN, acquire=True, clock=lambda: 1000.0):
+    with _store.session(str(root), run=RUN, acquire=True, **at(1000.0)):
         pass
     later = 1000.0 + _lease.LEASE_SECONDS + 1
-    with _store.session(str(root), run=OTHER, acquire=True, clock=lambda: later) as session:
+    with _store.session(str(root), run=OTHER, acquire=True, **at(later)) as session:
         assert session.warnings == ["took over from upgrade u1 of ops on c1, which ended without giving the host back"]
         assert session.took_over == {"upgrade_id": "u1", "user": "ops", "controller": "c1"}
 
@@ -118,17 +118,17 @@ def test_an_expired_lease_is_taken_over_with_a_warning(root: pathlib.Path) -> No
 def test_a_run_that_was_taken_over_or_released_is_fenced_off(root: pathlib.Path) -> None:
     with pytest.raises(LockedError, match="nobody has it now"), _store.session(str(root), run=RUN):
         pass
-    with _store.session(str(root), run=RUN, acquire=True, clock=lambda: 1000.0):
+    with _store.session(str(root), run=RUN, acquire=True, **at(1000.0)):
         pass
-    with _store.session(str(root), run=RUN, clock=lambda: 5000.0):
+    with _store.session(str(root), run=RUN, **at(5000.0)):
         pass
-    with _store.session(str(root), run=OTHER, acquire=True, clock=lambda: 9000.0) as session:
+    with _store.session(str(root), run=OTHER, acquire=True, **at(9000.0)) as session:
         assert "took over from upgrade u1" in session.warnings[0]
     for last in (False, True):
-        with pytest.raises(LockedError) as failure, _store.session(str(root), run=RUN, clock=lambda: 9001.0):
+        with pytest.raises(LockedError) as failure, _store.session(str(root), run=RUN, **at(9001.0)):
             pass
         assert failure.value.key == "lock.lost"
-        with _store.session(str(root), run=OTHER if not last else None, clock=lambda: 9001.0) as session:
+        with _store.session(str(root), run=OTHER if not last else None, **at(9001.0)) as session:
             session.release()
 
 
@@ -366,7 +366,7 @@ def upgrade(root: pathlib.Path, number: int, component: str, *, day: int = 1) ->
     """Let a host go through an upgrade, whose step is aborted."""
     run = {**RUN, "upgrade_id": f"r{number}"}
     seconds = 1763694000.0 + 86400 * day
-    with _store.session(str(root), run=run, acquire=True, clock=lambda: seconds) as session:
+    with _store.session(str(root), run=run, acquire=True, **at(seconds)) as session:
         step = Step(component, f"{number}.0.0")
         session.document.begin(run, steps=[step.key], details={"phase": "logging"}, now=session.now)
         session.document.start_step(step, from_version=None, now=session.now)
@@ -474,7 +474,7 @@ def test_the_number_of_a_manifest_outlives_a_damaged_record(used: pathlib.Path) 
 def test_two_damaged_records_of_one_second_are_both_kept(used: pathlib.Path) -> None:
     for content in ("{1", "{2"):
         write_document(used, content)
-        with _store.session(str(used), run=RUN, acquire=True, clock=lambda: 1763694000.0):
+        with _store.session(str(used), run=RUN, acquire=True, **at(1763694000.0)):
             pass
     assert sorted(path.read_text() for path in used.glob("state.json.damaged-*")) == ["{1", "{2"]
     assert saved(used)["repairs"][0]["set_aside"].endswith("-2")
@@ -538,11 +538,11 @@ def test_old_archives_are_pruned_by_number_and_age(root: pathlib.Path, keep: int
     for number in range(6):
         upgrade(root, number, "loki", day=number)
     now = 1763694000.0 + 86400 * 5 + 60
-    with _store.session(str(root), run=RUN, acquire=True, clock=lambda: now) as session:
+    with _store.session(str(root), run=RUN, acquire=True, **at(now)) as session:
         doomed = session.prune_history(keep=keep, days=days)
         session.save()
     assert problems(root) == []  # killed before they are removed
-    with _store.session(str(root), run=RUN, clock=lambda: now) as session:
+    with _store.session(str(root), run=RUN, **at(now)) as session:
         assert sorted(session.prune_history(keep=keep, days=days)) == sorted(doomed)
         session.remove_archives(doomed)
     assert archives(root) == [f"r{number}.json" for number in range(6 - left, 6)]

@@ -4,13 +4,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _command, _evidence, _process, _survey
+from ansible_collections.observability.stack.plugins.module_utils import (
+    _command,
+    _evidence,
+    _process,
+    _processes,
+    _survey,
+)
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
 from ansible_collections.observability.stack.plugins.plugin_utils import _catalog
@@ -77,7 +84,7 @@ RUNNING, STOPPED, MASKED = {"pid": 1}, {}, {"LoadState": "masked"}
         ({"node-exporter": RUNNING, "node_exporter": RUNNING}, "node_exporter.service"),
         ({"node-exporter": STOPPED, "node_exporter": MASKED}, "node-exporter.service"),
         ({"node_exporter": MASKED}, None),
-        ({"other": RUNNING}, None),
+        ({"other": RUNNING}, "other.service"),
     ],
     ids=[
         "none",
@@ -135,6 +142,7 @@ def test_without_systemd_there_is_nothing_to_read(
 def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Systemd, bin_dir: pathlib.Path) -> None:
     program, tool = write_elf(bin_dir / "prometheus"), write_program(bin_dir / "promtool")
     systemd.add("prometheus.service", str(program), User="prom")
+    unit = systemd.directory / "prometheus.service"
     found = survey(systemd, spec("prometheus"), checksum=True)["prometheus"]
     assert all(file.pop("identity") for file in found["files"])
     assert found == {
@@ -146,7 +154,8 @@ def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Syste
         "version_unknown": None,
         "running_unknown": None,
         "unit": "prometheus.service",
-        "state": {"active": "inactive", "sub": "dead", "n_restarts": 0},
+        "state": {"active": "inactive", "sub": "dead", "n_restarts": 0, "enabled": None},
+        "need_reload": False,
         "binary": str(program),
         "files": [
             {"name": "prometheus", "path": str(program), "size": program.stat().st_size, "sha256": sha256(program)},
@@ -166,7 +175,7 @@ def test_a_program_anywhere_is_read_with_its_companions_beside_it(systemd: Syste
         "url": "http://127.0.0.1:9090",
         "metrics_path": "/metrics",
         "protected": False,
-        "restore_point_bytes": program.stat().st_size + tool.stat().st_size,
+        "restore_point_bytes": sum(path.stat().st_size for path in (program, tool, unit)),
     }
 
 
@@ -206,13 +215,23 @@ def test_the_program_behind_a_script_is_what_its_process_runs(systemd: Systemd, 
     assert (found["installed"], found["binary"], found["restart_pending"]) == (True, str(program), False)
 
 
-@pytest.mark.parametrize("start", ["/opt/nowhere/prometheus", "/bin/sh {bin}/start.sh", "/bin/sh -c prometheus"])
+@pytest.mark.parametrize(
+    ("start", "key"),
+    [
+        ("/opt/nowhere/prometheus", "no_program"),
+        ("/bin/sh {bin}/start.sh", "wrapper"),
+        ("/bin/sh -c prometheus", "wrapper"),
+    ],
+)
 def test_a_program_that_is_gone_or_hidden_is_not_installed_but_its_unit_is_told(
-    systemd: Systemd, bin_dir: pathlib.Path, start: str
+    systemd: Systemd, bin_dir: pathlib.Path, start: str, key: str
 ) -> None:
     write_program(bin_dir / "start.sh")
     systemd.add("prometheus.service", *start.format(bin=bin_dir).split())
-    assert survey(systemd, spec("prometheus"))["prometheus"] == {
+    found = survey(systemd, spec("prometheus"))["prometheus"]
+    told = found.pop("not_upgradable")
+    assert (told["key"], bool(told["reason"]), bool(told["fix"])) == (key, True, True)
+    assert found == {
         "installed": False,
         "unit": "prometheus.service",
         "files": [],
@@ -269,6 +288,126 @@ def test_the_architecture_is_that_of_the_program(
     (bin_dir / "loki").write_bytes(header + bytes(100))
     systemd.add("loki.service", str(bin_dir / "loki"))
     assert survey(systemd, spec("loki"))["loki"]["architecture"] == architecture
+
+
+# -- evidence other than a name -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prints", "key"),
+    [
+        ("node_exporter, version 1.5.0 (branch: HEAD)\n", None),
+        ("Docker version 24.0.7, build afdd53b\n", "other_program"),
+        ("start-stop-daemon 1.21.23 for Debian\n", "other_program"),
+        ("prometheus, version 2.42.0\n", "other_program"),
+    ],
+)
+def test_a_program_of_another_name_must_say_that_it_is_the_component_s(
+    systemd: Systemd, bin_dir: pathlib.Path, prints: str, key: str | None
+) -> None:
+    bin_dir.mkdir(parents=True)
+    (bin_dir / "agent").write_bytes(elf_program(prints))
+    (bin_dir / "agent").chmod(0o755)
+    systemd.add("node_exporter.service", str(bin_dir / "agent"), "--a")
+    found = survey(systemd, spec("node_exporter"))["node_exporter"]
+    assert found.get("not_upgradable", {}).get("key") == key
+    assert (found["installed"], found["version"]) == ((True, "1.5.0") if key is None else (False, None))
+
+
+@pytest.mark.parametrize(("own", "installed"), [(True, True), (False, False)])
+def test_metrics_show_what_a_program_is_only_at_a_socket_of_its_own(
+    systemd: Systemd, bin_dir: pathlib.Path, web: Web, monkeypatch: pytest.MonkeyPatch, own: bool, installed: bool
+) -> None:
+    web.answers["/metrics"] = page("2.42.0")
+    monkeypatch.setattr(_processes, "has_listener", lambda pid, port: own and port == web.port)
+    program = native(bin_dir / "agent")
+    address = f"--web.listen-address=127.0.0.1:{web.port}"
+    with running(program, "-c", "echo up; read -r line", address) as pid:
+        systemd.add("prometheus.service", str(program), address, pid=pid)
+        found = survey(systemd, spec("prometheus", version_args=[["-c", "echo no"]]))["prometheus"]
+    assert (found["installed"], found["version"]) == (installed, "2.42.0" if installed else None)
+
+
+def test_what_only_answers_is_told_with_its_process(systemd: Systemd, web: Web, proc: t.Callable[..., None]) -> None:
+    """A component that nothing else shows: it is a blocker for a run that asks for it, and no news of nothing."""
+    web.answers["/metrics"] = page("2.42.0")
+    found = listened(systemd, web, spec("prometheus", port=web.port))
+    assert (found["installed"], found["running"], found["version"]) == (False, "2.42.0", None)
+    assert found["not_upgradable"]["key"] == "listener"
+    assert f"answers at port {web.port} as prometheus 2.42.0" in found["not_upgradable"]["reason"]
+
+
+def test_a_program_that_no_unit_runs_does_not_explain_what_answers(
+    systemd: Systemd, usual_place: pathlib.Path, web: Web, proc: t.Callable[..., None]
+) -> None:
+    write_elf(usual_place / "prometheus", "1.0.0")
+    web.answers["/metrics"] = page("2.42.0")
+    found = listened(systemd, web, spec("prometheus", port=web.port))
+    assert (found["installed"], found["version"], found["running"]) == (True, "1.0.0", "2.42.0")
+    assert found["not_upgradable"]["key"] == "listener"
+
+
+@pytest.mark.parametrize("answer", [Answer(b"other_build_info 1\n"), Answer(b"", 404)])
+def test_another_service_at_a_component_s_port_is_nothing_of_it(systemd: Systemd, web: Web, answer: Answer) -> None:
+    web.answers["/metrics"] = answer
+    assert survey(systemd, spec("prometheus", port=web.port)) == {}
+
+
+def test_a_port_that_is_explained_is_not_asked(systemd: Systemd, bin_dir: pathlib.Path, web: Web) -> None:
+    web.answers["/metrics"] = page("2.42.0")
+    address = f"--web.listen-address=127.0.0.1:{web.port}"
+    systemd.add("alertmanager.service", str(write_elf(bin_dir / "alertmanager")), address)
+    assert sorted(survey(systemd, spec("alertmanager"), spec("prometheus", port=web.port))) == ["alertmanager"]
+
+
+def listened(systemd: Systemd, web: Web, entry: Data) -> Data:
+    """A survey of a host on which something listens at a port, and no process can be seen that does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_process, "listeners", lambda: {web.port: {0}})
+        return survey(systemd, entry)[entry["name"]]
+
+
+# -- several instances --------------------------------------------------------------------------------------------
+
+
+def test_further_instances_have_keys_with_their_port_or_their_unit(systemd: Systemd, bin_dir: pathlib.Path) -> None:
+    program = write_elf(bin_dir / "node_exporter", hangs=True)
+    units = {"node_exporter": ":9100", "node_exporter_ops": ":9101", "node_exporter@a": ":9101", "site": ":9102"}
+    with contextlib.ExitStack() as stack:
+        for unit, address in units.items():
+            pid = stack.enter_context(running(program, f"--web.listen-address={address}"))
+            systemd.add(f"{unit}.service", str(program), f"--web.listen-address={address}", pid=pid)
+            (systemd.directory / f"{unit}.service").write_text(f"[Service]\nExecStart={program}\n")
+        recorded = {"node_exporter": {sha256(program): "1.5.0"}}
+        found = survey(systemd, spec("node_exporter", build_info=[]), recorded=recorded)
+    assert {key: (facts["unit"], facts.get("instance_of")) for key, facts in found.items()} == {
+        "node_exporter": ("node_exporter.service", None),
+        "node_exporter@9101": ("node_exporter@a.service", "node_exporter"),
+        "node_exporter@node_exporter_ops": ("node_exporter_ops.service", "node_exporter"),
+        "node_exporter@9102": ("site.service", "node_exporter"),
+    }
+    assert all(len(facts["shared_by"]) == 3 for facts in found.values())
+
+
+def test_where_root_may_not_look_into_a_process_that_is_said_and_the_rest_is_read(
+    systemd: Systemd, bin_dir: pathlib.Path, proc: t.Callable[..., None]
+) -> None:
+    program = write_elf(bin_dir / "node_exporter", "1.5.0")
+    systemd.add("node_exporter.service", str(program), pid=9)
+    proc(9, str(program), group="0::/system.slice/node_exporter.service")
+    found = survey(systemd, spec("node_exporter", build_info=[]))["node_exporter"]
+    assert (found["version"], found["binary"]) == ("1.5.0", str(program))
+    assert "CAP_SYS_PTRACE is missing" in found["not_read"]
+
+
+def test_a_container_tells_its_version_and_has_none_on_disk(
+    systemd: Systemd, web: Web, proc: t.Callable[..., None]
+) -> None:
+    web.answers["/metrics"] = page("2.42.0")
+    proc(9, "/bin/prometheus", exe="/bin/prometheus", numbers="9 1")
+    found = survey(systemd, spec("prometheus", port=web.port))["prometheus"]
+    assert (found["installed"], found["version"], found["running"]) == (False, None, "2.42.0")
+    assert found["not_upgradable"]["key"] == "container"
 
 
 # -- how it is set up ---------------------------------------------------------------------------------------------
@@ -580,8 +719,8 @@ def test_a_service_that_runs_its_file_tells_the_version_of_both_and_nothing_is_r
 ) -> None:
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus", "6.6.6"), page("2.42.0+ds")
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port))["prometheus"]
     assert (found["version"], found["running"], found["version_source"]) == ("2.42.0", "2.42.0", "service")
     assert ran(systemd) == []
     assert web.asked == ["/metrics"]
@@ -593,8 +732,8 @@ def test_what_a_service_calls_its_version_must_be_one(
 ) -> None:
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus"), page(version)
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port))["prometheus"]
     assert (found["version"], found["version_source"]) == ("2.42.0", "program")
 
 
@@ -604,8 +743,8 @@ def test_another_users_service_at_the_same_port_is_not_asked(
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus"), page("6.6.6")
     monkeypatch.setattr(_process, "listeners", lambda: {web.port: {12345}})
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port))["prometheus"]
     assert (found["version"], found["running"], web.asked) == ("2.42.0", "2.42.0", [])
 
 
@@ -622,7 +761,7 @@ def native(path: pathlib.Path) -> pathlib.Path:
         (page("2.42.0+ds"), "2.42.0", None),
         (Answer(page("2.42.0").body, 503), "unknown", "its metrics can't be read (503)"),
         (Answer(b"up 1\n"), "unknown", "its metrics tell no version"),
-        (None, "unknown", "nothing of its user alone listens at http://127.0.0.1:1/p"),
+        (None, "unknown", "nothing of its user alone listens at http://127.0.0.1:1"),
     ],
     ids=["it tells", "not ready", "no build info", "no answer"],
 )
@@ -631,12 +770,11 @@ def test_of_a_replaced_program_only_the_service_itself_can_tell_what_runs(
 ) -> None:
     program = write_elf(bin_dir / "prometheus")
     if answer:
-        web.answers["/p/metrics"] = answer
-    flags = [f"--web.listen-address=127.0.0.1:{web.port if answer else 1}", "--web.route-prefix=/p"]
+        web.answers["/metrics"] = answer
     with running(program) as pid:
         write_elf(program, "9.9.9")
-        systemd.add("prometheus.service", str(program), *flags, pid=pid)
-        found = survey(systemd, spec("prometheus"))["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port if answer else 1))["prometheus"]
         assert os.readlink(f"/proc/{pid}/exe").endswith("(deleted)")
     assert (found["version"], found["running"], found["restart_pending"]) == ("9.9.9", version, True)
     assert found["running_unknown"] == why
@@ -675,8 +813,8 @@ def test_what_is_recorded_for_the_sha256_comes_before_all_else(
     program, web.answers["/metrics"] = write_elf(bin_dir / "prometheus", "6.6.6"), page("7.7.7")
     recorded = {"prometheus": {sha256(program): "2.42.0"}}
     with running(program) as pid:
-        systemd.add("prometheus.service", str(program), listens_at(web), pid=pid)
-        found = survey(systemd, spec("prometheus"), checksum=True, recorded=recorded)["prometheus"]
+        systemd.add("prometheus.service", str(program), pid=pid)
+        found = survey(systemd, spec("prometheus", port=web.port), checksum=True, recorded=recorded)["prometheus"]
     assert (found["version"], found["running"], found["version_source"]) == ("2.42.0", "2.42.0", "sha256")
     assert (ran(systemd), web.asked) == ([], [])
 

@@ -295,3 +295,39 @@ def _points(host: Host, monkeypatch: pytest.MonkeyPatch, *, die_at: int | None) 
         with contextlib.suppress(Killed):
             host.apply()
     return count
+
+
+# -- links ----------------------------------------------------------------------------------------------------------
+
+
+def linked(host: Host) -> pathlib.Path:
+    """The first program is behind a link now."""
+    program = host.bin / "prometheus"
+    program.rename(host.bin / "prometheus-2.42.0")
+    program.symlink_to("prometheus-2.42.0")
+    return program
+
+
+def test_a_step_that_puts_a_restore_point_back_makes_the_link_again(host: Host) -> None:
+    program = linked(host)
+    backup_id = host.apply()
+    with _store.session(host.state, run=RUN, acquire=True) as session:
+        kept = _restore_point.read(session, backup_id).entries[0]
+        source = os.path.join(session.layout.backup(backup_id), kept.stored)
+        candidate = _swap.Candidate(source, kept.path, kept.sha256, link=kept.link)
+        swap = host.swap(step=Step("prometheus", "2.42.0"), candidates=[candidate])
+        _swap.apply(_command.run, session, swap, _swap.changes(swap))
+    assert os.readlink(program) == "prometheus-2.42.0"
+    assert program.read_text() == "old prometheus"
+
+
+@pytest.mark.parametrize("change", ["changed", "removed"])
+def test_a_link_whose_target_is_not_what_it_was_comes_back_as_the_file(host: Host, change: str) -> None:
+    program = linked(host)
+    backup_id = host.apply()
+    target = host.bin / "prometheus-2.42.0"
+    target.write_text("other") if change == "changed" else target.unlink()
+    host.restore(backup_id)
+    assert not program.is_symlink()
+    assert program.read_text() == "old prometheus"
+    assert target.exists() == (change == "changed")

@@ -5,14 +5,17 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _systemd
+from ansible_collections.observability.stack.plugins.module_utils import _files, _process, _systemd
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.module_utils._errors import HostError
+from ansible_collections.observability.stack.tests.unit.support import eventually
 
 # As systemd 252 prints it.
 SHOWN = """\
@@ -131,24 +134,97 @@ def test_the_command_line_is_filled_in_from_settings_and_files_in_order() -> Non
         "WITH": "a space",
         "ARGS": "--web.listen-address=:9200 --b=${WITH}",
     }
-    assert _systemd.command_line(unit, lambda path: files[path]) == [
+    assert _systemd.command_line(unit, lambda path: files.get(path, "")) == [
         "/usr/bin/prometheus-node-exporter",
         "--web.listen-address=:9200",
         "--b=${WITH}",
     ]
 
 
-def test_the_process_knows_where_an_argument_with_a_space_begins() -> None:
-    process = subprocess.Popen(["sleep", "60", "0 "], stderr=subprocess.DEVNULL)
+def test_what_runs_is_what_the_process_was_started_with() -> None:
+    process = subprocess.Popen(["sleep", "60", "00"], stderr=subprocess.DEVNULL)
     try:
-        start = "{ path=sleep ; argv[]=sleep 60 0  ; ignore_errors=no ; }"
+        path = shutil.which("sleep") or ""
+        start = f"{{ path={path} ; argv[]={path} 61 0 ; ignore_errors=no ; }}"
         unit = shown()[0]._replace(main_pid=process.pid, properties={"ExecStart": start})
-        assert _systemd.command_line(unit, lambda _path: "") in (["sleep", "60", "0 "], ["sleep", "60", "0"])
-        other = unit._replace(properties={"ExecStart": start.replace("60", "61")})
-        assert _systemd.command_line(other, lambda _path: "") == ["sleep", "61", "0"]
+        eventually(lambda: _process.program_name(process.pid) == os.path.basename(os.path.realpath(path)))
+        assert _systemd.command_line(unit, lambda _path: "") == [path, "60", "00"]
+        assert _systemd.start_line(unit, lambda _path: "") == [path, "61", "0"]
     finally:
         process.kill()
         process.wait()
+    assert _systemd.command_line(unit, lambda _path: "") == [path, "61", "0"]
+
+
+UNIT_TEXT = """
+[Service]
+ExecStart=/bin/false
+ExecStart=
+ExecStart=@/opt/ne node_exporter --re=^/(sys|proc)($$|/) "--fs=^(tmpfs|my fs)$$" \\
+  # the port
+  --web.listen-address=${HOST}:9100 $MORE --name="%i x"
+"""
+STARTED = (
+    "{ path=/opt/ne ; argv[]=node_exporter --re=^/(sys|proc)($$|/) --fs=^(tmpfs|my fs)$$ "
+    "--web.listen-address=${HOST}:9100 $MORE --name=main x ; ignore_errors=no ; start_time=[n/a] }"
+)
+
+
+def test_what_will_be_started_has_the_words_of_the_text_and_the_specifiers_of_systemd() -> None:
+    unit = shown()[0]._replace(
+        main_pid=0, properties={"ExecStart": STARTED, "Environment": "HOST=::1 \"MORE=--a '--b c'\""}
+    )
+    unit.properties["FragmentPath"] = "/unit"
+    assert _systemd.start_line(unit, {"/unit": UNIT_TEXT}.__getitem__) == [
+        *("/opt/ne", "--re=^/(sys|proc)($|/)", "--fs=^(tmpfs|my fs)$", "--web.listen-address=::1:9100"),
+        *("--a", "--b c", "--name=main x"),
+    ]
+
+
+def test_a_unit_that_was_changed_and_not_reloaded_is_started_as_systemd_has_it() -> None:
+    unit = shown()[0]._replace(main_pid=0, properties={"ExecStart": STARTED, "FragmentPath": "/unit"})
+    text = UNIT_TEXT.replace("9100", "9200")
+    assert _systemd.start_line(unit, lambda _path: text)[3] == "fs)$"
+
+
+def test_a_program_without_a_path_is_found_where_systemd_looks_for_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "ne").touch()
+    start = "{ path=ne ; argv[]=ne --a ; ignore_errors=no ; }"
+    unit = shown()[0]._replace(main_pid=0, properties={"ExecStart": start, "ExecSearchPath": f"/nowhere {tmp_path}"})
+    assert _systemd.start_line(unit, lambda _path: "") == [f"{tmp_path}/ne", "--a"]
+    gone = unit._replace(properties={"ExecStart": start})
+    assert _systemd.start_line(gone, lambda _path: "") == ["ne", "--a"]
+
+
+def test_what_will_be_started_has_the_arguments_of_files() -> None:
+    start = "{ path=/x ; argv[]=/x @args --b ; ignore_errors=no ; }"
+    unit = shown()[0]._replace(main_pid=0, properties={"ExecStart": start, "WorkingDirectory": "!/srv"})
+    assert _systemd.start_line(unit, lambda path: {"/srv/args": "--a\n"}.get(path, "")) == ["/x", "--a", "--b"]
+
+
+def test_of_several_commands_the_one_of_the_program_counts() -> None:
+    start = "\n".join(
+        f"{{ path={path} ; argv[]={path} --a ; ignore_errors=no ; }}" for path in ("/bin/mkdir", "/opt/ne")
+    )
+    unit = shown()[0]._replace(main_pid=0, properties={"ExecStart": start})
+    assert _systemd.start_line(unit, lambda _path: "", names=["ne"]) == ["/opt/ne", "--a"]
+    assert _systemd.start_line(unit, lambda _path: "") == ["/bin/mkdir", "--a"]
+
+
+def test_variables_come_from_files_of_a_pattern_and_from_systemd_and_may_be_unset(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "1.env").write_text("A=1\nB=1\n")
+    (tmp_path / "2.env").write_text("B='two\nlines'\n")
+    properties = {
+        "ExecStart": "{ path=/x ; argv[]=/x ${A} ${B} ${D} ; ignore_errors=no ; }",
+        "EnvironmentFiles": f"{tmp_path}/*.env (ignore_errors=yes)\n/nowhere.env (ignore_errors=yes)",
+        "UnsetEnvironment": "C E=other",
+        "Environment": "C=3 E=5",
+    }
+    unit = shown()[0]._replace(main_pid=0, properties=properties)
+    read = _files.read_text
+    assert _systemd.environment_of(unit, read) == {"A": "1", "B": "two\nlines", "E": "5"}
+    systemctl = Systemctl(Completed(0, "D=$'4'\nA=9\n", ""))
+    assert _systemd.start_line(unit, read, run=systemctl) == ["/x", "1", "two\nlines", "4"]
 
 
 @pytest.mark.parametrize(

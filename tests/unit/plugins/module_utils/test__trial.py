@@ -10,7 +10,7 @@ import pathlib
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _trial
+from ansible_collections.observability.stack.plugins.module_utils import _systemd, _trial
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.tests.unit.support import Data, Systemd, elf_program, without_sandbox
 
@@ -336,6 +336,22 @@ def test_how_programs_call_a_flag_that_they_do_not_know(text: str, flag: str) ->
 )
 def test_a_flag_is_taken_out_with_its_value(arguments: list[str], left: list[str]) -> None:
     assert _trial.without_flag(arguments, "--x") == left
+
+
+def test_behind_a_starter_the_arguments_are_those_of_the_process(
+    proc: t.Callable[..., None], tmp_path: pathlib.Path
+) -> None:
+    """Which words between the program and its arguments are the starter's own, only that knows."""
+    program = tmp_path / "shop"
+    program.touch()
+    proc(9, f"{program} --listen=:80", exe=str(program), group="0::/system.slice/shop.service")
+    words = f"/sbin/start-stop-daemon --start --exec {program} --pidfile /run/shop.pid -- --listen=:80"
+    shown = f"{{ path=/sbin/start-stop-daemon ; argv[]={words} ; ignore_errors=no }}"
+    unit = _systemd.Unit("shop.service", "loaded", "active", "running", "success", 9, 0, {"ExecStart": shown})
+    assert _trial.started_with(lambda *args, **more: Completed(1, "", ""), unit, ["shop"]) == [
+        str(program),
+        "--listen=:80",
+    ]
 
 
 def test_arguments_are_filled_in() -> None:

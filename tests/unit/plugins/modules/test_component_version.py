@@ -137,8 +137,8 @@ def test_an_attempt_that_touched_nothing_is_not_unfinished(read: Call, state_dir
 
 @pytest.mark.parametrize("ended", ["released", "expired"])
 def test_a_lease_that_has_ended_is_nobody_s(read: Call, state_dir: pathlib.Path, ended: str) -> None:
-    long_ago = {"clock": lambda: 1000.0} if ended == "expired" else {}
-    with _store.session(str(state_dir), run=RUN, acquire=True, **long_ago) as session:
+    at_once = {"lease_seconds": 0.0} if ended == "expired" else {}
+    with _store.session(str(state_dir), run=RUN, acquire=True, **at_once) as session:
         if ended == "released":
             session.release()
     assert read()["lease"] == {}

@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.observability.stack.plugins.module_utils import _store
 from ansible_collections.observability.stack.plugins.module_utils._state import Step
-from ansible_collections.observability.stack.plugins.modules import release_stage
+from ansible_collections.observability.stack.plugins.modules import release_stage, upgrade_state
 from ansible_collections.observability.stack.tests.unit.support import (
     OTHER_RUN,
     RUN,
@@ -86,6 +86,7 @@ HASHES = {
     "prometheus": hashlib.sha256(PROMETHEUS).hexdigest(),
     "promtool": hashlib.sha256(b"tool").hexdigest(),
 }
+SHOWN = {name: f"2.53.3 (sha256 {digest[:12]})" for name, digest in HASHES.items()}
 
 
 def test_a_release_is_proven_and_waits_in_staging(host: Host) -> None:
@@ -94,7 +95,7 @@ def test_a_release_is_proven_and_waits_in_staging(host: Host) -> None:
     assert result["files"] == [
         {"name": name, "path": str(host.directory / name), "sha256": digest} for name, digest in HASHES.items()
     ]
-    assert result["diff"] == {"before": {}, "after": HASHES}
+    assert result["diff"] == {"before": {}, "after": SHOWN}
     assert {path.name: sha256(path) for path in host.directory.iterdir() if path.suffix != ".json"} == HASHES
     assert [path.name for path in host.directory.parent.iterdir()] == [STEP.key]
     record = host.record()
@@ -107,7 +108,7 @@ def test_what_is_staged_is_known_again_with_or_without_the_archive(host: Host) -
     for archive in (str(host.archive), None):
         result = host.stage(archive=archive)
         assert (result["changed"], result["files"], result["needs_archive"]) == (False, first["files"], False)
-        assert result["diff"]["before"] == result["diff"]["after"] == HASHES
+        assert result["diff"]["before"] == result["diff"]["after"] == SHOWN
         assert host.files() == before
 
 
@@ -333,3 +334,40 @@ def test_nothing_is_asked_ahead_of_the_proof_or_without_a_unit(asking: Asking) -
     asking.host.release(prometheus=elf_program("prometheus, version 2.42.0\n"), promtool=TOOL)
     assert asking.stage()["key"] == "release.version"
     assert [argv for argv in asking.systemd.commands("systemd-run") if "check" in argv] == []
+
+
+# -- instances --------------------------------------------------------------------------------------------------------
+
+
+def test_each_unit_that_runs_the_file_is_asked_with_what_it_has(asking: Asking, tmp_path: pathlib.Path) -> None:
+    other = tmp_path / "other.yml"
+    asking.config.write_text("new\n")
+    other.write_text("old\n")
+    asking.systemd.add("federate@a.service", str(tmp_path / "prometheus"), f"--config.file={other}", User="daemon")
+    shared = [{"component": "prometheus@9091", "unit": "federate@a.service", "facts": {"config": str(other)}}]
+    result = asking.stage(shared=shared)
+    assert (result["failed"], result["key"]) == (True, "candidate.refused")
+    assert [each["key"] for each in result["findings"]] == ["prometheus@9091.config_refused"]
+    for accept in ("prometheus@9091.config_refused", "prometheus.config_refused"):
+        assert "failed" not in asking.stage(shared=shared, accept=[accept])
+
+
+def test_a_release_is_staged_once_for_all_instances_and_kept_for_the_last_of_them(host: Host, call: Call) -> None:
+    other = Step("prometheus@9091", STEP.to_version)
+    with _store.session(str(host.state), run=RUN) as session:
+        session.document.plan_step(other)
+        session.save()
+    assert host.stage()["changed"] is True
+    again = host.stage(component=other.component, archive=None)
+    assert (again["changed"], again["needs_archive"]) == (False, False)
+    assert [file["path"] for file in again["files"]] == [str(host.directory / name) for name in sorted(HASHES)]
+    for step, is_kept in ((STEP, True), (other, False)):
+        with _store.session(str(host.state), run=RUN) as session:
+            document = session.document
+            for state in ("activated", "verifying"):
+                document.set_component(step.component, state, now=session.now)
+            document.end_step(step, "succeeded", now=session.now)
+            session.save()
+        result = call(upgrade_state, action="confirm", component=step.component, version=step.to_version, run=RUN)
+        assert "failed" not in result
+        assert host.directory.exists() is is_kept

@@ -11,7 +11,7 @@ import shutil
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _guard, _store
+from ansible_collections.observability.stack.plugins.module_utils import _baseline, _guard, _loaded_unit, _store
 from ansible_collections.observability.stack.plugins.modules import safe_binary_swap
 from ansible_collections.observability.stack.tests.unit.support import (
     OTHER_RUN,
@@ -52,7 +52,7 @@ class Host:
 
     def swap(self, **changes: t.Any) -> Data:
         files = [{"src": str(self.staged / name), "dest": str(self.bin / name)} for name in NAMES]
-        keep = {"config": [str(self.config), "/nowhere"]}
+        keep = {"config": [str(self.config)], "state": [str(self.config.parent / "not-written-yet")]}
         wanted = {"version": "2.53.3", "from_version": "2.42.0", "files": files, "keep": keep}
         return self.act(**{**wanted, **changes})
 
@@ -73,6 +73,14 @@ def host(call: Call, tmp_path: pathlib.Path, state_dir: pathlib.Path) -> Host:
     return Host(call, tmp_path, state_dir)
 
 
+def test_a_declared_file_that_is_missing_keeps_the_swap_from_beginning(host: Host) -> None:
+    result = host.swap(keep={"config": [str(host.config), "/nowhere/a.yml"], "unit": ["/nowhere/a.service"]})
+    assert (result["failed"], result["key"]) == (True, "swap.incomplete_restore_point")
+    assert "/nowhere/a.yml" in result["msg"]
+    assert "/nowhere/a.service" in result["msg"]
+    assert host.content() == "old old"
+
+
 def test_all_files_are_put_in_place_with_a_way_back(host: Host) -> None:
     result = host.swap()
     paths = [str(host.bin / name) for name in NAMES]
@@ -82,8 +90,8 @@ def test_all_files_are_put_in_place_with_a_way_back(host: Host) -> None:
         {"path": path, "before": before, "after": after} for path, (before, after) in zip(paths, host.hashes.values())
     ]
     assert result["diff"] == {
-        "before": {path: before for path, (before, _after) in zip(paths, host.hashes.values())},
-        "after": {path: after for path, (_before, after) in zip(paths, host.hashes.values())},
+        "before": {path: f"2.42.0 (sha256 {sha[:12]})" for path, (sha, _after) in zip(paths, host.hashes.values())},
+        "after": {path: f"2.53.3 (sha256 {sha[:12]})" for path, (_before, sha) in zip(paths, host.hashes.values())},
     }
     assert host.content() == "new new"
     manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
@@ -94,6 +102,29 @@ def test_all_files_are_put_in_place_with_a_way_back(host: Host) -> None:
     ]
     assert (host.record()["state"], host.record()["backup_id"]) == ("activated", BACKUP)
     assert "geheim" not in json.dumps(result) + json.dumps(host.record())
+
+
+@pytest.mark.parametrize("kind", ["unit", "config", "state"])
+def test_a_restore_point_never_lacks_a_declared_file(host: Host, kind: str) -> None:
+    """A file that is gone, one that is no regular file, and state whose directory is gone."""
+    before = host.files()
+    fifo = host.config.parent / "fifo"
+    os.mkfifo(fifo)
+    for path in ("/nowhere/file", str(fifo)):
+        result = host.swap(keep={kind: [path]})
+        assert (result["failed"], result["key"]) == (True, "swap.incomplete_restore_point")
+        assert path in result["msg"]
+    assert host.files() == before
+
+
+def test_of_a_directory_all_files_are_kept(host: Host) -> None:
+    (host.config.parent / "d" / "e").mkdir(parents=True)
+    paths = [host.config.parent / "d" / name for name in ("a", "e/b")]
+    for path in paths:
+        path.touch()
+    host.swap(keep={"config": [str(host.config.parent / "d")]})
+    manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
+    assert [entry["path"] for entry in manifest["entries"] if entry["kind"] == "config"] == list(map(str, paths))
 
 
 def test_what_is_in_place_is_left_alone(host: Host) -> None:
@@ -307,7 +338,7 @@ def units(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pa
     """Where drop-ins go, on a host that systemd runs."""
     directory = tmp_path / "etc"
     directory.mkdir()
-    monkeypatch.setattr(_guard, "_UNITS", str(directory))
+    monkeypatch.setattr(_guard, "UNITS", str(directory))
     monkeypatch.setattr(_guard, "_SYSTEMD_IS_HERE", str(directory))
     return directory
 
@@ -319,7 +350,7 @@ def test_a_guard_is_armed_with_what_the_host_must_know(host: Host, systemd: Syst
     guard = {"confirm_within": 300, "target": TARGET, "probe_timeout": 7}
     host.swap(unit="prometheus", guard=guard)
     marker = json.loads((host.state / "pending" / "prometheus.json").read_text())
-    wanted = {"unit": "prometheus.service", "kinds": ["binary"], "probe_window": 10, "starts": 0, "undone": None}
+    wanted = {"unit": "prometheus.service", "kinds": ["binary"], "probe_window": 10, "starts": {}, "undone": None}
     assert {key: marker[key] for key in [*guard, *wanted]} == {**guard, **wanted}
     assert marker["record"] == {**host.record(), "updated_at": marker["record"]["updated_at"]}
     assert len(systemd.commands("systemd-run")) == 1
@@ -359,3 +390,53 @@ def test_a_guard_needs_to_know_the_unit(host: Host, units: pathlib.Path) -> None
     assert (result["failed"], result["key"]) == (True, "input.invalid")
     assert "needs unit" in result["msg"]
     assert host.content() == "old old"
+
+
+# -- units that are not what runs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_unit_that_changed_on_disk_is_not_activated(host: Host, systemd: Systemd, *, check: bool) -> None:
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), NeedDaemonReload="yes")
+    (systemd.directory / "prometheus.service").write_text(
+        f"[Service]\nExecStart={host.bin / 'prometheus'} --not-there\n"
+    )
+    before = host.files()
+    result = host.swap(unit="prometheus", check=check)
+    assert (result["failed"], result["key"]) == (True, "swap.unit_changed")
+    assert "on disk --not-there" in result["msg"]
+    assert "Nothing was replaced" in result["msg"]
+    assert host.files() == before
+    if not check:
+        assert host.swap(unit="prometheus", accept=["prometheus.unit_changed"])["changed"] is True
+
+
+def test_a_unit_that_was_loaded_since_the_preflight_is_not_started(host: Host, systemd: Systemd) -> None:
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), User="prometheus")
+    with _store.session(str(host.state), run=RUN, acquire=True) as session:
+        unit = _loaded_unit.read(systemd, "prometheus")
+        marks = _loaded_unit.marks(unit, own=session.layout.own_command("prometheus"), salt="x")
+        data = {"upgrade_id": RUN["upgrade_id"], "seen": {}, "unit": {"salt": "x", "marks": marks}}
+        _baseline.write(session.layout, "prometheus", data)
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), User="other")
+    result = host.swap(unit="prometheus")
+    assert (result["failed"], result["key"]) == (True, "swap.unit_changed")
+    assert "since this run looked at it" in result["msg"]
+    assert "User" in result["msg"]
+    assert host.content() == "old old"
+    assert host.swap(unit="prometheus", accept=["prometheus.unit_changed"])["changed"] is True
+    manifest = json.loads((host.state / "backups" / BACKUP / "manifest.json").read_text())
+    assert manifest["loaded_units"][0]["properties"]["User"] == "other"
+
+
+def test_a_step_that_puts_unit_files_back_may_change_the_unit(host: Host, systemd: Systemd) -> None:
+    systemd.add("prometheus.service", str(host.bin / "prometheus"), NeedDaemonReload="yes")
+    assert host.swap(unit="prometheus", kinds=["binary", "unit"])["changed"] is True
+
+
+def test_a_link_comes_back_with_the_restore_point(host: Host) -> None:
+    (host.bin / "prometheus").rename(host.bin / "prometheus-2.42.0")
+    (host.bin / "prometheus").symlink_to("prometheus-2.42.0")
+    host.swap()
+    assert host.swap(files=[], backup_id=BACKUP, version="2.42.0", from_version="2.53.3")["changed"] is True
+    assert os.readlink(host.bin / "prometheus") == "prometheus-2.42.0"

@@ -11,7 +11,7 @@ import time
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils import _store
+from ansible_collections.observability.stack.plugins.module_utils import _loaded_unit, _restore_point, _store
 from ansible_collections.observability.stack.plugins.module_utils._command import Completed
 from ansible_collections.observability.stack.plugins.modules import service_restart
 from ansible_collections.observability.stack.tests.unit.support import (
@@ -70,7 +70,7 @@ def service(systemd: Systemd, call: Call, tmp_path: pathlib.Path) -> t.Iterator[
 def test_a_service_that_runs_what_is_on_disk_is_left_alone(service: Service, state_dir: pathlib.Path) -> None:
     result = service.restart()
     facts = {"state": "active/running", "main_pid": service.pid, "n_restarts": 2}
-    nothing = {"restarted_at": None, "seconds": 0.0, "killed": False, "daemon_reload": False}
+    nothing = {"restarted_at": None, "seconds": 0.0, "killed": False, "daemon_reload": False, "restored_unit": None}
     assert result == {"changed": False, "before": facts, "after": facts, "strategy": None, "reason": None, **nothing}
     assert service.systemd.commands("systemctl", "restart") == []
     assert not state_dir.exists()
@@ -256,3 +256,103 @@ def test_a_host_of_another_run_is_left_alone(service: Service, state_dir: pathli
     assert (result["failed"], result["key"]) == (True, key)
     assert "eve on c2" in result["msg"]
     assert service.systemd.commands("systemctl", "restart") == []
+
+
+def test_what_ran_is_started_again_when_a_step_is_undone(
+    service: Service, state_dir: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_loaded_unit, "_DIRECTORY", str(tmp_path / "run"))
+    with _store.session(str(state_dir), run=RUN, acquire=True) as session:
+        unit = {**_loaded_unit.read(service.systemd, UNIT)}
+        unit["properties"] = {**unit["properties"], "User": "before"}
+        _restore_point.create(
+            session, backup_id="u1.p", component="prometheus", version="1.0.0", files=[], loaded_units=[unit]
+        )
+    service.replace()
+    result = service.restart(restore_point="u1.p", run=RUN)
+    path = tmp_path / "run" / f"{UNIT}.d" / _loaded_unit.DROP_IN
+    assert "User=before\n" in path.read_text()
+    assert "(User)" in result["restored_unit"]
+    assert str(path) in result["restored_unit"]
+    assert any(str(path) in message_of(warning) for warning in result["warnings"])
+    assert result["after"]["main_pid"] == service.pid
+
+
+def test_a_unit_that_changed_on_disk_is_not_restarted_unless_that_is_meant(service: Service) -> None:
+    service.systemd.add(UNIT, str(service.program), pid=service.pid, NeedDaemonReload="yes")
+    (service.systemd.directory / UNIT).write_text(f"[Service]\nExecStart={service.program} --not-there\n")
+    result = service.restart(force=True, activate_changes=False)
+    assert (result["failed"], result["key"]) == (True, "service.unit_changed")
+    assert "A restart would activate it: ExecStart: loaded (none), on disk --not-there" in result["msg"]
+    assert service.systemd.commands("systemctl", "restart") == []
+    assert service.restart(force=True)["daemon_reload"] is True
+
+
+# -- several units that run one file ----------------------------------------------------------------------------------
+
+OTHER_UNIT = "federate@a.service"
+
+
+def share(service: Service) -> Data:
+    """Let another unit run the same file; the option for it."""
+    pid = int(service.systemd.look(UNIT)["MainPID"])
+    service.systemd.add(OTHER_UNIT, str(service.program), pid=pid, TimeoutStopUSec="1min")
+    return {"unit": OTHER_UNIT, "binary": str(service.program)}
+
+
+def test_units_that_run_one_file_are_restarted_in_order(service: Service) -> None:
+    also = [share(service)]
+    service.replace()
+    service.systemd.on_restart = lambda unit: Completed(0, "", "")
+    result = service.restart(also=also)
+    assert [argv[-1] for argv in service.systemd.commands("systemctl", "restart")] == [UNIT, OTHER_UNIT]
+    assert (result["changed"], [each["unit"] for each in result["others"]]) == (True, [OTHER_UNIT])
+
+
+def test_a_unit_that_runs_what_is_on_disk_already_is_left_alone(service: Service) -> None:
+    service.replace()
+    service.start(restarts=0)
+    old = service.systemd.look(UNIT)
+    also = [share(service)]
+    service.systemd.units[OTHER_UNIT] = {**service.systemd.look(OTHER_UNIT), "MainPID": 1}
+    service.systemd.on_restart = lambda unit: Completed(0, "", "")
+    service.restart(also=also)
+    assert [argv[-1] for argv in service.systemd.commands("systemctl", "restart")] == [OTHER_UNIT]
+    assert service.systemd.look(UNIT) == old
+
+
+def test_a_unit_that_can_not_be_restarted_does_not_keep_the_others_from_it(service: Service) -> None:
+    also = [share(service)]
+    service.replace()
+    service.systemd.on_restart = lambda unit: Completed(int(unit == UNIT), "", "Job failed.")
+    service.systemd.journal[UNIT] = ["loading"]
+    result = service.restart(also=also)
+    assert (result["failed"], result["key"]) == (True, "service.restart_failed")
+    assert f"couldn't restart {UNIT}" in result["msg"]
+    assert [argv[-1] for argv in service.systemd.commands("systemctl", "restart")] == [UNIT, OTHER_UNIT]
+    service.systemd.on_restart = lambda unit: Completed(1, "", "Job failed.")
+    result = service.restart(also=also)
+    assert f"couldn't restart {OTHER_UNIT}" in result["msg"]
+
+
+def test_no_unit_is_restarted_where_one_of_them_is_not_there(service: Service) -> None:
+    service.replace()
+    result = service.restart(also=[{"unit": "gone.service", "binary": str(service.program)}])
+    assert (result["failed"], result["key"]) == (True, "service.unknown_unit")
+    assert service.systemd.commands("systemctl", "restart") == []
+
+
+def test_the_lease_lasts_for_all_units(service: Service, state_dir: pathlib.Path) -> None:
+    also = [share(service)]
+    with _store.session(str(state_dir), run=RUN, acquire=True):
+        pass
+    meanwhile: list[Data] = []
+
+    def restart(unit: str) -> Completed:
+        meanwhile.append(_store.read_lease(str(state_dir)))
+        return Completed(0, "", "")
+
+    service.systemd.on_restart = restart
+    begun = time.time()
+    service.restart(force=True, run=RUN, also=also)
+    assert all(lease["expires"] >= begun + 600 + 120 + 60 + 120 + 900 - 1 for lease in meanwhile)

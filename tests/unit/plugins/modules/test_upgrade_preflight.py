@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import sys
 import typing as t
 
@@ -253,3 +254,43 @@ def test_nothing_is_kept_where_a_blocker_stands(look: Call, host: Host) -> None:
 def test_a_run_that_lost_the_host_keeps_nothing(look: Call, host: Host) -> None:
     result = look(run=RUN, baseline=True)
     assert (result["failed"], result["key"]) == (True, "lock.lost")
+
+
+# -- other units that run the file ------------------------------------------------------------------------------------
+
+
+def shared(host: Host, unit: str = "federate@a.service", **target: t.Any) -> Data:
+    """A step whose file another unit runs, too."""
+    step = host.step()
+    found = {"component": "prometheus@federate-a", "unit": unit, "binary": step["binary"], "url": ""}
+    found.update(probes=[{"kind": "systemd"}], proofs=[], version="2.42.0", **target)
+    return {**step, "shared": [{"target": found, "from_target": found, "restart": {}}]}
+
+
+def test_another_unit_must_be_healthy_before_the_step(look: Call, host: Host) -> None:
+    host.systemd.add("federate@a.service", sys.executable, pid=0, active="failed", Result="exit-code")
+    result = look(steps=[shared(host)], required=False)
+    assert keys(result) == ["prometheus@federate-a.unhealthy"]
+    accepted = look(steps=[shared(host)], required=False, accept=["prometheus.unhealthy"])
+    assert (keys(accepted), keys(accepted, "accepted")) == ([], ["prometheus@federate-a.unhealthy"])
+
+
+def test_a_process_below_another_service_is_a_blocker(look: Call, host: Host, tmp_path: pathlib.Path) -> None:
+    """Such as one that somebody started over SSH, where logins have no session: ssh.service must not be restarted."""
+    shutil.copy("/bin/cat", tmp_path / "sshd")  # a program that isn't known to start others
+    (tmp_path / "text").write_text("ready\n")
+    with running(tmp_path / "sshd", tmp_path / "text", "-") as pid:
+        host.systemd.add("ssh.service", str(tmp_path / "sshd"), pid=pid)
+        result = look(steps=[shared(host, "ssh.service")], required=False)
+    assert "prometheus@federate-a.another_service" in keys(result)
+    (found,) = (one for one in result["findings"] if one["key"].endswith(".another_service"))
+    assert found["message"].startswith(f"ssh.service is another service: its main process runs {tmp_path / 'sshd'}")
+
+
+def test_what_another_unit_shows_before_is_kept_too(look: Call, host: Host, state_dir: pathlib.Path) -> None:
+    step = shared(host)
+    host.systemd.add("federate@a.service", step["binary"], pid=os.getpid())
+    host.recorded()
+    result = look(steps=[step], baseline=True, run=RUN)
+    assert result["baselines"] == ["prometheus", "prometheus@federate-a"]
+    assert (state_dir / "baseline" / "prometheus@federate-a.json").exists()

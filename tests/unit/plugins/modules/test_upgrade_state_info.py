@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -128,7 +129,8 @@ def test_the_lease_is_told_with_what_it_means(host: Host, monkeypatch: pytest.Mo
     lease = host.read()["lease"]
     assert (lease["held"], lease["stale"], lease["upgrade_id"]) == (True, False, "u1")
     assert lease["holder"] == "upgrade u1 of ops on c1, since 0 min; it ends in 15 min if nothing renews it"
-    monkeypatch.setattr(upgrade_state_info.time, "time", lambda: lease["renewed"] + 3600)
+    hour = {"uptime": lambda: lease["uptime"] + 3600}
+    monkeypatch.setattr(upgrade_state_info._store, "present", functools.partial(_store.present, **hour))
     lease = host.read()["lease"]
     assert (lease["held"], lease["stale"]) == (False, True)
     assert lease["holder"] == (

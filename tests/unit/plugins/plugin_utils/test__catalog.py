@@ -302,6 +302,9 @@ CONFIG_VALUES = [
     ("loki", "server:\r\n  http_listen_port: 3103\r\n", {"port": "3103"}),
     ("loki", "server:\n  http_listen_port: ${PORT}\n  http_listen_address: ${HOST:0.0.0.0}\n", {}),
     ("loki", "auth_enabled: false\nquerier:\n  http_listen_port: 1\n", {}),
+    ("loki", "common:\n  # where\n  path_prefix: /loki # all\n  storage: {}\n", {"data": "/loki"}),
+    ("loki", "common: {ring: {}, path_prefix: 'data'}\n", {"data": "data"}),
+    ("loki", "common:\n  path_prefix: ${DIR}\nother:\n  path_prefix: /no\n", {}),
     ("loki", "", {}),
     ("promtail", PROMTAIL_CONFIG, {"port": "9080"}),
     ("grafana", GRAFANA_CONFIG, {"port": "3001", "address": "127.0.0.1", "protocol": "https"}),
@@ -402,7 +405,13 @@ REFUSED: list[tuple[t.Any, str]] = [
     ({"config_values": {"port": "port: ([0-9]+"}}, "prometheus.config_values.port is no regular expression: "),
     ({"config_values": {"port": "port: [0-9]+"}}, "prometheus.config_values.port has 0 groups; it must have one"),
     ({"config_values": {"port": "a{99999999999999}"}}, "prometheus.config_values.port is no regular expression: "),
-    ({"default_data": "data"}, "prometheus.default_data is 'data'; it must be an absolute path"),
+    (
+        {"default_data": ["data", "../x"]},
+        "prometheus.default_data[1] is '../x'; it must be a relative path without '..'",
+    ),
+    ({"auth": {"client_key": "/k"}}, "prometheus.auth.client_cert is missing; client_key is the key of a client_cert"),
+    ({"auth": {"client_cert": "k.pem"}}, "prometheus.auth.client_cert is 'k.pem'; it must be an absolute path"),
+    ({"flag_variables": {"listen": "A"}}, "prometheus.flag_variables.listen is 'A'; it must be a list"),
     (
         {"build_info": [{"metric": "x", "lable": "y"}]},
         "prometheus.build_info[0].lable is not a field; did you mean label?",
@@ -632,7 +641,7 @@ def test_promtail_has_ended() -> None:
 
 def test_an_override_replaces_a_value_and_nothing_else() -> None:
     changed = _catalog.load(overrides={"prometheus": {"port": 9191, "stages": ["2.53.5"], "default_config": None}})
-    expected = {**CATALOG["prometheus"], "port": 9191, "stages": ["2.53.5"], "default_config": None}
+    expected = {**CATALOG["prometheus"], "port": 9191, "stages": ["2.53.5"], "default_config": []}
     assert changed["prometheus"] == expected
     assert {**changed, "prometheus": CATALOG["prometheus"]} == CATALOG
 

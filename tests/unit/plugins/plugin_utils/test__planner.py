@@ -7,10 +7,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.observability.stack.plugins.module_utils._errors import InputError
 from ansible_collections.observability.stack.plugins.plugin_utils import _planner, _steps
 from ansible_collections.observability.stack.tests.unit.surveys import (
-    CATALOG,
     NOW,
     STACK,
     Data,
@@ -183,17 +181,21 @@ def test_the_digest_is_that_of_the_steps() -> None:
     assert one["digest"] == same["digest"] != other["digest"]
 
 
-def test_more_phases_than_a_playbook_has_are_refused() -> None:
-    most = _planner.MAX_PHASES
-    plain = [name for name, entry in CATALOG.items() if entry["install"] == "files" and not entry["last_release"]]
-    names = [name for name in plain if not CATALOG[name]["stages"]][: most + 1]
-    overrides = {name: {"phase": f"phase_{name}"} for name in names}
-    found = {"host1": survey({name: facts(name, "90.0.0") for name in names})}
-    versions = dict.fromkeys(names, "90.1.0")
-    phases = [f"phase_{name}" for name in names]
-    with pytest.raises(InputError, match=f"the plan has {most + 1} phases, but a run has {most} at most: "):
-        planned(found, versions, overrides=overrides, phases=phases)
-    assert len(planned(found, versions, overrides=overrides, phases=phases[1:])["phases"]) == most
+def test_a_plan_is_one_list_of_waves_and_integration_checks() -> None:
+    found = {f"host{number}": survey(STACK) for number in range(1, 6)}
+    plan = planned(found, {"node_exporter": "1.9.0", "prometheus": "3.5.3"})
+    parts = _planner.parts(plan, [1, "50%"])
+    assert [(part["tasks"], part["phase"], len(part["hosts"])) for part in parts["parts"] if part["phase"] == 0] == [
+        *(("phase", 0, 1), ("phase", 0, 2), ("phase", 0, 2)),
+        *([("links", 0, 5)] if plan["phases"][0]["links"] else []),
+    ]
+    for place, phase in enumerate(plan["phases"]):
+        waves = [part["hosts"] for part in parts["parts"] if (part["tasks"], part["phase"]) == ("phase", place)]
+        assert [host for wave in waves for host in wave] == list(phase["hosts"])
+    assert parts["hosts"] == list(found)
+    assert [len(part["hosts"]) for part in _planner.parts(plan)["parts"][:3]] == [1, 1, 3]
+    assert len(_planner.parts(plan, fast=True)["parts"][0]["hosts"]) == 5
+    assert len(_planner.parts(plan, [2], fast=True)["parts"][0]["hosts"]) == 2
 
 
 def test_problems_name_host_reason_and_way_out() -> None:

@@ -149,7 +149,7 @@ def test_of_many_threads_one_asks_and_the_others_wait(ask: Asker, site: Site) ->
 
     site.replies[PATH] = slow
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _number: ask(fresh_since=NOW, ttl=0), range(8)))
+        found = list(pool.map(lambda _number: ask(run="this", ttl=0), range(8)))
     assert [answer["releases"] for answer in found] == [FOUND] * 8
     assert len(site.asked) == 1
 
@@ -161,7 +161,7 @@ source, api, cache = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    answer = _releases.available(source, cache_dir=cache, apis={"github": api}, fresh_since=1.0, ttl=0)
+    answer = _releases.available(source, cache_dir=cache, apis={"github": api}, run="this", ttl=0)
 except _releases.ReleaseError as exc:
     answer = str(exc)
 print(json.dumps(answer), flush=True)
@@ -213,18 +213,18 @@ def test_an_answer_that_is_young_enough_is_taken_without_a_request(ask: Asker, s
 
 
 def test_an_answer_of_this_run_is_taken_however_old_it_is(ask: Asker, site: Site) -> None:
-    first = ask(fresh_since=NOW)
+    first = ask(run="this")
     ask.now += 86400
-    assert ask(fresh_since=NOW, ttl=0) == first
+    assert ask(run="this", ttl=0) == first
     assert len(site.asked) == 1
-    assert ask(fresh_since=NOW + 1, ttl=0)["as_of"] == "2026-11-22T10:00:00Z"
+    assert ask(run="another", ttl=0)["as_of"] == "2026-11-22T10:00:00Z"
     assert len(site.asked) == 2
 
 
 def test_an_answer_from_the_future_is_renewed(ask: Asker, site: Site) -> None:
     ask()
     ask.now -= 3600
-    assert ask(fresh_since=ask.now)["as_of"] == "2026-11-21T09:00:00Z"
+    assert ask(run="a fourth")["as_of"] == "2026-11-21T09:00:00Z"
     assert len(site.asked) == 2
 
 
@@ -495,16 +495,16 @@ def test_what_was_known_is_used_if_the_answer_is_nonsense(ask: Asker, site: Site
 
 def test_a_failure_counts_for_the_whole_run_and_for_no_other(ask: Asker, site: Site) -> None:
     site.replies[PATH] = (503, {}, b"")
-    errors = {str(ask.refused(fresh_since=NOW)) for _fork in range(3)}
+    errors = {str(ask.refused(run="this")) for _fork in range(3)}
     assert (len(errors), len(site.asked)) == (1, 1)
-    ask.refused(fresh_since=NOW + 1)
+    ask.refused(run="another")
     ask.refused()
     assert len(site.asked) == 3
     site.replies[PATH] = json_reply(GITHUB)
-    assert ask(fresh_since=NOW + 2)["note"] is None
+    assert ask(run="a third")["note"] is None
     site.replies[PATH] = (503, {}, b"")
     ask.now += 3600
-    notes = {ask(fresh_since=ask.now)["note"] for _fork in range(3)}
+    notes = {ask(run="a fourth")["note"] for _fork in range(3)}
     assert (len(notes), len(site.asked)) == (1, 5)
 
 

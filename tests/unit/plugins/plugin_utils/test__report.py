@@ -7,7 +7,8 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.observability.stack.plugins.plugin_utils import _report
+from ansible_collections.observability.stack.plugins.module_utils._verdicts import NOT_CONFIGURED
+from ansible_collections.observability.stack.plugins.plugin_utils import _outcome, _report
 from ansible_collections.observability.stack.tests.unit.surveys import Data, facts, survey
 
 
@@ -149,20 +150,6 @@ def test_a_host_is_named_once_and_what_is_only_on_record_is_shown_too() -> None:
 # -- what was done ------------------------------------------------------------------------------------------------
 
 
-def test_hosts_whose_window_has_closed_are_told_below_what_was_done() -> None:
-    told = "The maintenance window has closed on h1 meanwhile: the next run goes on there."
-    assert _report.outcome({}, ["h1"]).splitlines() == ["Nothing was done.", "", *_report.wrap(told, "")]
-
-
-def test_outcomes_are_shown_for_each_step_of_each_host() -> None:
-    documents = {"h1": {"upgrade": {"steps": {"a@1.0.0": "succeeded", "b@2.0.0@x": "pending"}}}, "h2": {"upgrade": {}}}
-    assert [cells(line) for line in _report.outcome(documents).splitlines()] == [
-        ["HOST", "COMPONENT", "VERSION", "OUTCOME"],
-        ["h1", "a", "1.0.0", "succeeded"],
-        ["h1", "b", "2.0.0@x", "pending"],
-    ]
-
-
 @pytest.mark.parametrize(
     ("result", "error", "journal"),
     [
@@ -289,7 +276,7 @@ def test_a_cell_cannot_forge_a_row_and_is_cut() -> None:
 
 def test_what_a_service_says_of_itself_is_escaped_line_by_line() -> None:
     service = {"component": "loki", "healthy": False, "reason": FORGED, "verdicts": [], "journal": [FORGED, "b\u202e"]}
-    told = f"web1: loki isn't healthy: {ESCAPED}\n    {ESCAPED}\n    b\\u202e"
+    told = f"web1: loki isn't healthy: {ESCAPED}\n    b\\u202e"
     assert _report.sick({"web1": [service]}) == [told]
     assert _report.record_problems({"web1": {"problems": [FORGED]}}) == [f"web1: {ESCAPED}"]
 
@@ -301,12 +288,115 @@ def test_a_failure_has_the_journal_escaped_and_its_error_cut() -> None:
     assert len(failure["error"]) < 20_000
 
 
-def test_what_candidates_could_not_be_asked_is_told_once_and_of_this_run_alone() -> None:
-    now, earlier = (
-        {"upgrade_id": name, "message": f"loki 3.6.3 could not be asked about {name}"} for name in ("b", "a")
-    )
-    noted = {"host1": [earlier, now, now], "host2": []}
-    assert _report.unasked(noted, "b") == (
-        "Candidates were not checked in full:\n  host1: loki 3.6.3 could not be asked about b."
-    )
-    assert _report.unasked(noted, "c") == ""
+def test_a_status_tells_what_cannot_be_upgraded_and_why() -> None:
+    obstacle = {"key": "other_program", "reason": "node_exporter.service runs /usr/bin/x", "fix": "name its program"}
+    found = {"installed": False, "unit": "node_exporter.service", "version": None, "running": None}
+    survey = {"components": {"node_exporter": {**found, "not_upgradable": obstacle}}, "state": None}
+    lines = _report.status({"h1": survey}).splitlines()
+    assert lines[1].split() == ["h1", "IDLE", "node_exporter", "-", "-", "not", "upgradable"]
+    assert lines[2:] == [
+        "",
+        "h1 node_exporter: not upgradable (other program)",
+        "  node_exporter.service runs /usr/bin/x",
+        "  -> name its program",
+    ]
+
+
+def unhealthy(component: str = "loki", journal: t.Sequence[str] = (), **changes: t.Any) -> t.Any:
+    verdict = {"probe": "http", "ok": False, "seen": "answered 500", "wanted": "200"}
+    service = {
+        "component": component,
+        "healthy": False,
+        "reason": "it broke",
+        "verdicts": [verdict],
+        "journal": journal,
+    }
+    return {**service, **changes}
+
+
+def test_only_the_lines_of_a_journal_that_tell_of_an_error_are_shown_and_few() -> None:
+    journal = [f'level=info msg="request {number}"' for number in range(9)]
+    journal += [f"level=error err={'x' * 9000} {number}" for number in range(7)]
+    (told,) = _report.sick({"web1": [unhealthy(journal=journal)]})
+    lines = told.splitlines()
+    assert (len(lines), max(map(len, lines)) < 220, "level=info" in told) == (6, True, False)
+    (told,) = _report.sick({"web1": [unhealthy(journal=journal[:9])]})
+    assert told.splitlines()[1:] == ['    level=info msg="request 8"']
+
+
+def test_an_integration_check_that_fails_shows_no_journal() -> None:
+    (told,) = _report.sick({"web1": [unhealthy("prometheus -> alertmanager", ["level=error err=other"])]})
+    assert told == "web1: prometheus -> alertmanager isn't healthy: it broke"
+
+
+def test_the_table_of_health_keeps_to_the_terminal_and_names_links_that_are_not_configured() -> None:
+    many = [
+        {"probe": f"a long name of a probe {number}", "ok": True, "seen": "x", "wanted": "y"} for number in range(9)
+    ]
+    absent = {"probe": "has one", "ok": False, "seen": f"{NOT_CONFIGURED}: m isn't there", "wanted": "y"}
+    healthy = [
+        unhealthy("prometheus", healthy=True, verdicts=many),
+        unhealthy("prometheus -> alertmanager", verdicts=[many[0], absent]),
+    ]
+    text = _report.health({"monitoring-host-1.example": healthy})
+    assert max(map(len, text.splitlines())) <= _report.WIDTH
+    assert "prometheus -> alertmanager  not configured\n    a long name" in text
+    assert "has one" not in text
+    assert _report.sick({"h": healthy}) == []
+    verified = _outcome.verify({"services": {"h": healthy}, "states": {"h": {"problems": []}}})
+    assert (verified["failed_hosts"], verified["unhealthy"]) == ([], {})
+    other = {**absent, "seen": "answered 500"}
+    for service in (unhealthy("grafana -> loki", verdicts=[absent, other]), unhealthy("grafana", verdicts=[absent])):
+        assert len(_report.sick({"h": [service]})) == 1
+
+
+def of_run(check: bool = False, alive: t.Sequence[str] = ("h1", "h2", "h3", "h4", "h5")) -> t.Any:
+    """A run of six hosts, each of which ended in another way."""
+    plan = {"kind": "upgrade", "digest": "d" * 64, "hosts": {key: {} for key in ("h1", "h2", "h3", "h4", "h5", "h6")}}
+    done = {"document": {"upgrade": {"steps": {"loki@2": "succeeded"}}, "components": {}}}
+    failed = {"component": "loki", "to": "2", "outcome": "rolled_back", "error": "it broke"}
+    hosts = [
+        {"inventory_hostname": "h1", "__upgrade_closed": done, "__upgrade_failures": []},
+        {"inventory_hostname": "h2", "__upgrade_closed": {}, "__upgrade_failures": [failed]},
+        {"inventory_hostname": "h3", "__upgrade_held": True},
+        {"inventory_hostname": "h4"},
+        {"inventory_hostname": "h5", "__upgrade_failures": [{"component": None, "error": "no", "stopped": True}]},
+        {"inventory_hostname": "h6", "__upgrade_unasked": [{"upgrade_id": "u1", "message": "not asked"}]},
+        {"inventory_hostname": "bystander", "__upgrade_unasked": [{"upgrade_id": "u0", "message": "earlier"}]},
+    ]
+    return _outcome.of_run(hosts, plan, alive, "u1", check)
+
+
+def test_the_outcome_of_a_run_is_that_of_each_of_its_hosts() -> None:
+    outcome = of_run()["outcome"]
+    assert {host: each["state"] for host, each in outcome["hosts"].items()} == {
+        "h1": "succeeded",
+        "h2": "failed",
+        "h3": "waiting",
+        "h4": "not_begun",
+        "h5": "declined",
+        "h6": "lost",
+    }
+    assert outcome["failed_hosts"] == ["h2", "h6"]
+    assert outcome["counts"]["hosts"] == 6
+    assert {name: outcome["counts"][name] for name in _outcome.STATES} == dict.fromkeys(_outcome.STATES, 1)
+    assert outcome["counts"]["steps"] == {"succeeded": 1, "rolled_back": 1, "aborted": 0, "failed": 0, "pending": 0}
+    assert outcome["hosts"]["h2"] == {"state": "failed", "steps": {"loki@2": "rolled_back"}, "errors": ["it broke"]}
+
+
+def test_what_was_done_is_shown_with_the_hosts_that_were_not_and_what_was_not_asked() -> None:
+    assert _report.outcome(of_run()).splitlines() == [
+        "HOST  COMPONENT  VERSION  OUTCOME",
+        "h1    loki       2        succeeded",
+        "h2    loki       2        rolled_back",
+        "",
+        "h6 cannot be reached any more. Run the same command again when it can: it",
+        "finishes what was begun.",
+        "",
+        "The maintenance window has closed on h3 meanwhile: the next run goes on there.",
+        "",
+        "Not begun, because the run stopped before: h4.",
+        "",
+        "Candidates were not checked in full:",
+        "  h6: not asked.",
+    ]

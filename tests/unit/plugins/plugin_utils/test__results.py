@@ -194,7 +194,7 @@ def changed(path: str, value: t.Any) -> Data:
     ("survey", "says"),
     [
         (changed("components/evil", {}), "components.evil.installed is missing"),
-        (changed("components/a@b", good()["components"]["node_exporter"]), "which cannot be meant"),
+        (changed("components/a@b@c", good()["components"]["node_exporter"]), "which cannot be meant"),
         (changed("components/node_exporter/version", 1), "components.node_exporter.version is a number"),
         (changed("components/node_exporter/package", {"manager": "pacman", "name": "x"}), "instead of one of apt, dnf"),
         (changed("staged", {"../../x": "1"}), "which cannot be meant"),
@@ -213,11 +213,13 @@ def test_a_survey_of_another_shape_is_refused_with_the_place(survey: Data, says:
     ("survey", "says"),
     [
         (changed("components/other", good()["components"]["node_exporter"]), "was not asked for"),
+        (changed("components/other@9101", good()["components"]["node_exporter"]), "was not asked for"),
+        (changed("components/node_exporter@1", good()["components"]["node_exporter"]), "instance_of is not node_exp"),
         (changed("components/node_exporter/version", None), "has no version or no files"),
         (changed("components/node_exporter/files", []), "has no version or no files"),
         (changed("unfinished", {"loki": "new"}), "unfinished.loki is no attempt"),
     ],
-    ids=range(4),
+    ids=range(6),
 )
 def test_a_survey_whose_parts_do_not_fit_is_refused(survey: Data, says: str) -> None:
     taken = _results.take("component_version", survey)

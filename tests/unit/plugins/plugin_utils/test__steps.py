@@ -168,6 +168,34 @@ def test_a_protected_service_is_asked_without_a_password() -> None:
     assert step["target"]["probes"][2:] == [{"kind": "http", "path": "/secret", "status": [200, 401]}]
 
 
+def test_a_declared_file_that_is_missing_blocks_unless_that_is_accepted() -> None:
+    gone = facts("prometheus", "2.42.0", missing=["/etc/prometheus/web.yml"], web_config="/etc/prometheus/web.yml")
+    planned = drafted(survey({"prometheus": gone}), {"prometheus": "2.53.3"})
+    assert finding_keys(planned, "blocker") == ["prometheus.missing_file"]
+    planned = drafted(survey({"prometheus": gone}), {"prometheus": "2.53.3"}, accept=["prometheus.missing_file"])
+    assert planned["steps"]["prometheus@2.53.3"]["keep"]["config"] == ["/etc/prometheus/prometheus.yml"]
+
+
+def test_a_configuration_of_several_files_is_kept_whole() -> None:
+    several = facts("prometheus", "2.42.0", config_files=["/etc/prometheus/prometheus.yml", "/etc/prometheus/b.yml"])
+    step = drafted(survey({"prometheus": several}), {"prometheus": "2.53.3"})["steps"]["prometheus@2.53.3"]
+    assert step["keep"]["config"] == ["/etc/prometheus/prometheus.yml", "/etc/prometheus/b.yml"]
+
+
+def test_a_process_that_could_not_be_read_is_told() -> None:
+    unseen = facts("prometheus", "2.42.0", unseen="its process can't be read")
+    planned = drafted(survey({"prometheus": unseen}), {"prometheus": "2.53.3"})
+    assert "prometheus.unseen" in finding_keys(planned, "warning")
+
+
+def test_a_client_certificate_goes_to_the_probes() -> None:
+    auth = {"client_cert": "/c.pem", "client_key": "/c.key"}
+    found = survey({"node_exporter": facts("node_exporter", "1.5.0")})
+    planned = drafted(found, {"node_exporter": "1.9.0"}, overrides={"node_exporter": {"auth": auth}})
+    asked = planned["steps"]["node_exporter@1.9.0"]["target"]["auth"]
+    assert {name: path for name, path in asked.items() if path} == auth
+
+
 def test_staged_files_go_where_they_belong_and_what_is_in_place_stays() -> None:
     step = drafted(survey(STACK), {"prometheus": "2.53.3"})["steps"]["prometheus@2.53.3"]
     staged = {

@@ -18,7 +18,7 @@ from ansible_collections.observability.stack.tests.unit.surveys import (
 @pytest.mark.parametrize(
     ("changes", "key", "severity", "says"),
     [
-        ({"unit": None}, "no_unit", "blocker", "none of the units node_exporter"),
+        ({"unit": None}, "no_unit", "blocker", "no unit runs it: neither node_exporter"),
         ({"version": "unknown"}, "unknown_version", "blocker", "is unknown: nothing tells it"),
         (
             {"version": "unknown", "version_unknown": "why"},
@@ -111,3 +111,58 @@ def test_a_component_without_releases_is_shown_with_the_reason() -> None:
     (finding,) = planned["findings"]
     assert (finding["key"], finding["severity"]) == ("dnsmasq_exporter.unreleased", "skipped")
     assert "no flag that tells its version" in finding["message"]
+
+
+CONTAINER = {"key": "container", "reason": "node_exporter.service runs it in a container", "fix": "upgrade the image"}
+
+
+def held(**changes: Data) -> Data:
+    """A component that was found, and that the host says can't be upgraded."""
+    return {**facts("node_exporter", None), "unit": "node_exporter.service", "not_upgradable": CONTAINER, **changes}
+
+
+def test_what_is_found_and_cannot_be_upgraded_is_a_blocker_with_its_reason_and_the_way_out() -> None:
+    planned = drafted(survey({"node_exporter": held()}), {"node_exporter": "1.9.0"})
+    (finding,) = planned["findings"]
+    assert (finding["key"], finding["severity"]) == ("node_exporter.container", "blocker")
+    assert (finding["message"], finding["fix"]) == (CONTAINER["reason"], CONTAINER["fix"])
+    assert [(row["installed"], row["note"]) for row in planned["rows"]] == [(None, "container")]
+
+
+def test_what_cannot_be_upgraded_is_left_out_where_that_is_accepted() -> None:
+    planned = drafted(survey({"node_exporter": held()}), {"node_exporter": "1.9.0"}, accept=["node_exporter.container"])
+    assert (keys(planned), finding_keys(planned, "blocker")) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [(["node_exporter"], ["node_exporter.container"]), (["loki"], []), ([], [])],
+)
+def test_what_a_run_is_narrowed_to_and_cannot_be_upgraded_is_a_blocker(only: list[str], told: list[str]) -> None:
+    planned = drafted(survey({"node_exporter": held()}), {"loki": "3.0.0"}, only=only)
+    assert [key for key in finding_keys(planned, "blocker") if key.startswith("node")] == told
+
+
+def test_a_program_of_a_package_is_the_package_s_whatever_else_keeps_it() -> None:
+    owned = facts("node_exporter", "1.5.0", package={"manager": "apt", "name": "x"}, not_upgradable=CONTAINER)
+    planned = drafted(survey({"node_exporter": owned}), {"node_exporter": "1.9.0"})
+    assert [each["key"] for each in planned["findings"]] == ["node_exporter.package_owned"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "severity"),
+    [
+        ({"not_read": "CAP_SYS_PTRACE is missing"}, "node_exporter.not_read", "warning"),
+        (
+            {"state": {"active": "active", "sub": "running", "n_restarts": 0, "enabled": "disabled"}},
+            "node_exporter.disabled",
+            "info",
+        ),
+        ({"state": {"active": "failed", "sub": "failed", "n_restarts": 9}}, "node_exporter.unit_failed", "warning"),
+    ],
+)
+def test_what_is_to_be_known_of_a_unit_is_told_beside_its_step(changes: Data, key: str, severity: str) -> None:
+    found = survey({"node_exporter": facts("node_exporter", "1.5.0", **changes)})
+    planned = drafted(found, {"node_exporter": "1.9.0"})
+    assert keys(planned) == ["node_exporter@1.9.0"]
+    assert [(each["key"], each["severity"]) for each in planned["findings"]] == [(key, severity)]
