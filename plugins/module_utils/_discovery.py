@@ -241,6 +241,14 @@ class Host:
                 "follow its main process: nothing would show that a new version fails to start",
                 f"replace the init script by a unit whose ExecStart is {found.program}",
             )
+        elif found.process and unit.active == "active" and not unit.main_pid:
+            obstacle = obstacle or Obstacle(
+                "no_main_process",
+                f"systemd does not follow process {found.process.pid} of {unit.name} "
+                f"(Type={unit.properties.get('Type') or 'unknown'}, MainPID=0): nothing would show that a new version "
+                "fails to start",
+                f"let {unit.name} start {found.program} itself with Type=simple, or set PIDFile= with Type=forking",
+            )
         elif unit.properties.get("FragmentPath", "").startswith("/run/systemd/transient/"):
             obstacle = obstacle or Obstacle(
                 "transient",

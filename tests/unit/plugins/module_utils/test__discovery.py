@@ -504,6 +504,16 @@ def test_a_unit_made_of_an_init_script_is_told(layout: t.Callable[[], Layout]) -
     assert host.found() == one(UNIT, 9, NE, "init_script")
 
 
+@pytest.mark.parametrize("kind", ["oneshot", "forking"])
+def test_a_unit_whose_process_systemd_does_not_follow_is_reported(layout: t.Callable[[], Layout], kind: str) -> None:
+    host = layout()
+    host.elf("bin/node_exporter")
+    host.unit(UNIT, NE, active="active", Type=kind)
+    assert host.found() == one(UNIT, None, NE)  # nothing runs yet, so nothing is missing
+    host.process(9, NE, NE, UNIT)
+    assert host.found() == one(UNIT, 9, NE, "no_main_process")
+
+
 @pytest.mark.parametrize(
     ("place", "key"),
     [("/nix/store/abc-node/bin", "nix"), ("/snap/x/1", "snap"), ("/opt/homebrew/bin", "package_manager")],
