@@ -98,6 +98,7 @@ class Service(t.NamedTuple):
     :ivar newer: files that its process has not read as they are now.
     :ivar started_otherwise: in what it was started otherwise than its unit, which is newer, starts it.
     :ivar cannot_start: why systemd could not start it again.
+    :ivar unwritten: state that it has not written yet.
     :ivar restored_unit: the drop-in by which its unit is as it was before an upgrade that was undone.
     """
 
@@ -124,6 +125,7 @@ class Service(t.NamedTuple):
     newer: tuple[NewerFile, ...] = ()
     started_otherwise: tuple[Difference, ...] = ()
     cannot_start: tuple[str, ...] = ()
+    unwritten: tuple[str, ...] = ()
     restored_unit: str = ""
 
 
@@ -573,6 +575,17 @@ def _cannot_start(service: Service) -> list[Data]:
     return _obstacles.cannot_start(service.component, service.unit, service.cannot_start)
 
 
+def _unwritten(service: Service) -> list[Data]:
+    if not service.unwritten:
+        return []
+    message = (
+        f"{service.component} has not written {', '.join(service.unwritten)} yet: a restore point is made without it"
+    )
+    fix = f"nothing; or see whether {service.unit} keeps its state elsewhere"
+    paths = [*service.unwritten]
+    return [finding("state_unwritten", INFO, message, fix, component=service.component, paths=paths)]
+
+
 def _restored_unit(service: Service) -> list[Data]:
     return _obstacles.restored_unit(service.component, service.unit, service.restored_unit)
 
@@ -599,6 +612,7 @@ SERVICE_CHECKS: tuple[t.Callable[[Service], list[Data]], ...] = (
     _cannot_start,
     _newer,
     _restored_unit,
+    _unwritten,
     _port,
     _another_program,
     _restart_pending,

@@ -87,6 +87,16 @@ def test_a_service_is_read_as_it_is(systemd: Systemd, web: Web, program: pathlib
     assert service.package is None
 
 
+def test_state_that_is_not_written_yet_is_reported(
+    systemd: Systemd, web: Web, program: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    systemd.add(UNIT, str(program))
+    (tmp_path / "silences").write_text("x")
+    state = [str(tmp_path / name) for name in ("silences", "nflog", "no/such/directory")]
+    service = only(systemd, step_of(program, web, keep={"unit": [], "config": [], "state": state}))
+    assert service.unwritten == (str(tmp_path / "nflog"),)
+
+
 @pytest.mark.parametrize(
     ("properties", "stopped", "says"),
     [

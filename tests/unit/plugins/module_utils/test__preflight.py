@@ -179,6 +179,12 @@ CASES: dict[str, tuple[Facts, str, str, str]] = {
         "warning",
         "/etc/p.yml was changed after prometheus last loaded it",
     ),
+    "state not written": (
+        of_service(unwritten=("/var/lib/p/nflog",)),
+        "prometheus.state_unwritten",
+        "info",
+        "has not written /var/lib/p/nflog yet",
+    ),
     "restored unit": (of_service(restored_unit="/run/x.conf"), "prometheus.unit_restored", "warning", "by /run/x.conf"),
     "immutable": (
         target(attributes=("immutable",)),
