@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import typing as t
 
 import yaml
+from conftest import SETTINGS, Run
 from rows import QUICK, Fleet, way
 
 pytest_plugins = ["rows"]
@@ -57,6 +59,33 @@ def test_pairs_and_commas(fleet: Fleet) -> None:
         upgrade_waves="1,100%",
     )
     assert any(f"exporters, wave 2 of 2: {name}" in output for name in fleet.names)
+
+
+INVENTORY = """
+[all:vars]
+upgrade_versions={{"node_exporter": "{version}"}}
+upgrade_overrides={{"node_exporter": {{"probe_window": 1, "probe_timeout": 20}}}}
+upgrade_only=node_exporter
+upgrade_waves=1,100%
+upgrade_rehearse=no
+upgrade_download_only=off
+upgrade_pins=
+upgrade_backup_keep=2
+"""
+
+
+@way("All variables in `[all:vars]` of an INI inventory", f"{UPGRADED}; nothing is rehearsed")
+def test_an_ini_inventory(fleet: Fleet) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".ini") as inventory:
+        inventory.write(INVENTORY.format(version=fleet.newer))
+        inventory.flush()
+        settings = {"ANSIBLE_INVENTORY": f"{SETTINGS['ANSIBLE_INVENTORY']},{inventory.name}"}
+        with Run("upgrade", "-l", fleet.server.name, settings=settings) as run:
+            played = run.end()
+    assert played.code == 0, played.output
+    assert fleet.runs(fleet.newer)
+    rehearsed = played.output.partition("Rehearse the new version beside the old one")[2].partition("TASK")[0]
+    assert f"ok: [{fleet.server.name}]" not in rehearsed
 
 
 @way("Switches as `no`, `False`, `0` and `off`; numbers as text", f"{UPGRADED}; nothing is rehearsed")
