@@ -320,7 +320,7 @@ def _prove_old(run: Run, marker: Marker, *, again: t.Collection[str]) -> None:
         except HostError as exc:
             problems.append(str(exc))
     found = _health.wait(run, targets, timeout=marker["probe_timeout"], window=marker["probe_window"])
-    back = f"{marker['target']['version']} is back in place"
+    back = f"{marker['target'].get('version') or 'the old version'} is back in place"
     for each in found:
         if not each.healthy:
             whose = "" if len(found) == 1 else f"{each.component} "

@@ -10,7 +10,7 @@ import types
 import typing as t
 
 import pytest
-from ansible import context
+from ansible import constants, context
 from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play import Play
 from ansible.utils.context_objects import CLIArgs
@@ -58,8 +58,9 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., None]:
     ],
 )
 def test_the_hosts_of_a_pattern_are_those_that_ansible_takes(
-    pattern: t.Any, limit: str | None, expected: list[str]
+    pattern: t.Any, limit: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(constants, "HOST_PATTERN_MISMATCH", "warning")  # its default, which ansible-test changes
     assert sorted(_scope.hosts(pattern, GROUPS, limit=limit)) == sorted(expected)
 
 
@@ -81,6 +82,12 @@ def test_a_pattern_that_matches_nothing_is_an_error_that_names_it(pattern: t.Any
     with pytest.raises(InputError, match=says) as failure:
         _scope.hosts(pattern, GROUPS, limit=limit)
     assert failure.value.key == "input.hosts"
+
+
+def test_a_pattern_that_ansible_is_set_to_refuse_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HOST_PATTERN_MISMATCH", "error")
+    with pytest.raises(InputError, match="matches no host within --limit 'web2,typo'"):
+        _scope.hosts("web", GROUPS, limit="web2,typo")
 
 
 @pytest.mark.parametrize(
