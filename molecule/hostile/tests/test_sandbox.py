@@ -184,7 +184,7 @@ def test_no_secret_is_seen_in_the_process_list_in_the_unit_or_in_the_journal(lef
 
 @contextlib.contextmanager
 def unit_of_root(server: Server) -> t.Iterator[None]:
-    """The unit is said to be root's. Its process isn't restarted: it goes on as it was."""
+    """The unit is said to be root's. Its process isn't restarted: it goes on as it was, which C(unit_newer) reports."""
     drop_in = f"{UNIT}.d/root.conf"
     server.out(f"mkdir -p {UNIT}.d && printf '[Service]\\nUser=root\\nGroup=root\\n' > {drop_in}")
     server.out("systemctl daemon-reload")
@@ -203,7 +203,9 @@ def test_a_release_that_tries_to_get_out_is_refused_and_got_nowhere(
     server = servers["host1"]
     before = server.pid("node_exporter")
     with unit_of_root(server) if root else contextlib.nullcontext():
-        played = play("upgrade", "-l", "host1", *arguments, code=2, upgrade_versions={"node_exporter": ESCAPER})
+        accepted = ["node_exporter.unit_newer"] if root else []
+        wanted = {"upgrade_versions": {"node_exporter": ESCAPER}, "upgrade_accept": accepted}
+        played = play("upgrade", "-l", "host1", *arguments, code=2, **wanted)
     assert "node_exporter.flags_refused" in played.output
     assert "held: trace" in played.output
     assert "escaped: " not in played.output
