@@ -447,7 +447,9 @@ def plan_of(fleet: Fleet, directory: str) -> pathlib.Path:
 
 @way("`upgrade_plan` as a path from the working directory", "That plan is carried out")
 def test_a_plan_by_a_relative_path(fleet: Fleet) -> None:
-    with tempfile.TemporaryDirectory(dir=CHECKOUT / ".cache") as directory:
+    own = CHECKOUT / ".cache"
+    own.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=own) as directory:
         path = plan_of(fleet, directory)
         fleet.play("upgrade", upgrade_plan=str(path.relative_to(CHECKOUT)))
     assert fleet.runs(fleet.newer)
