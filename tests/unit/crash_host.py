@@ -35,6 +35,7 @@ from ansible_collections.observability.stack.plugins.module_utils import (
     _lease,
     _module,
     _process,
+    _sandbox,
     _state,
     _store,
     _systemd,
@@ -300,6 +301,7 @@ class Host:
         _systemd._UNIT_DIRECTORIES = (str(self.disk / "units"),)  # type: ignore[attr-defined]
         _guard.UNITS = str(self.disk / "units")
         _guard._SYSTEMD_IS_HERE = str(self.memory)
+        _sandbox._PLACE = str(self.memory)  # otherwise it would sweep away what killed runs of other tests have left
         _guard._archive = lambda: b"a program that the stand-in doesn't need"
         _guard.boot_token = (self.memory / "boot").read_text
 
