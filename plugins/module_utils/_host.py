@@ -305,7 +305,7 @@ def services(run: Run, steps: list[Data], records: Data) -> t.Iterator[Service]:
             change=_unit_disk.change_of(unit, directories),
             newer=(*_unread(unit, directories), *_newer_config(run, step, unit)),
             started_otherwise=_unit_disk.started_otherwise(unit),
-            unwritten=tuple(_restore_point.declared(step.get("keep") or {}).unwritten),
+            unwritten=tuple(filter(_restore_point.is_unwritten, (step.get("keep") or {}).get("state") or ())),
             restored_unit=next((path for path in unit.files() if os.path.basename(path) == _loaded_unit.DROP_IN), ""),
             cannot_start=tuple(_unit_disk.cannot_start(_unit_disk.reloaded(unit, directories))),
             **_of_unit(unit, step["binary"]),

@@ -28,8 +28,6 @@ if t.TYPE_CHECKING:
 
 KINDS = _schema.KINDS
 _UNFINISHED = (".new", ".removed")
-_MOST_FILES = 1000
-"""In a directory that is kept. One with more is an error."""
 
 
 class Entry(t.NamedTuple):
@@ -65,30 +63,9 @@ class Original(t.NamedTuple):
     optional: bool = False
 
 
-class Declared(t.NamedTuple):
-    """The files beside the programs that a step declares. ``missing`` are those that are not on the host or can't be
-    read safely; ``unwritten`` is state that the component has not written yet, in a directory that is there."""
-
-    files: list[Original]
-    missing: list[str]
-    unwritten: list[str]
-
-
-def declared(keep: dict[str, list[str] | None]) -> Declared:
-    """Look for the files that a restore point has to keep; of a directory, for all that is in it.
-
-    :param keep: paths by kind: C(unit), C(config), C(state).
-    :raises HostError: if a directory has more than 1,000 files.
-    """
-    found = Declared([], [], [])
-    for kind, path in ((each, path) for each in ("unit", "config", "state") for path in keep.get(each) or []):
-        paths = _files.files_below(path, most=_MOST_FILES) if os.path.isdir(path) else [path]
-        if kind == "state" and not os.path.lexists(path) and os.path.isdir(os.path.dirname(path)):
-            found.unwritten.append(path)
-        else:
-            found.missing.extend(each for each in paths if not _files.is_file(each))
-            found.files.extend(Original(kind, each, optional=True) for each in paths)
-    return found
+def is_unwritten(path: str) -> bool:
+    """Whether a state file is one that its service has not written yet: its directory is there."""
+    return not os.path.lexists(path) and os.path.isdir(os.path.dirname(path))
 
 
 def create(

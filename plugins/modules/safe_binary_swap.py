@@ -223,6 +223,7 @@ from ..module_utils._errors import HostError, InputError
 from ..module_utils._module import arguments, differences, of_version, run_module
 from ..module_utils._state import TOUCHED, Step, is_unsettled
 
+_MOST_KEPT = 1000
 """Files of a directory that a restore point keeps at most."""
 
 
@@ -305,18 +306,24 @@ def _wanted(params: dict[str, t.Any], session: _store.Session) -> _swap.Swap:
 
 
 def _kept(keep: dict[str, list[str] | None]) -> list[_restore_point.Original]:
-    """The files beside the programs that the restore point keeps.
+    """The files beside the programs that the restore point keeps; of a directory, all that is in it.
 
     :raises HostError: if one can't be kept. State that the component hasn't written yet needn't be.
     """
-    files, missing, _unwritten = _restore_point.declared(keep)
+    found: list[_restore_point.Original] = []
+    missing: list[str] = []
+    for kind, path in ((each, path) for each in ("unit", "config", "state") for path in keep.get(each) or []):
+        paths = _files.files_below(path, most=_MOST_KEPT) if os.path.isdir(path) else [path]
+        if kind != "state" or not _restore_point.is_unwritten(path):
+            missing.extend(each for each in paths if not _files.is_file(each))
+            found.extend(_restore_point.Original(kind, each, optional=True) for each in paths)
     if missing:
         raise HostError(
             f"the restore point would be without {', '.join(missing)}, which is not on the host or can't be read "
             "safely: nothing was replaced. Put it in place, or correct the unit, and run again",
             key="swap.incomplete_restore_point",
         )
-    return files
+    return found
 
 
 def _guard_of(params: dict[str, t.Any], units: t.Sequence[_systemd.Unit]) -> _guard.Guard | None:
